@@ -1,1 +1,34 @@
-export {};
+/** The system calls that Node lacks. Nothing here knows KVM. */
+
+export { Errno, SystemError } from "./errors.ts";
+export { Clock, Epoll, EpollEvent, Eventfd, Timerfd, watchReadable } from "./events.ts";
+export { close, IoVector, OpenFlag, open, pread, preadv, pwrite, pwritev, read, write } from "./file.ts";
+export { io, ioctl, ior, iow, iowr, tryIoctl } from "./ioctl.ts";
+export {
+  Advice,
+  addressOf,
+  MapFlag,
+  Mapping,
+  type MapRequest,
+  MemfdFlag,
+  madvise,
+  memfdCreate,
+  mmap,
+  mprotect,
+  munmap,
+  Protection,
+  viewMemory,
+} from "./memory.ts";
+export { getAffinity, Prctl, prctl, setAffinity, setThreadName } from "./scheduling.ts";
+export {
+  blockedSignals,
+  blockSignals,
+  consumeSignal,
+  gettid,
+  ignoreSignal,
+  SIGRTMIN,
+  sendSignal,
+  signalSet,
+  unblockSignals,
+} from "./signals.ts";
+export { type Received, receiveDescriptors, SocketType, sendDescriptors, socketpair } from "./sockets.ts";

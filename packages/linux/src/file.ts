@@ -1,0 +1,124 @@
+/** Files by descriptor, with data at raw addresses: open(2), read(2), preadv(2) and their kin. */
+
+import { check, hex } from "./errors.ts";
+import { bind } from "./libc.ts";
+import { addressOf } from "./memory.ts";
+
+/** asm-generic/fcntl.h, as on x86-64 and arm64 alike except where said. */
+export const OpenFlag = {
+  RDONLY: 0,
+  WRONLY: 1,
+  RDWR: 2,
+  CREAT: 0o100,
+  EXCL: 0o200,
+  TRUNC: 0o1000,
+  NONBLOCK: 0o4000,
+  CLOEXEC: 0o2000000,
+  /** x86-64's number; arm64 has 0o200000. */
+  DIRECT: process.arch === "arm64" ? 0o200000 : 0o40000,
+} as const;
+
+type Transfer = (fd: number, address: number, length: number) => number;
+type TransferAt = (fd: number, address: number, length: number, offset: number) => number;
+
+const c = {
+  open: bind<(path: string, flags: number, mode: number) => number>("int open(const char *, int, unsigned int)"),
+  close: bind<(fd: number) => number>("int close(int)"),
+  read: bind<Transfer>("intptr_t read(int, intptr_t, size_t)"),
+  write: bind<Transfer>("intptr_t write(int, intptr_t, size_t)"),
+  pread: bind<TransferAt>("intptr_t pread(int, intptr_t, size_t, int64_t)"),
+  pwrite: bind<TransferAt>("intptr_t pwrite(int, intptr_t, size_t, int64_t)"),
+  preadv: bind<TransferAt>("intptr_t preadv(int, intptr_t, int, int64_t)"),
+  pwritev: bind<TransferAt>("intptr_t pwritev(int, intptr_t, int, int64_t)"),
+};
+
+/** Opens a file, close-on-exec always. `mode` counts only with `OpenFlag.CREAT`. */
+export function open(path: string, flags: number, mode = 0o600): number {
+  return check(c.open(path, flags | OpenFlag.CLOEXEC, mode), "open", path);
+}
+
+export function close(fd: number): void {
+  check(c.close(fd), "close", `fd ${fd}`);
+}
+
+/** Reads up to `length` bytes to `address`; returns the bytes read, 0 at the end of the file. */
+export function read(fd: number, address: number, length: number): number {
+  return check(c.read(fd, address, length), "read", `fd ${fd}`);
+}
+
+/** Writes up to `length` bytes from `address`; returns the bytes written. */
+export function write(fd: number, address: number, length: number): number {
+  return check(c.write(fd, address, length), "write", `fd ${fd}`);
+}
+
+/** {@link read} at a byte offset of the file. */
+export function pread(fd: number, address: number, length: number, offset: number): number {
+  return check(c.pread(fd, address, length, offset), "pread", at(fd, offset));
+}
+
+/** {@link write} at a byte offset of the file. */
+export function pwrite(fd: number, address: number, length: number, offset: number): number {
+  return check(c.pwrite(fd, address, length, offset), "pwrite", at(fd, offset));
+}
+
+/** Reads at a byte offset of the file into the pieces of `vector`, in order; returns the bytes read. */
+export function preadv(fd: number, vector: IoVector, offset: number): number {
+  return check(c.preadv(fd, vector.address, vector.count, offset), "preadv", at(fd, offset));
+}
+
+/** Writes the pieces of `vector`, in order, at a byte offset of the file; returns the bytes written. */
+export function pwritev(fd: number, vector: IoVector, offset: number): number {
+  return check(c.pwritev(fd, vector.address, vector.count, offset), "pwritev", at(fd, offset));
+}
+
+/** A reusable `struct iovec[]`: pieces of memory by address. Filling and clearing it allocates nothing. */
+export class IoVector {
+  /** The address of the array itself, for system calls. */
+  readonly address: number;
+  /** How many pieces fit; Linux takes 1024 (IOV_MAX) in one call. */
+  readonly capacity: number;
+  #count = 0;
+  #bytes = 0;
+  readonly #view: DataView;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    // A buffer of its own, so that its bytes never move.
+    const buffer = new ArrayBuffer(capacity * 16);
+    this.#view = new DataView(buffer);
+    this.address = addressOf(buffer);
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** The sum of the pieces' lengths. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  clear(): void {
+    this.#count = 0;
+    this.#bytes = 0;
+  }
+
+  push(address: number, length: number): void {
+    if (this.#count === this.capacity) throw new RangeError(`IoVector holds ${this.capacity} pieces and is full`);
+    const offset = this.#count * 16;
+    writeNumber64(this.#view, offset, address);
+    writeNumber64(this.#view, offset + 8, length);
+    this.#count += 1;
+    this.#bytes += length;
+  }
+}
+
+/** A number below 2^53 as a little-endian u64. */
+export function writeNumber64(view: DataView, offset: number, value: number): void {
+  view.setUint32(offset, value, true);
+  view.setUint32(offset + 4, value / 2 ** 32, true);
+}
+
+function at(fd: number, offset: number): string {
+  return `fd ${fd} at ${hex(offset)}`;
+}

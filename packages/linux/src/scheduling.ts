@@ -1,0 +1,58 @@
+/** Where and how a thread runs: sched_setaffinity(2), prctl(2). */
+
+import { check } from "./errors.ts";
+import { bind } from "./libc.ts";
+
+const c = {
+  setAffinity: bind<(tid: number, size: number, mask: ArrayBufferView) => number>(
+    "int sched_setaffinity(int, size_t, const void *)",
+  ),
+  getAffinity: bind<(tid: number, size: number, mask: ArrayBufferView) => number>(
+    "int sched_getaffinity(int, size_t, void *)",
+  ),
+  prctl: bind<(option: number, a: number, b: number, c: number, d: number) => number>(
+    "int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)",
+  ),
+  prctlName: bind<(option: number, name: string) => number>("int prctl(int, const char *)"),
+};
+
+/** CPU_SETSIZE of the C library: processors 0 to 1023. */
+const MAX_CPUS = 1024;
+
+/** Lets a thread run on these host processors only. `tid` 0 is the caller. */
+export function setAffinity(tid: number, cpus: readonly number[]): void {
+  const mask = new Uint8Array(MAX_CPUS / 8);
+  for (const cpu of cpus) {
+    if (!(Number.isInteger(cpu) && cpu >= 0 && cpu < MAX_CPUS)) throw new RangeError(`processor ${cpu}: 0 to 1023`);
+    mask[cpu >> 3]! |= 1 << (cpu & 7);
+  }
+  check(c.setAffinity(tid, mask.length, mask), "sched_setaffinity", `thread ${tid}, processors ${cpus.join(",")}`);
+}
+
+/** The host processors that a thread may run on. `tid` 0 is the caller. */
+export function getAffinity(tid: number): number[] {
+  const mask = new Uint8Array(MAX_CPUS / 8);
+  check(c.getAffinity(tid, mask.length, mask), "sched_getaffinity", `thread ${tid}`);
+  const cpus: number[] = [];
+  for (let cpu = 0; cpu < MAX_CPUS; cpu++) if (mask[cpu >> 3]! & (1 << (cpu & 7))) cpus.push(cpu);
+  return cpus;
+}
+
+/** linux/prctl.h: PR_*. */
+export const Prctl = {
+  SET_PDEATHSIG: 1,
+  SET_NAME: 15,
+  SET_NO_NEW_PRIVS: 38,
+  GET_NO_NEW_PRIVS: 39,
+  SET_MEMORY_MERGE: 67,
+  GET_MEMORY_MERGE: 68,
+} as const;
+
+export function prctl(option: number, a = 0, b = 0, d = 0, e = 0): number {
+  return check(c.prctl(option, a, b, d, e), "prctl", `option ${option}`);
+}
+
+/** Names this thread, as ps and gdb show it; the kernel keeps 15 bytes. */
+export function setThreadName(name: string): void {
+  check(c.prctlName(Prctl.SET_NAME, name), "prctl", `PR_SET_NAME ${name}`);
+}
