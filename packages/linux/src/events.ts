@@ -2,12 +2,12 @@
 
 import koffi from "koffi";
 import { check, Errno, SystemError } from "./errors.ts";
-import { close } from "./file.ts";
+import { Descriptor } from "./file.ts";
 import { bind, lastErrno } from "./libc.ts";
 
 /** linux/eventfd.h and linux/timerfd.h; the same numbers as O_CLOEXEC and O_NONBLOCK. */
-const CLOEXEC = 0o2000000;
-const NONBLOCK = 0o4000;
+export const CLOEXEC = 0o2000000;
+export const NONBLOCK = 0o4000;
 
 const c = {
   eventfd: bind<(initial: number, flags: number) => number>("int eventfd(unsigned int, int)"),
@@ -30,14 +30,13 @@ const c = {
 };
 
 /** A kernel counter as a descriptor: what bumps it wakes what waits for it, across threads and into KVM. */
-export class Eventfd implements Disposable {
-  readonly fd: number;
+export class Eventfd extends Descriptor {
   #watch: Disposable | undefined;
   readonly #value = new BigUint64Array(1);
 
   /** Makes a new counter at 0, or takes over `fd`, which may come from another thread of this process. */
   constructor(fd: number = check(c.eventfd(0, CLOEXEC | NONBLOCK), "eventfd", "new")) {
-    this.fd = fd;
+    super(fd);
   }
 
   /** Adds 1. */
@@ -67,13 +66,9 @@ export class Eventfd implements Disposable {
     return this.#watch;
   }
 
-  close(): void {
+  override close(): void {
     this.#watch?.[Symbol.dispose]();
-    close(this.fd);
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
+    super.close();
   }
 }
 
@@ -81,14 +76,13 @@ export class Eventfd implements Disposable {
 export const Clock = { REALTIME: 0, MONOTONIC: 1, BOOTTIME: 7 } as const;
 
 /** A timer as a descriptor. Times are nanoseconds, exact below 2^53 (104 days). */
-export class Timerfd implements Disposable {
-  readonly fd: number;
+export class Timerfd extends Descriptor {
   /** struct itimerspec: interval seconds, interval ns, value seconds, value ns. */
   readonly #spec = new BigInt64Array(4);
   readonly #value = new BigUint64Array(1);
 
   constructor(clock: number = Clock.MONOTONIC) {
-    this.fd = check(c.timerfdCreate(clock, CLOEXEC | NONBLOCK), "timerfd_create", `clock ${clock}`);
+    super(check(c.timerfdCreate(clock, CLOEXEC | NONBLOCK), "timerfd_create", `clock ${clock}`));
   }
 
   /** Fires after `delayNs`, then every `intervalNs` if that is above 0. A delay of 0 disarms. */
@@ -110,48 +104,43 @@ export class Timerfd implements Disposable {
   take(): number {
     return readCounter(this.fd, this.#value, "timerfd");
   }
-
-  close(): void {
-    close(this.fd);
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
 }
 
 /** linux/eventpoll.h: EPOLL*. */
 export const EpollEvent = { IN: 0x1, OUT: 0x4, ERR: 0x8, HUP: 0x10, ET: 0x80000000 } as const;
 
 /** struct epoll_event is packed on x86-64: u32 events, u64 data. */
-const EVENT_SIZE = process.arch === "x64" ? 12 : 16;
-const EVENT_DATA = process.arch === "x64" ? 4 : 8;
+export const EVENT_SIZE = process.arch === "x64" ? 12 : 16;
+export const EVENT_DATA = process.arch === "x64" ? 4 : 8;
+
+export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_DEL = 2;
+export const EPOLL_CTL_MOD = 3;
 
 /** A set of descriptors that one blocked thread waits for. */
-export class Epoll implements Disposable {
-  readonly fd: number;
+export class Epoll extends Descriptor {
   readonly #events: DataView;
   readonly #change = new DataView(new ArrayBuffer(EVENT_SIZE));
   readonly #capacity: number;
 
   /** `capacity`: the most events that one wait reports. */
   constructor(capacity = 64) {
-    this.fd = check(c.epollCreate(CLOEXEC), "epoll_create1", "new");
+    super(check(c.epollCreate(CLOEXEC), "epoll_create1", "new"));
     this.#capacity = capacity;
     this.#events = new DataView(new ArrayBuffer(EVENT_SIZE * capacity));
   }
 
   /** Watches `fd` for `events`; {@link ready} then reports `fd` itself. */
   add(fd: number, events: number): void {
-    this.#control(1, fd, events);
+    this.#control(EPOLL_CTL_ADD, fd, events);
   }
 
   modify(fd: number, events: number): void {
-    this.#control(3, fd, events);
+    this.#control(EPOLL_CTL_MOD, fd, events);
   }
 
   remove(fd: number): void {
-    check(c.epollCtl(this.fd, 2, fd, null), "epoll_ctl", `remove fd ${fd}`);
+    check(c.epollCtl(this.fd, EPOLL_CTL_DEL, fd, null), "epoll_ctl", `remove fd ${fd}`);
   }
 
   /** Blocks this thread until something happens or the time is over (-1: never); returns how many are ready. */
@@ -171,14 +160,6 @@ export class Epoll implements Disposable {
   /** What happened on it: a mask of {@link EpollEvent}. */
   readyEvents(index: number): number {
     return this.#events.getUint32(index * EVENT_SIZE, true);
-  }
-
-  close(): void {
-    close(this.fd);
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
   }
 
   #control(operation: number, fd: number, events: number): void {

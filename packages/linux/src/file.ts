@@ -1,8 +1,7 @@
 /** Files by descriptor, with data at raw addresses: open(2), read(2), preadv(2) and their kin. */
 
-import { check, hex } from "./errors.ts";
+import { check, Errno, hex, SystemError } from "./errors.ts";
 import { bind } from "./libc.ts";
-import { addressOf } from "./memory.ts";
 
 /** asm-generic/fcntl.h, as on x86-64 and arm64 alike except where said. */
 export const OpenFlag = {
@@ -20,6 +19,7 @@ export const OpenFlag = {
 
 type Transfer = (fd: number, address: number, length: number) => number;
 type TransferAt = (fd: number, address: number, length: number, offset: number) => number;
+type VectorAt = (fd: number, pieces: ArrayBuffer, count: number, offset: number) => number;
 
 const c = {
   open: bind<(path: string, flags: number, mode: number) => number>("int open(const char *, int, unsigned int)"),
@@ -28,17 +28,39 @@ const c = {
   write: bind<Transfer>("intptr_t write(int, intptr_t, size_t)"),
   pread: bind<TransferAt>("intptr_t pread(int, intptr_t, size_t, int64_t)"),
   pwrite: bind<TransferAt>("intptr_t pwrite(int, intptr_t, size_t, int64_t)"),
-  preadv: bind<TransferAt>("intptr_t preadv(int, intptr_t, int, int64_t)"),
-  pwritev: bind<TransferAt>("intptr_t pwritev(int, intptr_t, int, int64_t)"),
+  preadv: bind<VectorAt>("intptr_t preadv(int, const void *, int, int64_t)"),
+  pwritev: bind<VectorAt>("intptr_t pwritev(int, const void *, int, int64_t)"),
 };
 
 /** Opens a file, close-on-exec always. `mode` counts only with `OpenFlag.CREAT`. */
 export function open(path: string, flags: number, mode = 0o600): number {
+  // C would open the part before the NUL: another file than the caller named.
+  if (path.includes("\0")) throw new SystemError(Errno.EINVAL, "open", JSON.stringify(path));
   return check(c.open(path, flags | OpenFlag.CLOEXEC, mode), "open", path);
 }
 
 export function close(fd: number): void {
   check(c.close(fd), "close", `fd ${fd}`);
+}
+
+/** A descriptor with an owner: closed once, however often it is asked to, so it never closes a successor's number. */
+export class Descriptor implements Disposable {
+  readonly fd: number;
+  #open = true;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    close(this.fd);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
 }
 
 /** Reads up to `length` bytes to `address`; returns the bytes read, 0 at the end of the file. */
@@ -63,18 +85,21 @@ export function pwrite(fd: number, address: number, length: number, offset: numb
 
 /** Reads at a byte offset of the file into the pieces of `vector`, in order; returns the bytes read. */
 export function preadv(fd: number, vector: IoVector, offset: number): number {
-  return check(c.preadv(fd, vector.address, vector.count, offset), "preadv", at(fd, offset));
+  return check(c.preadv(fd, vector.pieces, vector.count, offset), "preadv", at(fd, offset));
 }
 
 /** Writes the pieces of `vector`, in order, at a byte offset of the file; returns the bytes written. */
 export function pwritev(fd: number, vector: IoVector, offset: number): number {
-  return check(c.pwritev(fd, vector.address, vector.count, offset), "pwritev", at(fd, offset));
+  return check(c.pwritev(fd, vector.pieces, vector.count, offset), "pwritev", at(fd, offset));
 }
+
+/** struct iovec: u64 address, u64 length. */
+const IOVEC_SIZE = 16;
 
 /** A reusable `struct iovec[]`: pieces of memory by address. Filling and clearing it allocates nothing. */
 export class IoVector {
-  /** The address of the array itself, for system calls. */
-  readonly address: number;
+  /** The array itself. System calls take it as a buffer, not by address, so that it lives as long as the call. */
+  readonly pieces: ArrayBuffer;
   /** How many pieces fit; Linux takes 1024 (IOV_MAX) in one call. */
   readonly capacity: number;
   #count = 0;
@@ -83,10 +108,8 @@ export class IoVector {
 
   constructor(capacity: number) {
     this.capacity = capacity;
-    // A buffer of its own, so that its bytes never move.
-    const buffer = new ArrayBuffer(capacity * 16);
-    this.#view = new DataView(buffer);
-    this.address = addressOf(buffer);
+    this.pieces = new ArrayBuffer(capacity * IOVEC_SIZE);
+    this.#view = new DataView(this.pieces);
   }
 
   get count(): number {
@@ -105,7 +128,7 @@ export class IoVector {
 
   push(address: number, length: number): void {
     if (this.#count === this.capacity) throw new RangeError(`IoVector holds ${this.capacity} pieces and is full`);
-    const offset = this.#count * 16;
+    const offset = this.#count * IOVEC_SIZE;
     writeNumber64(this.#view, offset, address);
     writeNumber64(this.#view, offset + 8, length);
     this.#count += 1;

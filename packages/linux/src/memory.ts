@@ -106,7 +106,12 @@ export class Mapping implements Disposable {
   constructor(request: MapRequest) {
     this.address = mmap(request);
     this.length = request.length;
-    this.buffer = viewMemory(this.address, this.length);
+    try {
+      this.buffer = viewMemory(this.address, this.length);
+    } catch (cause) {
+      munmap(this.address, this.length);
+      throw cause;
+    }
   }
 
   close(): void {

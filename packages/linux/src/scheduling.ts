@@ -17,7 +17,7 @@ const c = {
 };
 
 /** CPU_SETSIZE of the C library: processors 0 to 1023. */
-const MAX_CPUS = 1024;
+export const MAX_CPUS = 1024;
 
 /** Lets a thread run on these host processors only. `tid` 0 is the caller. */
 export function setAffinity(tid: number, cpus: readonly number[]): void {

@@ -10,7 +10,12 @@ import { bind, lastErrno } from "./libc.ts";
 export const SIGRTMIN = 34;
 
 /** glibc's sigset_t is 128 bytes, the kernel's 8; signal n is bit n - 1. */
-const SIGSET_BYTES = 128;
+export const SIGSET_BYTES = 128;
+
+/** asm-generic/signal-defs.h. */
+export const SIG_BLOCK = 0;
+export const SIG_UNBLOCK = 1;
+export const SIG_IGN = 1;
 
 const c = {
   pthreadSigmask: bind<(how: number, set: ArrayBufferView | null, old: ArrayBufferView | null) => number>(
@@ -38,18 +43,18 @@ export function signalSet(...signals: number[]): BigUint64Array {
 
 /** Adds signals to those this thread blocks: they stay pending until consumed. */
 export function blockSignals(...signals: number[]): void {
-  changeMask(0, signals);
+  changeMask(SIG_BLOCK, signals);
 }
 
 /** Takes signals out of those this thread blocks. */
 export function unblockSignals(...signals: number[]): void {
-  changeMask(1, signals);
+  changeMask(SIG_UNBLOCK, signals);
 }
 
 /** The signals this thread blocks, as the kernel's 64-bit set. */
 export function blockedSignals(): bigint {
   const old = new BigUint64Array(SIGSET_BYTES / 8);
-  c.pthreadSigmask(0, null, old);
+  c.pthreadSigmask(SIG_BLOCK, null, old);
   return old[0]!;
 }
 
@@ -66,7 +71,7 @@ export function consumeSignal(set: BigUint64Array): number {
 
 /** Gives a signal no effect in the whole process, except where it is blocked: there it still becomes pending. */
 export function ignoreSignal(signal: number): void {
-  check(c.signal(signal, 1), "signal", `${signal}, SIG_IGN`);
+  check(c.signal(signal, SIG_IGN), "signal", `${signal}, SIG_IGN`);
 }
 
 /** Sends a signal to one thread of a process. Returns false when that thread is gone. */

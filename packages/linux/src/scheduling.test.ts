@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { refused } from "../testing/refusal.ts";
+import { getAffinity, Prctl, prctl, setAffinity, setThreadName } from "./scheduling.ts";
+import { gettid } from "./signals.ts";
+
+/** No Linux gives out a thread number of 2^22 (PID_MAX_LIMIT) or more. */
+const NO_THREAD = 2 ** 22;
+
+test("affinity is what the kernel says, and setting it moves the thread", () => {
+  const before = getAffinity(0);
+  const text = readFileSync("/proc/thread-self/status", "utf8");
+  const list = /^Cpus_allowed_list:\s+(.*)$/m.exec(text)![1]!;
+  const expected = list.split(",").flatMap((range) => {
+    const [first, last = first] = range.split("-").map(Number);
+    return Array.from({ length: last! - first! + 1 }, (_, index) => first! + index);
+  });
+  assert.deepEqual(before, expected);
+
+  const last = before.at(-1)!;
+  setAffinity(gettid(), [last]);
+  assert.deepEqual(getAffinity(0), [last]);
+  // Field 39 of proc(5) stat is the processor; the name in field 2 may hold blanks, so count from its parenthesis.
+  const stat = readFileSync("/proc/thread-self/stat", "utf8");
+  assert.equal(Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[36]), last);
+  setAffinity(0, before);
+  assert.deepEqual(getAffinity(gettid()), before);
+});
+
+test("a thread's name is its comm, cut at 15 bytes", () => {
+  const comm = `/proc/self/task/${gettid()}/comm`;
+  const before = readFileSync(comm, "utf8").trimEnd();
+  setThreadName("vcpu 0");
+  assert.equal(readFileSync(comm, "utf8"), "vcpu 0\n");
+  setThreadName("a name of twenty-one.");
+  assert.equal(readFileSync(comm, "utf8"), "a name of twent\n");
+  setThreadName(before);
+});
+
+test("prctl sets and gets", () => {
+  assert.equal(prctl(Prctl.GET_NO_NEW_PRIVS), Number(/NoNewPrivs:\s+(\d)/.exec(statusText())![1]));
+  // It cannot be taken back, but this process starts nothing that needs it.
+  assert.equal(prctl(Prctl.SET_NO_NEW_PRIVS, 1), 0);
+  assert.equal(prctl(Prctl.GET_NO_NEW_PRIVS), 1);
+  assert.match(statusText(), /NoNewPrivs:\s+1/);
+});
+
+function statusText(): string {
+  return readFileSync("/proc/thread-self/status", "utf8");
+}
+
+test("each refusal names its call and its argument", () => {
+  refused(() => prctl(0x7fff_ffff), "EINVAL", "prctl", "option 2147483647");
+  refused(() => prctl(Prctl.SET_NO_NEW_PRIVS, 2), "EINVAL", "prctl", "option 38");
+  refused(() => setAffinity(0, []), "EINVAL", "sched_setaffinity", "thread 0, processors ");
+  const [first] = getAffinity(0);
+  refused(
+    () => setAffinity(NO_THREAD, [first!]),
+    "ESRCH",
+    "sched_setaffinity",
+    `thread ${NO_THREAD}, processors ${first}`,
+  );
+  refused(() => getAffinity(NO_THREAD), "ESRCH", "sched_getaffinity", `thread ${NO_THREAD}`);
+  for (const wrong of [-1, 1024, 0.5]) {
+    assert.throws(() => setAffinity(0, [wrong]), { name: "RangeError", message: `processor ${wrong}: 0 to 1023` });
+  }
+});
