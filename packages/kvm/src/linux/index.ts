@@ -1,0 +1,3 @@
+/** The KVM interface over the Linux kernel's /dev/kvm. */
+
+export { LinuxHypervisor, openKvm } from "./hypervisor.ts";

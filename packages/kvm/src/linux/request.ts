@@ -1,0 +1,96 @@
+/** Requests to the kernel's KVM, and the structures that go with them. */
+
+import { Errno, SystemError, tryIoctl } from "@lodge/linux";
+import { type Capability, capabilityName } from "../capability.ts";
+import { KvmError } from "../errors.ts";
+import type { FieldType } from "../layout/struct.ts";
+import { EnableCap } from "../layout/vm.ts";
+import { Request, type RequestName } from "./requests.ts";
+
+type Argument = number | ArrayBufferLike | ArrayBufferView;
+
+/** What a refusal means, by `errno`, where the kernel's own word does not say it. */
+export type Hints = Partial<Record<number, string>>;
+
+/** Makes a request; `subject` says what for, in messages. Returns the kernel's result. */
+export function request(
+  fd: number,
+  name: RequestName,
+  argument: Argument,
+  subject: string = name,
+  hints: Hints = {},
+): number {
+  const result = tryIoctl(fd, Request[name], argument);
+  if (result >= 0) return result;
+  throw refused(-result, name, subject, hints);
+}
+
+/** The error for a request that the kernel refused. */
+export function refused(errno: number, name: RequestName, subject: string, hints: Hints = {}): KvmError {
+  const cause = new SystemError(errno, "ioctl", name);
+  const meaning = hints[errno] ?? cause.message;
+  const text = subject === name ? meaning : `${subject}: ${meaning}`;
+  return new KvmError("KVM_REQUEST_FAILED", hints[errno] === undefined ? text : `${text} (${name}: ${cause.code})`, {
+    cause,
+  });
+}
+
+/** A structure that the kernel fills. */
+export function get<T>(fd: number, name: RequestName, layout: Layout<T>): T {
+  const view = layout.allocate();
+  request(fd, name, view);
+  return layout.decode(view);
+}
+
+/** A structure that the kernel reads. */
+export function set<T>(
+  fd: number,
+  name: RequestName,
+  layout: Layout<T>,
+  value: T,
+  subject?: string,
+  hints?: Hints,
+): number {
+  return request(fd, name, layout.encode(value), subject, hints);
+}
+
+interface Layout<T> extends FieldType<T> {
+  allocate(): DataView;
+  encode(value: T): DataView;
+  decode(view: DataView): T;
+}
+
+/** Refuses, with its name, what this host cannot do. `check` is the `checkExtension` that counts. */
+export function requireCapability(
+  check: (capability: Capability) => number,
+  capability: Capability,
+  what: string,
+): void {
+  if (check(capability) > 0) return;
+  throw new KvmError(
+    "KVM_CAPABILITY_MISSING",
+    `${what}: this host's KVM lacks ${capabilityName(capability)}; a newer kernel or another processor may have it`,
+  );
+}
+
+/** KVM_ENABLE_CAP on a machine or a vCPU. */
+export function enableCapability(fd: number, capability: Capability, args: readonly bigint[]): void {
+  const value = { cap: capability, flags: 0, args: Array.from({ length: 4 }, (_, index) => args[index] ?? 0n) };
+  set(fd, "KVM_ENABLE_CAP", EnableCap, value, `enabling ${capabilityName(capability)}`, {
+    [Errno.EINVAL]:
+      "this host does not know it, or not with these arguments, or not at this point of the machine's life",
+  });
+}
+
+/**
+ * A list with a count in front, whose length only the kernel knows: asks with more room until it fits. `make` gives a
+ * buffer for so many entries with the count filled in.
+ */
+export function growing(fd: number, name: RequestName, make: (count: number) => DataView): DataView {
+  for (let count = 128; ; count *= 2) {
+    const view = make(count);
+    const result = tryIoctl(fd, Request[name], view);
+    if (result >= 0) return view;
+    if (-result !== Errno.E2BIG || count > 65536) throw refused(-result, name, name);
+  }
+}

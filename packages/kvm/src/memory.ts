@@ -1,0 +1,35 @@
+/** Guest memory. */
+
+import { KvmError } from "./errors.ts";
+
+/**
+ * Guest memory is one shared `WebAssembly.Memory`: every thread sees it, devices and compiled code address it alike, and
+ * the kernel takes parts of it as memory slots. It may be posted to workers.
+ */
+export type GuestMemory = WebAssembly.Memory;
+
+/** WebAssembly's page. */
+const PAGE = 65536;
+
+/** V8's limit for one memory. */
+export const MAX_GUEST_MEMORY = 16 * 2 ** 30;
+
+/** Reserves guest memory. Pages cost nothing until touched. `sizeBytes` is a multiple of 64 KiB, up to 16 GiB. */
+export function createGuestMemory(sizeBytes: number): GuestMemory {
+  if (!Number.isInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % PAGE !== 0 || sizeBytes > MAX_GUEST_MEMORY) {
+    throw new KvmError(
+      "KVM_INVALID",
+      `guest memory of ${sizeBytes} bytes: the size is a multiple of 64 KiB, from 64 KiB to 16 GiB`,
+    );
+  }
+  const pages = sizeBytes / PAGE;
+  // 32-bit memories stop at 4 GiB; 64-bit ones count their pages in bigints.
+  const wide = pages > 65536;
+  const limit = wide ? BigInt(pages) : pages;
+  return new WebAssembly.Memory({
+    initial: limit,
+    maximum: limit,
+    shared: true,
+    ...(wide ? { address: "i64" } : {}),
+  } as WebAssembly.MemoryDescriptor);
+}
