@@ -12,7 +12,7 @@ install_packages() {
     exit 1
   fi
   say 'installing packages (once) ...'
-  (cd "$root" && npm ci --loglevel=error >&2) || {
+  (cd "$root" && npm ci --ignore-scripts --loglevel=error >&2) || {
     say 'npm ci failed; its message is above. Mend that and try again, nothing else is needed'
     exit 1
   }
