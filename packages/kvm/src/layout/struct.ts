@@ -84,8 +84,13 @@ export function bytes(length: number): FieldType<Uint8Array> {
 }
 
 /** A fixed number of the same field. */
-export function array<T>(element: FieldType<T>, length: number): FieldType<T[]> {
+export interface ArrayField<T> extends FieldType<T[]> {
+  readonly element: FieldType<T>;
+}
+
+export function array<T>(element: FieldType<T>, length: number): ArrayField<T> {
   return {
+    element,
     size: element.size * length,
     align: element.align,
     read: (view, offset) => Array.from({ length }, (_, index) => element.read(view, offset + index * element.size)),
@@ -128,6 +133,7 @@ export type RecordOf<F extends Fields> = {
 export interface Struct<F extends Fields> extends FieldType<RecordOf<F>> {
   /** The name in the kernel's headers, without `struct`. */
   readonly name: string;
+  readonly fields: F;
   /** Byte offsets from the start of the structure. */
   readonly offset: { readonly [K in keyof F]: number };
   /** A buffer of exactly this structure. */
@@ -174,6 +180,7 @@ export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
   const allocate = () => new DataView(new ArrayBuffer(size));
   return {
     name,
+    fields,
     size,
     align,
     offset: offsets as { [K in keyof F]: number },
