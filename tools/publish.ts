@@ -93,6 +93,9 @@ function publishedFiles(folder: string, { files }: Publishable): string[] {
 function build(folder: string): void {
   restore(folder);
   const manifest: Publishable = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const named = [manifest.exports, manifest.bin].flatMap((entries) => Object.values(entries ?? {}));
+  const missing = named.filter((path) => !existsSync(join(folder, path)));
+  if (missing.length > 0) throw new Error(`${folder}/package.json names ${missing.join(", ")}, which is not there`);
   // Inside the tree, where tsc finds the types of Node; git ignores it.
   mkdirSync(join(root, "build"), { recursive: true });
   const out = mkdtempSync(join(root, "build/publish-"));

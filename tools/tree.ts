@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 /** A package.json, as far as it is used here. */
 export interface Manifest {
   name: string;
+  version: string;
   description?: string;
   exports?: Record<string, string>;
   bin?: Record<string, string>;
