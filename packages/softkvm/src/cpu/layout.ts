@@ -1,0 +1,195 @@
+/**
+ * Where a vCPU's state lies in linear memory. It sits behind the guest's memory in the same WebAssembly memory, so that
+ * compiled code reaches registers, lookaside buffers and guest memory alike. Offsets are from the vCPU's base, which is a
+ * constant in the code compiled for it. Compiled code knows what is here and nothing else.
+ */
+
+export const State = {
+  /** rax rcx rdx rbx rsp rbp rsi rdi r8 to r15, 64 bits each, in the order of their encoding. */
+  gpr: 0x000,
+  /** Always 0: the base or index that an address does not have. */
+  zero: 0x080,
+  /** The virtual address of the current block's first instruction; an instruction is this plus its offset. */
+  blockRip: 0x088,
+
+  /**
+   * The six arithmetic flags, kept as what they follow from (the idea is Bochs's): the last result, sign-extended to 64
+   * bits, and {@link Aux}.
+   */
+  flagResult: 0x090,
+  flagAux: 0x098,
+  /** All other bits of RFLAGS in their places: TF IF DF IOPL NT RF VM AC VIF VIP ID. Bit 1 is left out. */
+  flagRest: 0x09c,
+
+  /** Segment bases as addresses are computed: es cs ss ds fs gs. In long mode those of es, cs, ss and ds are 0. */
+  segmentBase: 0x0a0,
+  /** es cs ss ds fs gs ldt tr: 32 bytes each, see {@link SegmentField}. */
+  segments: 0x0d0,
+
+  gdtBase: 0x1d0,
+  gdtLimit: 0x1d8,
+  idtBase: 0x1e0,
+  idtLimit: 0x1e8,
+  cr0: 0x1f0,
+  cr2: 0x1f8,
+  cr3: 0x200,
+  cr4: 0x208,
+  efer: 0x210,
+  xcr0: 0x218,
+  /** The four PDPTEs of PAE paging, loaded with cr3. */
+  pdpte: 0x220,
+  /** DR0 to DR3, DR6, DR7. */
+  dr: 0x240,
+
+  /** The exception that the running instruction raised: see {@link Exception}. */
+  faultVector: 0x280,
+  faultError: 0x284,
+  faultAddress: 0x288,
+
+  /** The current privilege level. */
+  cpl: 0x290,
+  /** What the decoder and translator depend on: see {@link Mode}. */
+  mode: 0x294,
+  /** The lookaside buffer in force, as an address: one of {@link Tlb} banks. */
+  tlb: 0x298,
+  /** Not 0 for one instruction after STI or a load of SS. */
+  interruptShadow: 0x29c,
+  /** Branches until the vCPU looks around: for kicks, interrupts and timers. */
+  budget: 0x2a0,
+  /** Set by other threads, atomically: what the vCPU shall look at. */
+  attention: 0x2a4,
+  /** Where the result of a slow load is handed over, and the value of a slow store. 32 bytes. */
+  transfer: 0x2c0,
+  /** Instructions begun, for the TSC of deterministic runs and for profiles. */
+  instructions: 0x2e0,
+
+  /** xmm0 to xmm15 with the upper halves of ymm0 to ymm15 behind: 32 bytes each. */
+  vector: 0x400,
+  mxcsr: 0x600,
+  /** x87: control, status (without TOP), tag bits (1 = not empty), TOP. */
+  fcw: 0x604,
+  fsw: 0x608,
+  ftw: 0x60c,
+  ftop: 0x610,
+  fop: 0x614,
+  fip: 0x618,
+  fdp: 0x620,
+  /** The eight x87 registers by their physical number, 16 bytes each: 64 bits of significand, 16 of sign and exponent. */
+  fpr: 0x640,
+
+  /** Lookaside buffers: see {@link Tlb}. */
+  tlbs: 0x1000,
+} as const;
+
+/** Bits of `flagAux`: the carries that the flags follow from. */
+export const Aux = {
+  /** CF. */
+  CARRY: 1 << 31,
+  /** The carry into the top bit; OF is this XOR CARRY. */
+  PARTIAL: 1 << 30,
+  /** AF: the carry out of bit 3. */
+  ADJUST: 1 << 3,
+  /** SF is the result's sign XOR this. */
+  SIGN_DELTA: 1 << 0,
+  /** PF is the parity of the result's low byte XOR the byte at this position. */
+  PARITY_SHIFT: 8,
+} as const;
+
+/** Segment register numbers, as instructions encode them; ldt and tr follow in {@link State.segments}. */
+export const Seg = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5, LDT: 6, TR: 7 } as const;
+
+/** A segment register in {@link State.segments}. */
+export const SegmentField = {
+  size: 32,
+  base: 0,
+  /** In bytes, granularity applied. */
+  limit: 8,
+  selector: 12,
+  /** Bits 8 to 23 of the descriptor's upper half (type, S, DPL, P, AVL, L, D/B, G), and UNUSABLE. */
+  attributes: 16,
+} as const;
+
+/** Bits of a segment's `attributes`. */
+export const SegmentAttribute = {
+  TYPE: 0x000f,
+  S: 0x0010,
+  DPL_SHIFT: 5,
+  PRESENT: 0x0080,
+  AVL: 0x1000,
+  LONG: 0x2000,
+  /** D of code, B of stacks. */
+  DEFAULT_32: 0x4000,
+  GRANULARITY: 0x8000,
+  UNUSABLE: 0x10000,
+} as const;
+
+/** `faultVector` when there is none. */
+export const NO_FAULT = -1;
+
+/** Vectors (Intel SDM vol. 3, 6.3.1). */
+export const Vector = {
+  DE: 0,
+  DB: 1,
+  NMI: 2,
+  BP: 3,
+  OF: 4,
+  BR: 5,
+  UD: 6,
+  NM: 7,
+  DF: 8,
+  TS: 10,
+  NP: 11,
+  SS: 12,
+  GP: 13,
+  PF: 14,
+  MF: 16,
+  AC: 17,
+  MC: 18,
+  XM: 19,
+} as const;
+
+/** Bits of `mode`: code decoded under one mode is not used under another. */
+export const Mode = {
+  /** Code size: 0 for 16 bits, 1 for 32, 2 for 64. */
+  BITS: 0x3,
+  /** The stack pointer has 32 bits (in 64-bit code always 64). */
+  STACK_32: 0x4,
+  /** All data segments reach everything from 0: no limit is checked, no base added (but those of fs and gs). */
+  FLAT: 0x8,
+  /** Ring 3. */
+  USER: 0x10,
+  /** CR0.PE with RFLAGS.VM: virtual-8086. */
+  VM86: 0x20,
+  /** CR0.PE. */
+  PROTECTED: 0x40,
+  /** CR0.EM or TS is set or CR4.OSFXSR is not: SIMD and x87 instructions are checked first. */
+  NO_FPU: 0x80,
+  /** EFER.LMA. */
+  LONG: 0x100,
+} as const;
+
+/**
+ * A software lookaside buffer: for each access kind a direct-mapped table of 16-byte entries: the virtual page as 64 bits
+ * (bit 0 set when empty), then what to add to the low 32 bits of a virtual address to get the address in linear memory.
+ * There is one bank for each view of memory, so that a switch between them flushes nothing.
+ */
+export const Tlb = {
+  entries: 1024,
+  entrySize: 16,
+  tag: 0,
+  addend: 8,
+  /** From a bank's start. */
+  read: 0,
+  write: 1024 * 16,
+  bankSize: 2 * 1024 * 16,
+  /** Banks: supervisor (SMAP in force), user, supervisor with access to user pages (AC set or no SMAP). */
+  SUPERVISOR: 0,
+  USER: 1,
+  SUPERVISOR_AC: 2,
+  banks: 3,
+  /** A tag that no page has. */
+  EMPTY: 1n,
+} as const;
+
+/** The end of what {@link State} and the buffers take. */
+export const STATE_SIZE = State.tlbs + Tlb.banks * Tlb.bankSize;

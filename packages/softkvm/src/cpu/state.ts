@@ -1,0 +1,115 @@
+/** A vCPU's state for the code that is written in TypeScript: the cold side of the processor. */
+
+import { Aux, NO_FAULT, State } from "./layout.ts";
+
+/** RFLAGS bits (Intel SDM vol. 1, 3.4.3). */
+export const Flag = {
+  CF: 0x1,
+  ONE: 0x2,
+  PF: 0x4,
+  AF: 0x10,
+  ZF: 0x40,
+  SF: 0x80,
+  TF: 0x100,
+  IF: 0x200,
+  DF: 0x400,
+  OF: 0x800,
+  IOPL: 0x3000,
+  NT: 0x4000,
+  RF: 0x10000,
+  VM: 0x20000,
+  AC: 0x40000,
+  VIF: 0x80000,
+  VIP: 0x100000,
+  ID: 0x200000,
+} as const;
+
+const ARITHMETIC = Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF;
+const REST =
+  Flag.TF | Flag.IF | Flag.DF | Flag.IOPL | Flag.NT | Flag.RF | Flag.VM | Flag.AC | Flag.VIF | Flag.VIP | Flag.ID;
+
+export class CpuState {
+  /** All of linear memory; offsets are from its start. */
+  readonly view: DataView;
+  /** Where this vCPU's state begins. */
+  readonly base: number;
+
+  constructor(buffer: ArrayBufferLike, base: number) {
+    this.view = new DataView(buffer);
+    this.base = base;
+  }
+
+  get32(offset: number): number {
+    return this.view.getUint32(this.base + offset, true);
+  }
+  set32(offset: number, value: number): void {
+    this.view.setUint32(this.base + offset, value, true);
+  }
+  get64(offset: number): bigint {
+    return this.view.getBigUint64(this.base + offset, true);
+  }
+  set64(offset: number, value: bigint): void {
+    this.view.setBigUint64(this.base + offset, value, true);
+  }
+
+  /** A general register by its encoding, all 64 bits. */
+  gpr(index: number): bigint {
+    return this.get64(State.gpr + index * 8);
+  }
+  setGpr(index: number, value: bigint): void {
+    this.set64(State.gpr + index * 8, value);
+  }
+
+  /** RFLAGS as the guest sees it. */
+  get rflags(): number {
+    const result = this.get64(State.flagResult);
+    const aux = this.get32(State.flagAux);
+    const carry = aux >>> 31;
+    let flags = this.get32(State.flagRest) | Flag.ONE;
+    if (carry !== 0) flags |= Flag.CF;
+    if (evenParity(Number(result & 0xffn) ^ ((aux >>> Aux.PARITY_SHIFT) & 0xff))) flags |= Flag.PF;
+    if (aux & Aux.ADJUST) flags |= Flag.AF;
+    if (result === 0n) flags |= Flag.ZF;
+    if (Number(result >> 63n) !== (aux & Aux.SIGN_DELTA)) flags |= Flag.SF;
+    if (((aux >>> 30) & 1) !== carry) flags |= Flag.OF;
+    return flags;
+  }
+
+  set rflags(flags: number) {
+    // A result that is zero or one, then the deltas that make sign and parity come out right.
+    const zero = (flags & Flag.ZF) !== 0;
+    const resultParity = zero; // 0 has even parity, 1 odd.
+    let aux = 0;
+    if (flags & Flag.CF) aux |= Aux.CARRY;
+    if (((flags & Flag.OF) !== 0) !== ((flags & Flag.CF) !== 0)) aux |= Aux.PARTIAL;
+    if (flags & Flag.AF) aux |= Aux.ADJUST;
+    if (flags & Flag.SF) aux |= Aux.SIGN_DELTA;
+    if (((flags & Flag.PF) !== 0) !== resultParity) aux |= 1 << Aux.PARITY_SHIFT;
+    this.set64(State.flagResult, zero ? 0n : 1n);
+    this.set32(State.flagAux, aux);
+    this.set32(State.flagRest, flags & REST);
+  }
+
+  /** The arithmetic flags' mask and the others', as {@link rflags} keeps them apart. */
+  static readonly arithmetic = ARITHMETIC;
+
+  get cpl(): number {
+    return this.get32(State.cpl);
+  }
+
+  /** Records an exception for the instruction that runs; the first one stays. */
+  raise(vector: number, error = 0, address?: bigint): void {
+    if (this.view.getInt32(this.base + State.faultVector, true) !== NO_FAULT) return;
+    this.set32(State.faultVector, vector);
+    this.set32(State.faultError, error);
+    if (address !== undefined) this.set64(State.faultAddress, address);
+  }
+
+  get faulted(): boolean {
+    return this.view.getInt32(this.base + State.faultVector, true) !== NO_FAULT;
+  }
+}
+
+function evenParity(byte: number): boolean {
+  return ((0x6996 >> ((byte ^ (byte >> 4)) & 0xf)) & 1) === 0;
+}

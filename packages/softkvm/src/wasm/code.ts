@@ -1,0 +1,197 @@
+/** A function's body as it is written: statements in order, with structured control flow. */
+
+import { Bytes } from "./bytes.ts";
+import { ConstI32, type Expr, type I32, Local, typeCode, type ValueType, writeOpcode } from "./expr.ts";
+
+/** A block or loop that branches can name. */
+export class Label {
+  readonly depth: number;
+  constructor(depth: number) {
+    this.depth = depth;
+  }
+}
+
+export class Code {
+  readonly #out = new Bytes();
+  readonly #locals: ValueType[] = [];
+  readonly #free: Record<ValueType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
+  readonly parameters: readonly Local[];
+  #depth = 0;
+
+  constructor(parameters: readonly ValueType[]) {
+    this.parameters = parameters.map((type, index) => new Local(type, index));
+  }
+
+  /** A local variable. It begins as whatever its last use left, or 0. */
+  local<T extends ValueType>(type: T): Local<T> {
+    const reused = this.#free[type].pop();
+    if (reused !== undefined) return new Local(type, reused);
+    this.#locals.push(type);
+    return new Local(type, this.parameters.length + this.#locals.length - 1);
+  }
+
+  /** Gives a local's slot back; nothing may use it any more. */
+  release(local: Local): void {
+    this.#free[local.type].push(local.index);
+  }
+
+  /** Computes an expression now, once; constants and locals that never change need no local. */
+  let<T extends ValueType>(value: Expr<T>): Local<T> {
+    const local = this.local(value.type);
+    this.set(local, value);
+    return local;
+  }
+
+  set<T extends ValueType>(local: Local<T>, value: Expr<T>): void {
+    value.write(this.#out);
+    this.#out.byte(0x21);
+    this.#out.u32(local.index);
+  }
+
+  /** Stores to linear memory. */
+  store(kind: StoreKind, address: I32, offset: number, value: Expr): void {
+    const { opcode, align } = stores[kind];
+    const constant = address instanceof ConstI32;
+    (constant ? new ConstI32(0) : address).write(this.#out);
+    value.write(this.#out);
+    writeOpcode(this.#out, opcode);
+    this.#out.u32(align);
+    this.#out.u32(constant ? (address.value >>> 0) + offset : offset);
+  }
+
+  /** Computes an expression for its effect. */
+  drop(value: Expr): void {
+    value.write(this.#out);
+    this.#out.byte(0x1a);
+  }
+
+  /** Calls a function that returns nothing. */
+  call(index: number, ...operands: Expr[]): void {
+    for (const operand of operands) operand.write(this.#out);
+    this.#out.byte(0x10);
+    this.#out.u32(index);
+  }
+
+  /** Runs one side or the other; what a constant condition rules out is not written. */
+  if(condition: I32, then: () => void, otherwise?: () => void): void {
+    if (condition instanceof ConstI32) {
+      if (condition.value !== 0) then();
+      else otherwise?.();
+      return;
+    }
+    condition.write(this.#out);
+    this.#open(0x04);
+    then();
+    if (otherwise !== undefined) {
+      this.#out.byte(0x05);
+      otherwise();
+    }
+    this.#close();
+  }
+
+  /** A block that {@link br} leaves at its end. */
+  block(body: (label: Label) => void): void {
+    this.#open(0x02);
+    body(new Label(this.#depth));
+    this.#close();
+  }
+
+  /** A loop that {@link br} begins anew; without one it runs once. */
+  loop(body: (label: Label) => void): void {
+    this.#open(0x03);
+    body(new Label(this.#depth));
+    this.#close();
+  }
+
+  br(label: Label): void {
+    this.#out.byte(0x0c);
+    this.#out.u32(this.#depth - label.depth);
+  }
+
+  brIf(label: Label, condition: I32): void {
+    if (condition instanceof ConstI32) {
+      if (condition.value !== 0) this.br(label);
+      return;
+    }
+    condition.write(this.#out);
+    this.#out.byte(0x0d);
+    this.#out.u32(this.#depth - label.depth);
+  }
+
+  /** Branches to `labels[index]`, or to `otherwise` when there is none. */
+  brTable(labels: readonly Label[], otherwise: Label, index: I32): void {
+    index.write(this.#out);
+    this.#out.byte(0x0e);
+    this.#out.u32(labels.length);
+    for (const label of labels) this.#out.u32(this.#depth - label.depth);
+    this.#out.u32(this.#depth - otherwise.depth);
+  }
+
+  return(...values: Expr[]): void {
+    for (const value of values) value.write(this.#out);
+    this.#out.byte(0x0f);
+  }
+
+  /** Leaves this function for the one at `index` of table 0: the stack does not grow. */
+  tailCallIndirect(type: number, index: I32, ...operands: Expr[]): void {
+    for (const operand of operands) operand.write(this.#out);
+    index.write(this.#out);
+    this.#out.byte(0x13);
+    this.#out.u32(type);
+    this.#out.u32(0);
+  }
+
+  tailCall(index: number, ...operands: Expr[]): void {
+    for (const operand of operands) operand.write(this.#out);
+    this.#out.byte(0x12);
+    this.#out.u32(index);
+  }
+
+  unreachable(): void {
+    this.#out.byte(0x00);
+  }
+
+  /** The body with its declarations, as the code section holds it. */
+  encode(): Uint8Array {
+    const body = new Bytes();
+    const runs: { type: ValueType; count: number }[] = [];
+    for (const type of this.#locals) {
+      const last = runs.at(-1);
+      if (last?.type === type) last.count += 1;
+      else runs.push({ type, count: 1 });
+    }
+    body.u32(runs.length);
+    for (const { type, count } of runs) {
+      body.u32(count);
+      body.byte(typeCode[type]);
+    }
+    body.append(this.#out.view());
+    body.byte(0x0b);
+    return body.view();
+  }
+
+  #open(opcode: number): void {
+    this.#out.byte(opcode);
+    this.#out.byte(0x40);
+    this.#depth += 1;
+  }
+
+  #close(): void {
+    this.#out.byte(0x0b);
+    this.#depth -= 1;
+  }
+}
+
+const stores = {
+  i32: { opcode: 0x36, align: 2 },
+  i64: { opcode: 0x37, align: 3 },
+  f32: { opcode: 0x38, align: 2 },
+  f64: { opcode: 0x39, align: 3 },
+  i32_8: { opcode: 0x3a, align: 0 },
+  i32_16: { opcode: 0x3b, align: 1 },
+  i64_8: { opcode: 0x3c, align: 0 },
+  i64_16: { opcode: 0x3d, align: 1 },
+  i64_32: { opcode: 0x3e, align: 2 },
+  v128: { opcode: 0xfd0b, align: 4 },
+} as const;
+export type StoreKind = keyof typeof stores;

@@ -1,0 +1,147 @@
+/** A WebAssembly module as it is built: types, imports, functions, exports (core specification, 5.5). */
+
+import { Bytes } from "./bytes.ts";
+import { Code } from "./code.ts";
+import { typeCode, type ValueType } from "./expr.ts";
+
+export interface FunctionType {
+  readonly parameters: readonly ValueType[];
+  readonly results: readonly ValueType[];
+}
+
+interface Import {
+  readonly module: string;
+  readonly name: string;
+  readonly describe: (out: Bytes) => void;
+}
+
+export class ModuleBuilder {
+  readonly #types: FunctionType[] = [];
+  readonly #typeIndexes = new Map<string, number>();
+  readonly #imports: Import[] = [];
+  readonly #functions: { type: number; code: Code }[] = [];
+  readonly #exports: { name: string; kind: number; index: number }[] = [];
+  readonly #elements: { slot: number; functions: number[] }[] = [];
+  #importedFunctions = 0;
+
+  /** The index of a function type; equal ones share it. */
+  type(parameters: readonly ValueType[], results: readonly ValueType[]): number {
+    const key = `${parameters.join()}:${results.join()}`;
+    const known = this.#typeIndexes.get(key);
+    if (known !== undefined) return known;
+    this.#typeIndexes.set(key, this.#types.length);
+    return this.#types.push({ parameters, results }) - 1;
+  }
+
+  /** Imports a function and returns its index. Imports come before functions are added. */
+  importFunction(
+    module: string,
+    name: string,
+    parameters: readonly ValueType[],
+    results: readonly ValueType[],
+  ): number {
+    if (this.#functions.length > 0) throw new Error("functions are imported before any is defined");
+    const type = this.type(parameters, results);
+    this.#imports.push({
+      module,
+      name,
+      describe: (out) => {
+        out.byte(0x00);
+        out.u32(type);
+      },
+    });
+    return this.#importedFunctions++;
+  }
+
+  /** Imports memory 0: shared, with limits in pages of 64 KiB. */
+  importMemory(module: string, name: string, minPages: number, maxPages: number): void {
+    this.#imports.push({
+      module,
+      name,
+      describe: (out) => {
+        out.byte(0x02);
+        out.byte(0x03);
+        out.u32(minPages);
+        out.u32(maxPages);
+      },
+    });
+  }
+
+  /** Imports table 0, of functions. */
+  importTable(module: string, name: string, minimum: number): void {
+    this.#imports.push({
+      module,
+      name,
+      describe: (out) => {
+        out.byte(0x01);
+        out.byte(0x70);
+        out.byte(0x00);
+        out.u32(minimum);
+      },
+    });
+  }
+
+  /** Adds a function and returns its index and its body to be filled in before {@link encode}. */
+  function(parameters: readonly ValueType[], results: readonly ValueType[]): { index: number; code: Code } {
+    const code = new Code(parameters);
+    const position = this.#functions.push({ type: this.type(parameters, results), code }) - 1;
+    return { index: this.#importedFunctions + position, code };
+  }
+
+  exportFunction(name: string, index: number): void {
+    this.#exports.push({ name, kind: 0x00, index });
+  }
+
+  /** Puts functions into table 0 from `slot` on when the module is instantiated. */
+  elements(slot: number, functions: number[]): void {
+    this.#elements.push({ slot, functions });
+  }
+
+  encode(): Uint8Array<ArrayBuffer> {
+    const out = new Bytes();
+    out.append(new Uint8Array([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]));
+    section(out, 1, this.#types, (body, type) => {
+      body.byte(0x60);
+      for (const list of [type.parameters, type.results]) {
+        body.u32(list.length);
+        for (const item of list) body.byte(typeCode[item]);
+      }
+    });
+    section(out, 2, this.#imports, (body, item) => {
+      body.name(item.module);
+      body.name(item.name);
+      item.describe(body);
+    });
+    section(out, 3, this.#functions, (body, item) => body.u32(item.type));
+    section(out, 7, this.#exports, (body, item) => {
+      body.name(item.name);
+      body.byte(item.kind);
+      body.u32(item.index);
+    });
+    section(out, 9, this.#elements, (body, item) => {
+      body.u32(0);
+      body.byte(0x41);
+      body.s32(item.slot);
+      body.byte(0x0b);
+      body.u32(item.functions.length);
+      for (const index of item.functions) body.u32(index);
+    });
+    section(out, 10, this.#functions, (body, item) => {
+      const encoded = item.code.encode();
+      body.u32(encoded.length);
+      body.append(encoded);
+    });
+    return out.view().slice();
+  }
+}
+
+/** A section is left out when it is empty. */
+function section<T>(out: Bytes, id: number, items: readonly T[], write: (body: Bytes, item: T) => void): void {
+  if (items.length === 0) return;
+  const body = new Bytes();
+  body.u32(items.length);
+  for (const item of items) write(body, item);
+  out.byte(id);
+  out.u32(body.length);
+  out.append(body.view());
+}
