@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { nasty } from "./job.test.ts";
@@ -53,7 +54,7 @@ test("a command runs in the lab as it would here, and nothing is left of it", { 
       now: Date.now(),
       assembler: execFileSync("as", ["--version"]).toString().slice(0, 13),
     }) + "\\n" + "x".repeat(300000));
-    process.exit(7);
+    process.exitCode = 7;
   `;
   const input = randomBytes(1024 * 1024);
   const { stdout, stderr, status } = await runInLab(["node", "-e", program, "--", ...nasty], {
@@ -111,11 +112,23 @@ async function processEnd(pid: number): Promise<void> {
   assert.ok(!existsSync(`/proc/${pid}`) || readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z "));
 }
 
-test("a lab that cannot start says why in one line", { skip }, async () => {
-  await assert.rejects(runInLab(["true"], { cwd: "/nonexistent" }), { code: "USAGE", message: /not a directory/ });
-  const runner = spawn(process.execPath, [main, "true"], { env: { PATH: "/nonexistent" } });
+test("a lab that cannot be built says why and what to do", { skip }, async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "lodge-lab-test-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const noSources = join(directory, "apt.conf");
+  writeFileSync(
+    noSources,
+    'Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "/dev/null"; Dir::State "/nonexistent";',
+  );
+  const runner = spawn(process.execPath, [main, "true"], {
+    env: { ...process.env, XDG_CACHE_HOME: directory, APT_CONFIG: noSources },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   const said: Buffer[] = [];
   runner.stderr.on("data", (chunk: Buffer) => said.push(chunk));
   const [status] = await once(runner, "close");
   assert.equal(status, 125);
+  assert.match(Buffer.concat(said).toString(), /^lab: apt cannot fetch the lab's kernel .* needs a Debian/);
+  assert.deepEqual(readdirSync(join(directory, "lodge", "lab")), []);
+  await assert.rejects(runInLab(["true"], { cwd: "/nonexistent" }), { code: "USAGE", message: /not a directory/ });
 });
