@@ -33,13 +33,16 @@ export class CoalescedRing {
     this.#indexes = new Uint32Array(buffer, byteOffset, 2);
   }
 
-  /** Hands over all writes that wait, oldest first; returns how many. One vCPU's thread drains at a time. */
+  /**
+   * Hands over the writes that wait, oldest first; returns how many: at most a ring full, so that a guest which goes on
+   * writing from another vCPU holds nobody here. One vCPU's thread drains at a time.
+   */
   drain(handle: (write: CoalescedWriteEntry) => void): number {
     const at = CoalescedWrite.offset;
-    let count = 0;
-    for (;;) {
+    for (let count = 0; ; count++) {
       const first = Atomics.load(this.#indexes, FIRST) % COALESCED_RING_ENTRIES;
-      if (first === Atomics.load(this.#indexes, LAST) % COALESCED_RING_ENTRIES) return count;
+      const last = Atomics.load(this.#indexes, LAST) % COALESCED_RING_ENTRIES;
+      if (first === last || count === COALESCED_RING_ENTRIES) return count;
       const offset = ENTRIES + first * CoalescedWrite.size;
       const entry = this.#entry;
       entry.bus = this.#view.getUint32(offset + at.pio, true) !== 0 ? "pio" : "mmio";
@@ -51,7 +54,6 @@ export class CoalescedRing {
       entry.high = entry.length === 8 ? this.#view.getUint32(offset + at.data + 4, true) : 0;
       handle(entry);
       Atomics.store(this.#indexes, FIRST, (first + 1) % COALESCED_RING_ENTRIES);
-      count += 1;
     }
   }
 }

@@ -16,20 +16,20 @@ export class DirtyRing {
   }
 
   /**
-   * Hands over the pages that were written, in order, and marks them harvested; returns how many. `slot` has the address
-   * space in its upper 16 bits; `page` counts from the slot's start. Call `Vm.resetDirtyRings` before the pages' content
-   * is read, so that a write after that shows up again.
+   * Hands over the pages that were written, in order, and marks them harvested; returns how many, at most a ring full.
+   * `slot` has the address space in its upper 16 bits; `page` counts from the slot's start. Call `Vm.resetDirtyRings`
+   * before the pages' content is read, so that a write after that shows up again.
    */
   harvest(handle: (slot: number, page: number) => void): number {
     const at = DirtyGfn.offset;
     for (let count = 0; ; count++) {
-      const offset = (this.#next % this.#entries) * DirtyGfn.size;
+      const offset = this.#next * DirtyGfn.size;
       const flags = offset / 4 + at.flags / 4;
       // The kernel publishes an entry by its flags, so they are loaded first; acquire and release as api.rst asks.
-      if (Atomics.load(this.#words, flags) !== DirtyGfnFlag.DIRTY) return count;
+      if (Atomics.load(this.#words, flags) !== DirtyGfnFlag.DIRTY || count === this.#entries) return count;
       handle(this.#view.getUint32(offset + at.slot, true), readNumber64(this.#view, offset + at.offset));
       Atomics.store(this.#words, flags, DirtyGfnFlag.DIRTY | DirtyGfnFlag.RESET);
-      this.#next += 1;
+      this.#next = (this.#next + 1) % this.#entries;
     }
   }
 }
