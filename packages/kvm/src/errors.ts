@@ -27,8 +27,6 @@ export type KvmErrorCode =
   | "KVM_INTERNAL_ERROR"
   /** An exit that nothing handles. */
   | "KVM_UNEXPECTED_EXIT"
-  /** A vCPU used by a thread that is not its own. */
-  | "KVM_WRONG_THREAD"
   /** Used after it was closed, or closed while in use. */
   | "KVM_CLOSED"
   | "KVM_IN_USE";
@@ -84,7 +82,7 @@ function internalErrorText(run: RunPage): string {
       return bytes === ""
         ? "it had to emulate an instruction, and does not know it. The guest jumped into memory that is no code, or uses " +
             "an instruction that this kernel cannot emulate; run this guest with the software processor instead"
-        : `it had to emulate the instruction at ${bytes}, and does not know it. Where /dev/kvm interprets guest kernels ` +
+        : `it had to emulate the instruction ${bytes}, and does not know it. Where /dev/kvm interprets guest kernels ` +
             "(see lodge info), run this guest with the software processor instead";
     }
     case InternalError.SIMUL_EX:
@@ -94,6 +92,6 @@ function internalErrorText(run: RunPage): string {
     case InternalError.UNEXPECTED_EXIT_REASON:
       return `the processor stopped for a reason that this kernel does not know${values}; a newer kernel may`;
     default:
-      return `suberror ${suberror}${values}`;
+      return `suberror ${suberror}${values}; the host's kernel log (dmesg) may say more`;
   }
 }

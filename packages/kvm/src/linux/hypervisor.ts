@@ -1,46 +1,34 @@
 /** The hypervisor over the kernel's /dev/kvm. */
 
-import { close, Errno, OpenFlag, open, SystemError, tryIoctl } from "@lodge/linux";
+import { markAsUncloneable } from "node:worker_threads";
+import { close } from "@lodge/linux";
 import type { Capability } from "../capability.ts";
 import { KvmError } from "../errors.ts";
 import type { Hypervisor, Kicker, KickHandle, Notifier, NotifierHandle, VmHandle } from "../hypervisor.ts";
 import { CPUID_HEADER, CpuidEntry, MSR_LIST_HEADER, type MsrEntry } from "../layout/registers.ts";
 import type { GuestMemory } from "../memory.ts";
 import type { Vm } from "../vm.ts";
+import { API_VERSION, openDevice } from "./device.ts";
 import { LinuxKicker, type LinuxKickHandle } from "./kick.ts";
 import { readMsrs } from "./msrs.ts";
 import { LinuxNotifier, type LinuxNotifierHandle } from "./notifier.ts";
 import { growing, request } from "./request.ts";
-import { Request, type RequestName } from "./requests.ts";
+import type { RequestName } from "./requests.ts";
 import { LinuxVm, type LinuxVmHandle } from "./vm.ts";
-
-/** The only version of the interface there has been since Linux 2.6.22. */
-const API_VERSION = 12;
 
 /** Opens /dev/kvm. Every thread that uses KVM opens it for itself. */
 export function openKvm(path = "/dev/kvm"): LinuxHypervisor {
-  return new LinuxHypervisor(openDevice(path), path);
+  return new LinuxHypervisor(openDevice(path));
 }
 
 export class LinuxHypervisor implements Hypervisor {
   readonly kind = "kvm";
-  readonly apiVersion: number;
+  readonly apiVersion = API_VERSION;
   #fd: number;
 
-  constructor(fd: number, path: string) {
+  constructor(fd: number) {
     this.#fd = fd;
-    const version = tryIoctl(fd, Request.KVM_GET_API_VERSION, 0);
-    if (version === API_VERSION) {
-      this.apiVersion = version;
-      return;
-    }
-    close(fd);
-    throw version < 0
-      ? new KvmError("KVM_ABSENT", `${path} is not KVM's device`, { cause: new SystemError(-version, "ioctl", path) })
-      : new KvmError(
-          "KVM_API_VERSION",
-          `${path} speaks version ${version} of KVM's interface; Lodge needs ${API_VERSION}`,
-        );
+    markAsUncloneable(this);
   }
 
   checkExtension(capability: Capability): number {
@@ -100,34 +88,6 @@ export class LinuxHypervisor implements Hypervisor {
   #descriptor(): number {
     if (this.#fd < 0) throw new KvmError("KVM_CLOSED", "this hypervisor is closed");
     return this.#fd;
-  }
-}
-
-function openDevice(path: string): number {
-  try {
-    return open(path, OpenFlag.RDWR);
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
-    switch (error.errno) {
-      case Errno.ENOENT:
-      case Errno.ENODEV:
-      case Errno.ENXIO:
-        throw new KvmError(
-          "KVM_ABSENT",
-          `no KVM on this host (${path}: ${error.code}): switch virtualization on in the firmware and load kvm_intel or ` +
-            "kvm_amd, or use the software processor",
-          { cause: error },
-        );
-      case Errno.EACCES:
-      case Errno.EPERM:
-        throw new KvmError(
-          "KVM_PERMISSION",
-          `no permission for ${path}: add your user to the group that owns it (usermod -aG kvm NAME, then log in anew)`,
-          { cause: error },
-        );
-      default:
-        throw error;
-    }
   }
 }
 

@@ -13,7 +13,10 @@ export function readMsrs(fd: number, indices: readonly number[]): MsrEntry[] {
     const view = encode(chunk);
     const count = request(fd, "KVM_GET_MSRS", view);
     if (count < chunk.length) {
-      throw new KvmError("KVM_MSR_REFUSED", `MSR ${name(chunk[count]!)} does not exist on this host or for this CPUID`);
+      throw new KvmError(
+        "KVM_MSR_REFUSED",
+        `MSR ${name(chunk[count]!)} does not exist on this host or for this CPUID: leave it out`,
+      );
     }
     return chunk.map((_, index) => MsrEntry.read(view, MSRS_HEADER + index * MsrEntry.size));
   });
@@ -26,7 +29,7 @@ export function writeMsrs(fd: number, entries: readonly MsrEntry[]): void {
     const { data } = chunk[count]!;
     throw new KvmError(
       "KVM_MSR_REFUSED",
-      `MSR ${name(chunk[count]!)} does not take 0x${data.toString(16)} on this host or for this CPUID`,
+      `MSR ${name(chunk[count]!)} does not take 0x${data.toString(16)} on this host or for this CPUID: leave it out, or mend the value`,
     );
   }
 }

@@ -51,12 +51,14 @@ export class LinuxVcpu implements Vcpu {
     this.id = id;
     this.#vm = vm;
     this.#record = record;
-    // Posted to another thread it would lose its methods without a word.
+    // Posted to another thread it would lose its methods without a word; the page would be a copy.
     markAsUncloneable(this);
 
     using undo = new DisposableStack();
     this.#fd = request(vmFd, "KVM_CREATE_VCPU", id, `vCPU ${id}`, {
-      [Errno.EEXIST]: "the machine has one with this id; a vCPU is used by the thread that created it",
+      [Errno.EEXIST]:
+        "the machine has, or had, one with this id: it is used by the thread that created it, and its id is not free " +
+        "again before the machine is closed",
       [Errno.EINVAL]: "the id is above what this host allows (KVM_CAP_MAX_VCPU_ID)",
     });
     undo.defer(() => close(this.#fd));
@@ -72,6 +74,7 @@ export class LinuxVcpu implements Vcpu {
       );
     const run = mapped(request(deviceFd, "KVM_GET_VCPU_MMAP_SIZE", 0));
     this.page = new RunPage(run.buffer);
+    markAsUncloneable(this.page);
     const ringPage = vm.checkExtension(Capability.COALESCED_MMIO);
     if (ringPage > 0) this.coalescedRing = new CoalescedRing(run.buffer, ringPage * PAGE);
     if (record.dirtyRingBytes > 0) {
@@ -103,7 +106,7 @@ export class LinuxVcpu implements Vcpu {
         if (this.page.exitReason === ExitReason.MEMORY_FAULT) return ExitReason.MEMORY_FAULT;
         break;
       case Errno.EBADF:
-        if (this.#fd < 0) throw new KvmError("KVM_CLOSED", `vCPU ${this.id} is closed`);
+        this.#open();
         break;
     }
     const cause = new SystemError(errno, "ioctl", "KVM_RUN");
@@ -117,39 +120,39 @@ export class LinuxVcpu implements Vcpu {
   }
 
   getRegs(): Regs {
-    return get(this.#fd, "KVM_GET_REGS", Regs);
+    return get(this.#open(), "KVM_GET_REGS", Regs);
   }
   setRegs(regs: Regs): void {
-    set(this.#fd, "KVM_SET_REGS", Regs, regs);
+    set(this.#open(), "KVM_SET_REGS", Regs, regs);
   }
 
   getSregs(): Sregs {
-    return get(this.#fd, "KVM_GET_SREGS", Sregs);
+    return get(this.#open(), "KVM_GET_SREGS", Sregs);
   }
   setSregs(sregs: Sregs): void {
-    set(this.#fd, "KVM_SET_SREGS", Sregs, sregs, `system registers of vCPU ${this.id}`, IMPOSSIBLE_STATE);
+    set(this.#open(), "KVM_SET_SREGS", Sregs, sregs, `system registers of vCPU ${this.id}`, IMPOSSIBLE_STATE);
   }
 
   getSregs2(): Sregs2 {
     this.#require(Capability.SREGS2, "PAE pointers with the system registers");
-    return get(this.#fd, "KVM_GET_SREGS2", Sregs2);
+    return get(this.#open(), "KVM_GET_SREGS2", Sregs2);
   }
   setSregs2(sregs: Sregs2): void {
     this.#require(Capability.SREGS2, "PAE pointers with the system registers");
-    set(this.#fd, "KVM_SET_SREGS2", Sregs2, sregs, `system registers of vCPU ${this.id}`, IMPOSSIBLE_STATE);
+    set(this.#open(), "KVM_SET_SREGS2", Sregs2, sregs, `system registers of vCPU ${this.id}`, IMPOSSIBLE_STATE);
   }
 
   getFpu(): Fpu {
-    return get(this.#fd, "KVM_GET_FPU", Fpu);
+    return get(this.#open(), "KVM_GET_FPU", Fpu);
   }
   setFpu(fpu: Fpu): void {
-    set(this.#fd, "KVM_SET_FPU", Fpu, fpu);
+    set(this.#open(), "KVM_SET_FPU", Fpu, fpu);
   }
 
   getXsave(): Uint8Array {
     const size = this.#xsaveSize();
     const area = new Uint8Array(size);
-    request(this.#fd, size > XSAVE_SIZE ? "KVM_GET_XSAVE2" : "KVM_GET_XSAVE", area);
+    request(this.#open(), size > XSAVE_SIZE ? "KVM_GET_XSAVE2" : "KVM_GET_XSAVE", area);
     return area;
   }
   setXsave(area: Uint8Array): void {
@@ -157,42 +160,42 @@ export class LinuxVcpu implements Vcpu {
     if (area.byteLength < size) {
       throw new KvmError("KVM_INVALID", `an XSAVE area of ${area.byteLength} bytes; this vCPU's has ${size}`);
     }
-    request(this.#fd, "KVM_SET_XSAVE", area, `XSAVE area of vCPU ${this.id}`, IMPOSSIBLE_STATE);
+    request(this.#open(), "KVM_SET_XSAVE", area, `XSAVE area of vCPU ${this.id}`, IMPOSSIBLE_STATE);
   }
 
   getXcrs(): Xcrs {
-    return get(this.#fd, "KVM_GET_XCRS", Xcrs);
+    return get(this.#open(), "KVM_GET_XCRS", Xcrs);
   }
   setXcrs(xcrs: Xcrs): void {
-    set(this.#fd, "KVM_SET_XCRS", Xcrs, xcrs, `extended control registers of vCPU ${this.id}`, IMPOSSIBLE_STATE);
+    set(this.#open(), "KVM_SET_XCRS", Xcrs, xcrs, `extended control registers of vCPU ${this.id}`, IMPOSSIBLE_STATE);
   }
 
   getDebugRegs(): DebugRegs {
-    return get(this.#fd, "KVM_GET_DEBUGREGS", DebugRegs);
+    return get(this.#open(), "KVM_GET_DEBUGREGS", DebugRegs);
   }
   setDebugRegs(regs: DebugRegs): void {
-    set(this.#fd, "KVM_SET_DEBUGREGS", DebugRegs, regs);
+    set(this.#open(), "KVM_SET_DEBUGREGS", DebugRegs, regs);
   }
 
   getLapic(): Uint8Array {
-    return get(this.#fd, "KVM_GET_LAPIC", LapicState).regs;
+    return get(this.#open(), "KVM_GET_LAPIC", LapicState).regs;
   }
   setLapic(registers: Uint8Array): void {
-    set(this.#fd, "KVM_SET_LAPIC", LapicState, { regs: registers });
+    set(this.#open(), "KVM_SET_LAPIC", LapicState, { regs: registers });
   }
 
   getMpState(): MpState {
-    return get(this.#fd, "KVM_GET_MP_STATE", MpStateRecord).mpState as MpState;
+    return get(this.#open(), "KVM_GET_MP_STATE", MpStateRecord).mpState as MpState;
   }
   setMpState(state: MpState): void {
-    set(this.#fd, "KVM_SET_MP_STATE", MpStateRecord, { mpState: state });
+    set(this.#open(), "KVM_SET_MP_STATE", MpStateRecord, { mpState: state });
   }
 
   getEvents(): VcpuEvents {
-    return get(this.#fd, "KVM_GET_VCPU_EVENTS", VcpuEvents);
+    return get(this.#open(), "KVM_GET_VCPU_EVENTS", VcpuEvents);
   }
   setEvents(events: VcpuEvents): void {
-    set(this.#fd, "KVM_SET_VCPU_EVENTS", VcpuEvents, events, `pending events of vCPU ${this.id}`, IMPOSSIBLE_STATE);
+    set(this.#open(), "KVM_SET_VCPU_EVENTS", VcpuEvents, events, `pending events of vCPU ${this.id}`, IMPOSSIBLE_STATE);
   }
 
   getNestedState(): Uint8Array | undefined {
@@ -200,7 +203,7 @@ export class LinuxVcpu implements Vcpu {
     if (size === 0) return undefined;
     const state = new Uint8Array(Math.max(size, NestedStateHeader.size));
     new DataView(state.buffer).setUint32(NestedStateHeader.offset.size, state.length, true);
-    request(this.#fd, "KVM_GET_NESTED_STATE", state);
+    request(this.#open(), "KVM_GET_NESTED_STATE", state);
     return state.subarray(0, new DataView(state.buffer).getUint32(NestedStateHeader.offset.size, true));
   }
   setNestedState(state: Uint8Array): void {
@@ -215,18 +218,18 @@ export class LinuxVcpu implements Vcpu {
         `nested state of ${state.byteLength} bytes: it is shorter than its own header says`,
       );
     }
-    request(this.#fd, "KVM_SET_NESTED_STATE", state, `nested state of vCPU ${this.id}`, IMPOSSIBLE_STATE);
+    request(this.#open(), "KVM_SET_NESTED_STATE", state, `nested state of vCPU ${this.id}`, IMPOSSIBLE_STATE);
   }
 
   getMsrs(indices: readonly number[]): MsrEntry[] {
-    return readMsrs(this.#fd, indices);
+    return readMsrs(this.#open(), indices);
   }
   setMsrs(entries: readonly MsrEntry[]): void {
-    writeMsrs(this.#fd, entries);
+    writeMsrs(this.#open(), entries);
   }
 
   getCpuid(): CpuidEntry[] {
-    const view = growing(this.#fd, "KVM_GET_CPUID2", (count) => {
+    const view = growing(this.#open(), "KVM_GET_CPUID2", (count) => {
       const buffer = new DataView(new ArrayBuffer(CPUID_HEADER + count * CpuidEntry.size));
       buffer.setUint32(0, count, true);
       return buffer;
@@ -241,31 +244,31 @@ export class LinuxVcpu implements Vcpu {
     entries.forEach((entry, index) => {
       CpuidEntry.write(view, CPUID_HEADER + index * CpuidEntry.size, entry);
     });
-    request(this.#fd, "KVM_SET_CPUID2", view, `CPUID of vCPU ${this.id}`, {
+    request(this.#open(), "KVM_SET_CPUID2", view, `CPUID of vCPU ${this.id}`, {
       [Errno.EINVAL]: "the kernel refuses these leaves, or the vCPU has run already",
       [Errno.E2BIG]: "more leaves than the kernel takes (256)",
     });
   }
 
   getTscKhz(): number {
-    return request(this.#fd, "KVM_GET_TSC_KHZ", 0);
+    return request(this.#open(), "KVM_GET_TSC_KHZ", 0);
   }
   setTscKhz(khz: number): void {
-    request(this.#fd, "KVM_SET_TSC_KHZ", khz, `TSC of vCPU ${this.id} at ${khz} kHz`, {
+    request(this.#open(), "KVM_SET_TSC_KHZ", khz, `TSC of vCPU ${this.id} at ${khz} kHz`, {
       [Errno.EINVAL]: "this host cannot scale the TSC (KVM_CAP_TSC_CONTROL), or not that far",
     });
   }
 
   setGuestDebug(debug: GuestDebug): void {
-    set(this.#fd, "KVM_SET_GUEST_DEBUG", GuestDebug, debug);
+    set(this.#open(), "KVM_SET_GUEST_DEBUG", GuestDebug, debug);
   }
 
   injectNmi(): void {
-    request(this.#fd, "KVM_NMI", 0);
+    request(this.#open(), "KVM_NMI", 0);
   }
 
   injectInterrupt(vector: number): void {
-    request(this.#fd, "KVM_INTERRUPT", new Uint32Array([vector]), `interrupt vector ${vector}`, {
+    request(this.#open(), "KVM_INTERRUPT", new Uint32Array([vector]), `interrupt vector ${vector}`, {
       [Errno.EINVAL]: "a vector is 0 to 255",
       [Errno.ENXIO]: "the machine has an interrupt chip in the kernel, which injects for itself",
       [Errno.EEXIST]: "another interrupt waits to be injected",
@@ -274,12 +277,12 @@ export class LinuxVcpu implements Vcpu {
 
   translate(linearAddress: bigint): Translation {
     const view = Translation.encode({ linearAddress, physicalAddress: 0, valid: 0, writeable: 0, usermode: 0 });
-    request(this.#fd, "KVM_TRANSLATE", view);
+    request(this.#open(), "KVM_TRANSLATE", view);
     return Translation.decode(view);
   }
 
   notifyPaused(): boolean {
-    const result = tryIoctl(this.#fd, Request.KVM_KVMCLOCK_CTRL, 0);
+    const result = tryIoctl(this.#open(), Request.KVM_KVMCLOCK_CTRL, 0);
     // EINVAL: the guest uses no kvmclock.
     if (result === -Errno.EINVAL) return false;
     if (result < 0) throw new SystemError(-result, "ioctl", "KVM_KVMCLOCK_CTRL");
@@ -287,7 +290,7 @@ export class LinuxVcpu implements Vcpu {
   }
 
   enableCapability(capability: Capability, ...args: bigint[]): void {
-    enableCapability(this.#fd, capability, args);
+    enableCapability(this.#open(), capability, args);
   }
 
   close(): void {
@@ -299,6 +302,11 @@ export class LinuxVcpu implements Vcpu {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #open(): number {
+    if (this.#fd < 0) throw new KvmError("KVM_CLOSED", `vCPU ${this.id} is closed`);
+    return this.#fd;
   }
 
   #xsaveSize(): number {

@@ -1,5 +1,6 @@
 /** A machine of the kernel's KVM. */
 
+import { markAsUncloneable } from "node:worker_threads";
 import { addressOf, close, Errno, tryIoctl } from "@lodge/linux";
 import { Capability } from "../capability.ts";
 import { KvmError } from "../errors.ts";
@@ -68,6 +69,7 @@ export class LinuxVm implements Vm {
     this.#fd = handle.fd;
     this.#owner = owner;
     this.#record = new SharedVmRecord(handle.record);
+    markAsUncloneable(this);
     this.#memoryAddress = addressOf(handle.memory.buffer);
     if (owner) openMachines.add(this);
   }
