@@ -4,24 +4,7 @@ import { test } from "node:test";
 import { parseOptions } from "./arguments.ts";
 import { LabError } from "./errors.ts";
 import { encodeJob, quote } from "./job.ts";
-
-export const nasty = [
-  "",
-  " ",
-  "a b",
-  "'",
-  "'\\''",
-  '"$HOME"',
-  "$(id)",
-  "`id`",
-  "\n",
-  "a\n\nb\n",
-  "\\",
-  "*",
-  "-n",
-  "ä€😀",
-  "!",
-];
+import { nasty } from "./nasty.ts";
 
 test("a shell reads back exactly what was quoted", () => {
   const script = `for word in ${nasty.map(quote).join(" ")}; do printf '%s\\0' "$word"; done`;

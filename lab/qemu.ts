@@ -21,13 +21,15 @@ const kernelCommandLine = [
   // The emulator reads the host's own counter, which is as good as the host's clock.
   "tsc=reliable",
   "random.trust_cpu=on",
+  "cryptomgr.notests",
+  "rcupdate.rcu_expedited=1",
 ];
 
 export function qemuArguments(image: LabImage, size: Size): string[] {
   return [
     ...["-M", "q35,smm=off,vmport=off,usb=off,graphics=off"],
     ...["-accel", "tcg,thread=multi"],
-    ...["-cpu", "max,+svm"],
+    ...["-cpu", "max,+svm,-la57"],
     ...["-smp", `${size.cpus}`, "-m", `${size.memoryMiB}M`],
     ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"],
     ...["-kernel", image.kernel, "-initrd", image.initramfs, "-append", kernelCommandLine.join(" ")],
