@@ -1,0 +1,97 @@
+/** A vCPU that another thread owns, as its case sees it. */
+
+import type { Kicker, KickHandle } from "../src/index.ts";
+import { CheckFailed, equal } from "./check.ts";
+import type { Context } from "./context.ts";
+import type { VcpuSetup } from "./entry.ts";
+import { type Exit, showExit } from "./exit.ts";
+import type { Machine } from "./machine.ts";
+import type { Thread } from "./session.ts";
+import { type Getter, type RunOptions, WORD_BYTES, Word } from "./thread.ts";
+
+export interface VcpuOptions extends Omit<VcpuSetup, "cpuid" | "mode"> {
+  /** A further guest of the case, by name; its mode is the vCPU's. Default: the machine's guest. */
+  guest?: string;
+  /** Left as KVM creates it. */
+  untouched?: boolean;
+}
+
+/** Waiting goes in slices, so that a case that has used up its time ends. */
+const SLICE_MS = 500;
+
+export class VcpuThread implements AsyncDisposable {
+  readonly kickHandle: KickHandle;
+  readonly kicker: Kicker;
+  readonly #context: Context;
+  readonly #thread: Thread;
+  readonly #words: Int32Array;
+
+  static async open(context: Context, machine: Machine, thread: Thread, options: VcpuOptions): Promise<VcpuThread> {
+    const words = new SharedArrayBuffer(WORD_BYTES);
+    const { guest, untouched = false, ...rest } = options;
+    const mode = untouched ? undefined : (context.modeOf(guest) ?? machine.mode);
+    const setup: VcpuSetup = { ...rest, mode, cpuid: machine.cpuid };
+    try {
+      const kick = await thread.ask({ do: "open", vm: machine.vm.handle, setup, words });
+      return new VcpuThread(context, thread, kick as KickHandle, new Int32Array(words));
+    } catch (error) {
+      await thread.ask({ do: "close" });
+      context.giveBack(thread);
+      throw error;
+    }
+  }
+
+  private constructor(context: Context, thread: Thread, kick: KickHandle, words: Int32Array) {
+    this.#context = context;
+    this.#thread = thread;
+    this.#words = words;
+    this.kickHandle = kick;
+    this.kicker = context.hypervisor.attachKicker(kick);
+  }
+
+  /** Runs the vCPU there and returns its first exit that the options do not pass over. */
+  run(options: RunOptions = {}): Promise<Exit> {
+    return this.#thread.ask({ do: "run", options }) as Promise<Exit>;
+  }
+
+  /** {@link run}, and the exit is a write of this value to this port. */
+  async expectOut(port: number, value: number, options: RunOptions = {}): Promise<void> {
+    const exit = await this.run(options);
+    if (!("port" in exit))
+      throw new CheckFailed(`expected an out to port 0x${port.toString(16)}, got ${showExit(exit)}`);
+    equal({ port: exit.port, values: exit.values }, { port, values: [value] }, "the thread's exit");
+  }
+
+  get(what: Getter): Promise<unknown> {
+    return this.#thread.ask({ do: "get", what });
+  }
+
+  /** Writes a number where the thread looks, kicks, and blocks until the thread has seen it. */
+  kickAndWait(number: number): void {
+    Atomics.store(this.#words, Word.REQUESTED, number);
+    if (!this.kicker.kick()) throw new CheckFailed(`kick ${number}: the vCPU is closed`);
+    for (let seen = this.acknowledged; seen !== number; seen = this.acknowledged) {
+      if (this.#context.expired) throw new CheckFailed(`kick ${number} was lost: the last one seen is ${seen}`);
+      Atomics.wait(this.#words, Word.ACKNOWLEDGED, seen, SLICE_MS);
+    }
+  }
+  get acknowledged(): number {
+    return Atomics.load(this.#words, Word.ACKNOWLEDGED);
+  }
+  /** How many exits the thread has passed over. */
+  get passed(): number {
+    return Atomics.load(this.#words, Word.PASSED);
+  }
+
+  /** Ends a run from outside. */
+  stop(): void {
+    Atomics.store(this.#words, Word.STOP, 1);
+    this.kicker.kick();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stop();
+    await this.#thread.ask({ do: "close" });
+    this.#context.giveBack(this.#thread);
+  }
+}
