@@ -1,22 +1,36 @@
-# Sourced by ./test: the Debian packages that the suites use. As root they are installed, otherwise named; a suite whose
-# tools are missing skips with that reason.
+# shellcheck shell=sh
+# shellcheck disable=SC2154 # root and me come from the script that sources this
+# Sourced by ./test after setup.sh: the Debian packages that the suites use. As root they are installed, otherwise named;
+# a suite whose tools are missing skips with that reason.
 
-# command:package
+# A command, or a file by its path, and the package that has it.
 wanted='
   as:binutils
   gcc:gcc
+  /usr/include/stdio.h:libc6-dev
+  /usr/include/linux/kvm.h:linux-libc-dev
   qemu-system-x86_64:qemu-system-x86
   busybox:busybox-static
   cpio:cpio
 '
-missing=
-for pair in $wanted; do
-  command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
-done
-[ -e /usr/include/linux/kvm.h ] || missing="$missing linux-libc-dev"
+missing_packages() {
+  for pair in $wanted; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || [ -f "${pair%%:*}" ] || printf ' %s' "${pair##*:}"
+  done
+}
 
-if [ -n "$missing" ]; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+install_system_packages() {
+  missing=$(missing_packages)
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    say "not installed, so some suites will skip:$missing"
+    return
+  fi
+  # apt would refuse the second of two at once.
+  exec 9<"$root"
+  flock 9
+  missing=$(missing_packages)
+  [ -z "$missing" ] || {
     say "installing Debian packages (once):$missing"
     log=$(mktemp)
     # shellcheck disable=SC2086 # a list of words is meant
@@ -26,10 +40,10 @@ if [ -n "$missing" ]; then
     else
       cat "$log" >&2
       rm -f "$log"
-      say 'apt-get failed; its message is above'
-      exit 1
+      die 'apt-get failed; its message is above'
     fi
-  else
-    say "not installed, so some suites will skip:$missing"
-  fi
-fi
+  }
+  exec 9<&-
+}
+
+install_system_packages
