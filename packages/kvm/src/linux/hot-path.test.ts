@@ -21,7 +21,10 @@ function serve(vcpu: Vcpu, exits: number): number {
   const { page } = vcpu;
   let sum = 0;
   for (let exit = 0; exit < exits; exit++) {
-    if (vcpu.run() !== ExitReason.IO || page.io.port !== PORT) throw exitError(page);
+    let reason = vcpu.run();
+    // A signal of the process's own.
+    while (reason === ExitReason.INTR) reason = vcpu.run();
+    if (reason !== ExitReason.IO || page.io.port !== PORT) throw exitError(page);
     if (page.io.isOut) sum += page.io.value();
     else page.io.answer(exit & 0x7f);
   }
