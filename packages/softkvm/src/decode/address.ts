@@ -20,6 +20,7 @@ export function readAddress(
   rex: number,
   addressSize: number,
   ripRelative: boolean,
+  vsib: boolean,
   out: Operand,
 ): number {
   const mod = modrm >> 6;
@@ -47,9 +48,9 @@ export function readAddress(
       if (position >= limit) return -1;
       const sib = bytes[position++]!;
       base = sib & 7;
-      // Index 4 means none, and REX.X makes it r12.
+      // Index 4 means none, unless it is a vector; REX.X makes it r12.
       const index = ((sib >> 3) & 7) | ((rex & 2) << 2);
-      if (index !== 4) {
+      if (index !== 4 || vsib) {
         out.index = index;
         out.scale = sib >> 6;
       }

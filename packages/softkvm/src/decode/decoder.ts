@@ -175,7 +175,7 @@ export class Decoder {
 
     if (form.ignoresMod) modrm |= 0xc0;
     if (entry.hasModrm && modrm < 0xc0) {
-      position = readAddress(bytes, position, limit, modrm, rex, addressSize, long, this.#memory);
+      position = readAddress(bytes, position, limit, modrm, rex, addressSize, long, form.vsib, this.#memory);
       if (position < 0) return short;
       if (segment >= 0) this.#memory.segment = segment;
     }
@@ -200,6 +200,7 @@ export class Decoder {
     }
     if (lock && !(form.lockable && out.operands[0].kind === "mem")) valid = false;
     if (vex && this.#vvvv !== 0 && !form.usesVvvv) valid = false;
+    if (form.vsib && !isValidGather(out)) valid = false;
     if (!valid) return Status.UNDEFINED;
 
     out.form = form;
@@ -296,7 +297,10 @@ export class Decoder {
     out.dispHigh = memory.dispHigh;
     out.ripRelative = memory.ripRelative;
     out.segment = memory.segment;
-    return spec.source === Source.VSIB ? Status.UNDEFINED : Status.OK;
+    if (spec.source !== Source.VSIB) return Status.OK;
+    out.bank = spec.bank === "ymm" && this.#vexLong ? "ymm" : "xmm";
+    // Only SIB encodes a vector as index.
+    return (this.#modrm & 7) === 4 && this.#addressSize !== 16 ? Status.OK : Status.UNDEFINED;
   }
 
   #immediate(spec: OperandSpec, out: Operand): Status {
@@ -405,4 +409,10 @@ function fillMemory(out: Operand, base: number, segment: number): void {
   out.dispHigh = 0;
   out.ripRelative = false;
   out.segment = segment;
+}
+
+/** Destination, index and mask have to be three registers. */
+function isValidGather(instruction: Instruction): boolean {
+  const [destination, source, mask] = instruction.operands;
+  return destination.reg !== source.index && source.index !== mask.reg && mask.reg !== destination.reg;
 }

@@ -111,6 +111,8 @@ export interface Form {
   readonly hasModrm: boolean;
   /** ModRM names a register whatever its mod says: moves to and from control and debug registers. */
   readonly ignoresMod: boolean;
+  /** Memory with a vector as index: a gather. */
+  readonly vsib: boolean;
   readonly usesVvvv: boolean;
 
   /** The encoding's key (see `Key`) has to have `value` under `mask`. */

@@ -4,7 +4,8 @@
  *     opcode   mnemonic   operands   flags
  *     f3.ae/1  rdgsbase   Ry         o64
  *
- * `[map feature]` on a line of its own begins a section; `#` begins a comment.
+ * `[map feature]` on a line of its own begins a section, `[map feature,feature]` one in which every line stands for two
+ * forms, one with VEX.L clear and one with it set, that came with different features; `#` begins a comment.
  *
  * **Opcode**: a byte in hexadecimal. Before it, the mandatory prefix, or several by commas, out of `np`, `66`, `f3` and
  * `f2`; without, a legacy encoding takes any, and a VEX encoding `np`. After it, `/n` is ModRM.reg and `:xx` the whole
@@ -161,13 +162,15 @@ export function readTables(tables: readonly string[]): Form[] {
       if (!OPCODE_MAPS.includes(map)) throw new Error(`opcode table: unknown map ${map}`);
       continue;
     }
-    readLine(line, map, feature, forms);
+    const [feature128, feature256] = feature.split(",");
+    readLine(line, map, feature128!, feature256 === undefined ? "" : "l0", forms);
+    if (feature256 !== undefined) readLine(line, map, feature256, "l1", forms);
   }
   return forms;
 }
 
-function readLine(line: string, map: OpcodeMap, feature: string, forms: Form[]): void {
-  const words = line.split(/\s+/);
+function readLine(line: string, map: OpcodeMap, feature: string, moreFlags: string, forms: Form[]): void {
+  const words = `${line} ${moreFlags}`.trim().split(/\s+/);
   const opcode = OPCODE.exec(words[0]!);
   const mnemonic = words[1];
   if (!opcode || mnemonic === undefined) throw new Error(`opcode table: cannot read "${line}"`);
@@ -200,6 +203,7 @@ function readLine(line: string, map: OpcodeMap, feature: string, forms: Form[]):
   if (flags.has("b0")) require(Key.REX_B, 0);
 
   const flow = (FLOWS.find((name) => flags.has(name)) ?? "next") as Flow;
+  const vsib = operands.some((spec) => spec.source === Source.VSIB);
   const usesModrm = (spec: OperandSpec) =>
     spec.source === Source.MODRM_REG || spec.source === Source.MODRM_RM || spec.source === Source.VSIB;
   const conditions = plus === "+cc" ? Array.from({ length: 16 }, (_, condition) => condition) : [-1];
@@ -223,6 +227,7 @@ function readLine(line: string, map: OpcodeMap, feature: string, forms: Form[]):
       opcodes: plus === "+r" ? 8 : 1,
       hasModrm: regText !== undefined || modrmText !== undefined || operands.some(usesModrm),
       ignoresMod: flags.has("anymod"),
+      vsib,
       usesVvvv: operands.some((spec) => spec.source === Source.VVVV),
       mask,
       value,
