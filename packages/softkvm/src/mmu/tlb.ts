@@ -1,0 +1,164 @@
+/**
+ * The lookaside buffers that compiled code reads: see `Tlb` in cpu/layout.ts for their layout. This side fills and
+ * flushes them. Which entries are in use is kept in lists, so that a flush costs what was filled since the last one.
+ *
+ * Linear addresses are numbers as in walk.ts.
+ */
+
+import { State, Tlb } from "../cpu/layout.ts";
+import type { CpuState } from "../cpu/state.ts";
+import { PAGE } from "./memory-map.ts";
+
+const HIGH = 2 ** 32;
+/** Entries of all tables together: a table for each access kind of each bank. */
+const TABLES = Tlb.banks * 2;
+const SLOTS = TABLES * Tlb.entries;
+const WORDS = Tlb.entrySize / 4;
+
+/** The tables of a bank, in the order in which they lie. */
+export const TlbTable = { READ: 0, WRITE: 1 } as const;
+export type TlbTable = (typeof TlbTable)[keyof typeof TlbTable];
+
+export class LookasideBuffers {
+  readonly #state: CpuState;
+  /** The buffers as words, and as numbers: an entry's tag is its first two words, its addend the last two. */
+  readonly #words: Int32Array;
+  /** The entries in use, each once. */
+  readonly #filled = new Uint16Array(SLOTS);
+  #filledCount = 0;
+  /** Of each entry in use: 2 to this power is the size of the page it was filled from, plus {@link GLOBAL}. */
+  readonly #kinds = new Uint8Array(SLOTS);
+  /** Whether pages larger than 4 KiB were filled, among addresses that {@link isHigh} tells apart. */
+  #largeLow = false;
+  #largeHigh = false;
+
+  constructor(state: CpuState) {
+    this.#state = state;
+    this.#words = new Int32Array(state.view.buffer, state.base + State.tlbs, (Tlb.banks * Tlb.bankSize) / 4);
+    this.#clearAll();
+  }
+
+  /** Selects the bank that compiled code uses: writes its address to the state. */
+  select(bank: number): void {
+    this.#state.set32(State.tlb, this.#state.base + State.tlbs + bank * Tlb.bankSize);
+  }
+  get selected(): number {
+    return (this.#state.get32(State.tlb) - this.#state.base - State.tlbs) / Tlb.bankSize;
+  }
+
+  /** Where a linear address lies in linear memory, or -1. */
+  lookup(bank: number, table: TlbTable, va: number): number {
+    const low = va | 0;
+    const at = slotOf(bank, table, low) * WORDS;
+    const words = this.#words;
+    if (words[at] !== (low & ~0xfff) || words[at + 1] !== (Math.floor(va / HIGH) | 0)) return -1;
+    return (low >>> 0) + (words[at + 2]! >>> 0) + words[at + 3]! * HIGH;
+  }
+
+  /** `linear` is where the page of `va` begins in linear memory. */
+  fill(bank: number, table: TlbTable, va: number, linear: number, pageShift: number, global: boolean): void {
+    const low = va | 0;
+    const slot = slotOf(bank, table, low);
+    const at = slot * WORDS;
+    const words = this.#words;
+    if (words[at]! & 1) this.#filled[this.#filledCount++] = slot;
+    this.#kinds[slot] = pageShift | (global ? GLOBAL : 0);
+    if (pageShift > 12) {
+      if (isHigh(va)) this.#largeHigh = true;
+      else this.#largeLow = true;
+    }
+    const addend = linear - ((low & ~0xfff) >>> 0);
+    words[at] = low & ~0xfff;
+    words[at + 1] = Math.floor(va / HIGH);
+    words[at + 2] = addend;
+    words[at + 3] = Math.floor(addend / HIGH);
+  }
+
+  /** Everything, global pages too: CR0.PG, CR4.PGE/PAE/PSE/SMEP changes, INVPCID of all, a changed memory map. */
+  flushAll(): void {
+    for (let index = 0; index < this.#filledCount; index++) this.#empty(this.#filled[index]!);
+    this.#filledCount = 0;
+    this.#largeLow = false;
+    this.#largeHigh = false;
+  }
+
+  /** All but global pages: a load of CR3. */
+  flushNonGlobal(): void {
+    this.#flushIf((slot) => (this.#kinds[slot]! & GLOBAL) === 0);
+  }
+
+  /** The page of an address, of whatever size, global or not: INVLPG. */
+  flushPage(va: number): void {
+    if (isHigh(va) ? this.#largeHigh : this.#largeLow) {
+      // Each entry of a large page is one 4 KiB piece of it.
+      const words = this.#words;
+      this.#flushIf((slot) => {
+        const size = 2 ** (this.#kinds[slot]! & ~GLOBAL);
+        const tag = (words[slot * WORDS]! >>> 0) + words[slot * WORDS + 1]! * HIGH;
+        return Math.floor(tag / size) === Math.floor(va / size);
+      });
+      return;
+    }
+    const low = va | 0;
+    for (let table = 0; table < TABLES; table++) {
+      const slot = table * Tlb.entries + ((low >>> 12) & (Tlb.entries - 1));
+      const at = slot * WORDS;
+      if (this.#words[at] === (low & ~0xfff) && this.#words[at + 1] === (Math.floor(va / HIGH) | 0)) {
+        this.#emptyListed(slot);
+      }
+    }
+  }
+
+  /** All write entries: after dirty bits were taken, or pages were marked as code. */
+  flushWrites(): void {
+    this.#flushIf((slot) => ((slot / Tlb.entries) & 1) === TlbTable.WRITE);
+  }
+
+  /** Write entries that lead to one page of linear memory: it holds code now, or its dirty bit was taken. */
+  flushWritesTo(linearPage: number): void {
+    const words = this.#words;
+    this.#flushIf((slot) => {
+      if (((slot / Tlb.entries) & 1) !== TlbTable.WRITE) return false;
+      const at = slot * WORDS;
+      const linear = (words[at]! >>> 0) + (words[at + 2]! >>> 0) + words[at + 3]! * HIGH;
+      return linear === linearPage * PAGE;
+    });
+  }
+
+  #emptyListed(slot: number): void {
+    this.#empty(slot);
+    const index = this.#filled.subarray(0, this.#filledCount).lastIndexOf(slot);
+    this.#filled[index] = this.#filled[--this.#filledCount]!;
+  }
+
+  #flushIf(condition: (slot: number) => boolean): void {
+    let kept = 0;
+    for (let index = 0; index < this.#filledCount; index++) {
+      const slot = this.#filled[index]!;
+      if (condition(slot)) this.#empty(slot);
+      else this.#filled[kept++] = slot;
+    }
+    this.#filledCount = kept;
+  }
+
+  #empty(slot: number): void {
+    this.#words[slot * WORDS] = EMPTY;
+  }
+
+  #clearAll(): void {
+    for (let slot = 0; slot < SLOTS; slot++) this.#empty(slot);
+  }
+}
+
+/** The low word of a tag that no page has. */
+const EMPTY = Number(Tlb.EMPTY);
+const GLOBAL = 0x80;
+
+function slotOf(bank: number, table: number, low: number): number {
+  return (bank * 2 + table) * Tlb.entries + ((low >>> 12) & (Tlb.entries - 1));
+}
+
+/** Where kernels live: the upper half of 48 bits, or of 32. */
+function isHigh(va: number): boolean {
+  return va < 0 || (va >= 2 ** 31 && va < HIGH);
+}
