@@ -58,10 +58,17 @@ export const State = {
   budget: 0x2a0,
   /** Set by other threads, atomically: what the vCPU shall look at. */
   attention: 0x2a4,
+  /** The interpreter's record of the instruction that left it. */
+  record: 0x2a8,
+  /** Where the interpreter wants to know the record that a branch leads to: the address of the record's field, or 0. */
+  chain: 0x2ac,
   /** Where the result of a slow load is handed over, and the value of a slow store. 32 bytes. */
   transfer: 0x2c0,
   /** Instructions begun, for the TSC of deterministic runs and for profiles. */
   instructions: 0x2e0,
+
+  /** For es cs ss ds fs gs the offsets that may be accessed, where segments are checked: see {@link SegmentRange}. */
+  segmentRanges: 0x300,
 
   /** xmm0 to xmm15 with the upper halves of ymm0 to ymm15 behind: 32 bytes each. */
   vector: 0x400,
@@ -108,6 +115,9 @@ export const SegmentField = {
   /** Bits 8 to 23 of the descriptor's upper half (type, S, DPL, P, AVL, L, D/B, G), and UNUSABLE. */
   attributes: 16,
 } as const;
+
+/** The first and last offset of a segment that may be read and that may be written; first above last for none. */
+export const SegmentRange = { size: 16, readFirst: 0, readLast: 4, writeFirst: 8, writeLast: 12 } as const;
 
 /** Bits of a segment's `attributes`. */
 export const SegmentAttribute = {

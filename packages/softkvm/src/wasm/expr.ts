@@ -148,6 +148,22 @@ export class Load<T extends ValueType> extends Expr<T> {
   }
 }
 
+/** Any other instruction on memory, such as an atomic exchange: an address, then operands. */
+export class MemoryOperation<T extends ValueType> extends Load<T> {
+  readonly operands: readonly Expr[];
+  constructor(type: T, opcode: number, align: number, address: I32, operands: readonly Expr[]) {
+    super(type, opcode, align, address, 0);
+    this.operands = operands;
+  }
+  override write(out: Bytes): void {
+    this.address.write(out);
+    for (const operand of this.operands) operand.write(out);
+    writeOpcode(out, this.opcode);
+    out.u32(this.align);
+    out.u32(this.offset);
+  }
+}
+
 /** A call of a function by its index. */
 export class Call<T extends ValueType> extends Expr<T> {
   readonly index: number;

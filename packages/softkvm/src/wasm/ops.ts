@@ -17,6 +17,7 @@ import {
   type I64,
   LaneOperation,
   Load,
+  MemoryOperation,
   Operation,
   Shuffle,
   type V128,
@@ -234,6 +235,21 @@ export const v128 = {
     new LaneOperation("v128", 0xfd0000 + number, [a, value], lane),
   shuffle: (a: V128, b: V128, lanes: readonly number[]): V128 => new Shuffle(a, b, lanes),
 };
+
+/** Atomic compare and exchange of 1, 2, 4 or 8 bytes at an aligned address; the old value. */
+export function compareExchange(size: 1 | 2 | 4 | 8, address: I32, expected: I32 | I64, replacement: I32 | I64) {
+  const operands = [expected, replacement];
+  switch (size) {
+    case 1:
+      return new MemoryOperation("i32", 0xfe4a, 0, address, operands);
+    case 2:
+      return new MemoryOperation("i32", 0xfe4b, 1, address, operands);
+    case 4:
+      return new MemoryOperation("i32", 0xfe48, 2, address, operands);
+    case 8:
+      return new MemoryOperation("i64", 0xfe49, 3, address, operands);
+  }
+}
 
 /** Both sides are computed; the condition picks one. */
 export function select<T extends ValueType>(condition: I32, a: Expr<T>, b: Expr<T>): Expr<T> {

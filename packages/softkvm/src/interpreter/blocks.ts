@@ -1,0 +1,341 @@
+/**
+ * Decoded code: blocks of records, by where their bytes lie in memory and the mode they were decoded for. A block ends
+ * with a branch, at its page's end or after {@link MAX_INSTRUCTIONS}. When bytes of a block are written, its records
+ * turn into ones that leave the interpreter, so that whoever comes by decodes anew.
+ */
+
+import { Mode, State } from "../cpu/layout.ts";
+import type { CpuState } from "../cpu/state.ts";
+import { Decoder } from "../decode/decoder.ts";
+import { Source } from "../decode/form.ts";
+import { type CodeSize, Instruction, type Operand, Status } from "../decode/instruction.ts";
+import { meaningOf } from "../semantics/table.ts";
+import { type Handlers, JumpCache, Slot } from "./handlers.ts";
+import { Record } from "./record.ts";
+import { CHAIN_LOOKUP } from "./record-context.ts";
+import { segmentOf, shapeOf } from "./shape.ts";
+
+const MAX_INSTRUCTIONS = 64;
+const MAX_LENGTH = 15;
+const PAGE = 4096;
+
+export interface Block {
+  /** Where its first byte is in linear memory. */
+  readonly host: number;
+  readonly length: number;
+  readonly mode: number;
+  /** Its first record. */
+  readonly record: number;
+  readonly count: number;
+  /** The next page's place in linear memory, when an instruction reaches into it; else -1. */
+  readonly secondPage: number;
+}
+
+/** An instruction that cannot be executed at all: the exception it raises instead. */
+export interface Undecodable {
+  readonly kind: "undefined" | "too long";
+}
+
+/** Finds code bytes. Throws the guest's fault. */
+export interface CodeSource {
+  /** Where the byte at a linear address is in linear memory, as the guest fetches it. */
+  fetch(linear: bigint): number;
+  /** From now on {@link Blocks.written} is called when the guest writes to this page (a place in linear memory). */
+  watch(page: number): void;
+  unwatch(page: number): void;
+}
+
+export class Blocks {
+  readonly #state: CpuState;
+  readonly #bytes: Uint8Array;
+  readonly #handlers: Handlers;
+  readonly #source: CodeSource;
+  readonly #arena: number;
+  readonly #arenaEnd: number;
+  #free: number;
+  readonly #byKey = new Map<string, Block>();
+  readonly #byPage = new Map<number, Set<Block>>();
+  /** First records of blocks that are no more, with their keys. */
+  readonly #dead = new Map<number, string>();
+  /** Instructions that TypeScript does, by record. */
+  readonly #microcode = new Map<number, Instruction>();
+  readonly #decoder = new Decoder();
+  readonly #scratch = new Instruction();
+  /** For an instruction that lies in two pages. */
+  readonly #straddle = new Uint8Array(2 * MAX_LENGTH);
+
+  /** Records go to `[arena, arenaEnd)` of linear memory. */
+  constructor(state: CpuState, handlers: Handlers, source: CodeSource, arena: number, arenaEnd: number) {
+    this.#state = state;
+    this.#bytes = new Uint8Array(state.view.buffer);
+    this.#handlers = handlers;
+    this.#source = source;
+    this.#arena = arena;
+    this.#arenaEnd = arenaEnd;
+    this.#free = arena;
+    this.forgetJumps();
+  }
+
+  /** The instruction of a record that TypeScript does. */
+  instructionAt(record: number): Instruction {
+    const instruction = this.#microcode.get(record);
+    if (instruction === undefined) throw new Error(`no instruction at record ${record}`);
+    return instruction;
+  }
+
+  /** Translations have changed: addresses no longer stand for the code they stood for. */
+  forgetJumps(): void {
+    const view = this.#state.view;
+    for (let index = 0; index < JumpCache.entries; index++) {
+      const entry = this.#state.base + JumpCache.offset + index * JumpCache.entrySize;
+      view.setBigUint64(entry + JumpCache.rip, JumpCache.empty, true);
+    }
+  }
+
+  /**
+   * The record of the block at an address, decoded now if need be, and entered into the jump cache. `chain`: the record's
+   * field that led here, if it shall know the way. Throws the guest's fault of the fetch.
+   */
+  find(rip: bigint, codeBase: bigint, chain: number): number | Undecodable {
+    const mode = this.#state.get32(State.mode);
+    const linear = (mode & Mode.BITS) === 2 ? rip : (codeBase + rip) & 0xffffffffn;
+    const host = this.#source.fetch(linear);
+    const key = `${host} ${mode}`;
+    let block = this.#byKey.get(key);
+    if (block !== undefined && block.secondPage >= 0) {
+      // The next page may be another one by now.
+      const second = this.#source.fetch((linear | 0xfffn) + 1n);
+      if (second !== block.secondPage) {
+        this.#kill(block);
+        block = undefined;
+      }
+    }
+    if (block === undefined) {
+      const made = this.#decode(linear, host, mode);
+      if ("kind" in made) return made;
+      block = made;
+      this.#byKey.set(key, block);
+    }
+    this.#remember(rip, mode, block.record);
+    if (chain !== 0) this.#link(chain, block);
+    return block.record;
+  }
+
+  /** Bytes in linear memory were written: code made of them is no more. */
+  written(host: number, size: number): void {
+    const page = host & ~(PAGE - 1);
+    const blocks = this.#byPage.get(page);
+    if (blocks === undefined) return;
+    for (const block of blocks) {
+      const inSecond = block.secondPage === page;
+      const start = inSecond ? page : block.host;
+      const end = inSecond ? page + MAX_LENGTH : block.host + block.length;
+      if (host < end && host + size > start) this.#kill(block);
+    }
+    if (blocks.size === 0) this.#source.unwatch(page);
+  }
+
+  /** A record of a block that is no more was reached at its first instruction: leads on to its successor. */
+  forward(record: number, successor: number): void {
+    const key = this.#dead.get(record);
+    if (key === undefined || this.#byKey.get(key)?.record !== successor) return;
+    const view = this.#state.view;
+    view.setUint32(record + Record.taken, successor, true);
+    view.setUint32(record + Record.handler, Slot.FORWARD, true);
+  }
+
+  #remember(rip: bigint, mode: number, record: number): void {
+    const low = Number(rip & 0xffffffffn);
+    const hash = (low ^ (low >>> 12)) & (JumpCache.entries - 1);
+    const entry = this.#state.base + JumpCache.offset + hash * JumpCache.entrySize;
+    const view = this.#state.view;
+    view.setBigUint64(entry + JumpCache.rip, rip, true);
+    view.setUint32(entry + JumpCache.mode, mode, true);
+    view.setUint32(entry + JumpCache.record, record, true);
+  }
+
+  /** Lets a branch go straight to a block, which is safe while both are in one page of one mapping. */
+  #link(chain: number, block: Block): void {
+    const within = block.secondPage < 0;
+    this.#state.view.setUint32(chain, within ? block.record : CHAIN_LOOKUP, true);
+  }
+
+  #kill(block: Block): void {
+    const view = this.#state.view;
+    for (let index = 0; index < block.count; index++) {
+      view.setUint32(block.record + index * Record.size + Record.handler, Slot.RESYNC, true);
+    }
+    const key = `${block.host} ${block.mode}`;
+    this.#byKey.delete(key);
+    this.#dead.set(block.record, key);
+    this.#byPage.get(block.host & ~(PAGE - 1))?.delete(block);
+    if (block.secondPage >= 0) this.#byPage.get(block.secondPage)?.delete(block);
+  }
+
+  #register(block: Block): void {
+    for (const page of [block.host & ~(PAGE - 1), block.secondPage]) {
+      if (page < 0) continue;
+      let blocks = this.#byPage.get(page);
+      if (blocks === undefined) {
+        blocks = new Set();
+        this.#byPage.set(page, blocks);
+      }
+      if (blocks.size === 0) this.#source.watch(page);
+      blocks.add(block);
+    }
+  }
+
+  /** Everything decoded is forgotten: when the arena is full. */
+  #reset(): void {
+    for (const page of this.#byPage.keys()) this.#source.unwatch(page);
+    this.#byKey.clear();
+    this.#byPage.clear();
+    this.#dead.clear();
+    this.#microcode.clear();
+    this.#free = this.#arena;
+    this.forgetJumps();
+    this.#state.set32(State.chain, 0);
+  }
+
+  #decode(linear: bigint, host: number, mode: number): Block | Undecodable {
+    if (this.#free + (MAX_INSTRUCTIONS + 1) * Record.size > this.#arenaEnd) this.#reset();
+    const bits = ([16, 32, 64] as const)[mode & Mode.BITS]!;
+    const pageEnd = (host | (PAGE - 1)) + 1;
+    const first = this.#free;
+    let at = host;
+    let count = 0;
+    let ended = false;
+    let secondPage = -1;
+    const instruction = this.#scratch;
+    while (count < MAX_INSTRUCTIONS && at < pageEnd && !ended) {
+      let status: Status = this.#decoder.decode(this.#bytes, at, pageEnd, bits, instruction);
+      if (status === Status.MORE) {
+        // The rest is in the next page. Only a block of its own may reach there, so that fetching it faults in time.
+        if (count > 0) break;
+        secondPage = this.#source.fetch((linear | 0xfffn) + 1n);
+        status = this.#decodeStraddling(at, pageEnd, secondPage, bits, instruction);
+      }
+      if (status !== Status.OK) {
+        if (count > 0) break;
+        return { kind: status === Status.TOO_LONG ? "too long" : "undefined" };
+      }
+      ended = this.#write(first + count * Record.size, instruction, at - host, host, pageEnd, mode);
+      at += instruction.length;
+      count += 1;
+      if (secondPage >= 0) break;
+    }
+    if (!ended) {
+      this.#writeEnd(first + count * Record.size, at - host, at < pageEnd);
+      count += 1;
+    }
+    this.#handlers.flush();
+    this.#free = first + count * Record.size;
+    const block = { host, length: at - host, mode, record: first, count, secondPage };
+    this.#register(block);
+    return block;
+  }
+
+  #decodeStraddling(at: number, pageEnd: number, second: number, bits: CodeSize, out: Instruction): Status {
+    const head = pageEnd - at;
+    this.#straddle.set(this.#bytes.subarray(at, pageEnd));
+    this.#straddle.set(this.#bytes.subarray(second, second + MAX_LENGTH), head);
+    return this.#decoder.decode(this.#straddle, 0, head + MAX_LENGTH, bits, out);
+  }
+
+  /** Writes an instruction's record; returns whether it ends the block. */
+  #write(
+    record: number,
+    instruction: Instruction,
+    start: number,
+    host: number,
+    pageEnd: number,
+    mode: number,
+  ): boolean {
+    const { form } = instruction;
+    const view = this.#state.view;
+    const next = start + instruction.length;
+    view.setUint32(record + Record.start, start, true);
+    view.setUint32(record + Record.next, next, true);
+    const meaning = meaningOf(form.mnemonic, form.condition);
+    const shape = meaning === undefined ? undefined : shapeOf(instruction, mode);
+    if (meaning === undefined || shape === undefined) {
+      view.setUint32(record + Record.handler, Slot.MICROCODE, true);
+      this.#microcode.set(record, cloneOf(instruction));
+      return form.ends;
+    }
+    view.setUint32(record + Record.handler, this.#handlers.slotOf(shape, meaning), true);
+    const base = this.#state.base;
+    let memory: Operand | undefined;
+    for (let index = 0; index < instruction.operandCount; index++) {
+      const operand = instruction.operands[index]!;
+      switch (operand.kind) {
+        case "reg":
+          view.setUint32(record + Record.register[index]!, base + registerOffset(operand), true);
+          break;
+        case "mem":
+          // The destination of a string instruction is always in ES and needs no record.
+          if (form.operands[index]!.source !== Source.ES_DI) memory = operand;
+          break;
+        case "imm":
+          view.setBigInt64(record + Record.immediate, operand.value64, true);
+          break;
+        case "rel": {
+          const distance = next + operand.value;
+          view.setBigInt64(record + Record.immediate, BigInt(distance), true);
+          // A target in this page is linked when first met; one in another is looked up every time.
+          const target = host + distance;
+          const near = target >= (host & ~(PAGE - 1)) && target < pageEnd;
+          view.setUint32(record + Record.taken, near ? 0 : CHAIN_LOOKUP, true);
+          view.setUint32(record + Record.fallThrough, host + next < pageEnd ? 0 : CHAIN_LOOKUP, true);
+          break;
+        }
+        case "far":
+          break;
+      }
+    }
+    if (memory !== undefined) this.#writeAddress(record, memory, next);
+    const segment = segmentOf(instruction, memory);
+    view.setUint32(record + Record.segment, base + State.segmentBase + segment * 8, true);
+    return form.ends || form.flow !== "next";
+  }
+
+  #writeAddress(record: number, memory: Operand, next: number): void {
+    const view = this.#state.view;
+    const base = this.#state.base;
+    const register = (number: number) => base + (number < 0 ? State.zero : State.gpr + number * 8);
+    const displacement = memory.disp64 + (memory.ripRelative ? BigInt(next) : 0n);
+    view.setUint32(record + Record.base, memory.ripRelative ? base + State.blockRip : register(memory.base), true);
+    view.setUint32(record + Record.index, register(memory.index), true);
+    view.setUint32(record + Record.scale, memory.scale, true);
+    view.setBigInt64(record + Record.displacement, displacement, true);
+  }
+
+  #writeEnd(record: number, next: number, withinPage: boolean): void {
+    const view = this.#state.view;
+    view.setUint32(record + Record.handler, Slot.END, true);
+    view.setUint32(record + Record.start, next, true);
+    view.setUint32(record + Record.next, next, true);
+    view.setUint32(record + Record.fallThrough, withinPage ? 0 : CHAIN_LOOKUP, true);
+  }
+}
+
+/** Where a register operand is in the vCPU's state. */
+function registerOffset(operand: Operand): number {
+  switch (operand.bank) {
+    case "gpr":
+      return State.gpr + operand.reg * 8 + (operand.high ? 1 : 0);
+    case "xmm":
+    case "ymm":
+      return State.vector + operand.reg * 32;
+    default:
+      return State.zero;
+  }
+}
+
+function cloneOf(instruction: Instruction): Instruction {
+  const copy = new Instruction();
+  const { operands, ...rest } = instruction;
+  Object.assign(copy, rest);
+  for (let index = 0; index < instruction.operandCount; index++) Object.assign(copy.operands[index]!, operands[index]);
+  return copy;
+}

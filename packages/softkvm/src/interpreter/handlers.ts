@@ -1,0 +1,185 @@
+/**
+ * The interpreter's handlers: one WebAssembly function for each shape of instruction met so far, made from the meaning of
+ * its mnemonic when the shape is first met. They sit in a table, by which records name them and tail calls reach them.
+ */
+
+import { STATE_SIZE, State } from "../cpu/layout.ts";
+import type { Meaning } from "../semantics/context.ts";
+import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
+import { c32, i32, i64 } from "../wasm/ops.ts";
+import { Record, Return } from "./record.ts";
+import { type Outside, RecordContext } from "./record-context.ts";
+import type { Shape } from "./shape.ts";
+
+/** A direct-mapped table from virtual addresses to records, behind the vCPU's state. */
+export const JumpCache = {
+  offset: STATE_SIZE,
+  entries: 4096,
+  entrySize: 16,
+  /** 64 bits; an address that no code has when empty. */
+  rip: 0,
+  mode: 8,
+  record: 12,
+  empty: 0xdeaddeaddeaddeadn,
+} as const;
+
+/** Slots of the handlers that belong to no instruction. */
+export const Slot = { MICROCODE: 1, RESYNC: 2, END: 3, FORWARD: 4, FIRST_FREE: 5 } as const;
+
+/** What handlers call when the lookaside buffer misses. Linear addresses come as i64. */
+export interface SlowPaths {
+  load(linear: bigint, size: number): number;
+  loadForWrite(linear: bigint, size: number): number;
+  store(linear: bigint, size: number): number;
+  segmentFault(segment: number, isWrite: number): void;
+}
+
+const HANDLER: FunctionType = { parameters: ["i32"], results: ["i32"] };
+
+export class Handlers {
+  /** Runs from a record until something needs TypeScript; a member of `Return`. */
+  readonly enter: (record: number) => Return;
+  readonly #slots = new Map<string, number>();
+  readonly #pending: { shape: Shape; meaning: Meaning; slot: number }[] = [];
+  readonly #table: WebAssembly.Table;
+  readonly #memory: WebAssembly.Memory;
+  readonly #maxPages: number;
+  readonly #slow: SlowPaths;
+  readonly #base: number;
+  readonly #lookup: WebAssembly.ExportedFunction;
+  #nextSlot: number = Slot.FIRST_FREE;
+
+  /** `base`: where the vCPU's state is in `memory`, which may grow to `maxPages`. */
+  constructor(memory: WebAssembly.Memory, maxPages: number, base: number, slow: SlowPaths) {
+    this.#memory = memory;
+    this.#maxPages = maxPages;
+    this.#base = base;
+    this.#slow = slow;
+    this.#table = new WebAssembly.Table({ element: "anyfunc", initial: 1024 });
+    const exports = this.#instantiate(coreModule(base, maxPages), {});
+    this.enter = exports.enter as (record: number) => Return;
+    this.#lookup = exports.lookup as WebAssembly.ExportedFunction;
+  }
+
+  get count(): number {
+    return this.#nextSlot - Slot.FIRST_FREE;
+  }
+
+  /** The slot of a shape's handler. New ones are there after {@link flush}. */
+  slotOf(shape: Shape, meaning: Meaning): number {
+    const known = this.#slots.get(shape.key);
+    if (known !== undefined) return known;
+    const slot = this.#nextSlot++;
+    this.#slots.set(shape.key, slot);
+    this.#pending.push({ shape, meaning, slot });
+    return slot;
+  }
+
+  /** Compiles the handlers that are new since the last flush, in one module. */
+  flush(): void {
+    if (this.#pending.length === 0) return;
+    if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
+    const module = new ModuleBuilder();
+    const outside = importOutside(module, this.#maxPages, true);
+    const functions: number[] = [];
+    for (const { shape, meaning } of this.#pending) {
+      const { index, code } = module.function(HANDLER.parameters, HANDLER.results);
+      const context = new RecordContext(code, shape, this.#base, outside);
+      meaning(context);
+      context.finish();
+      functions.push(index);
+    }
+    module.elements(this.#pending[0]!.slot, functions);
+    this.#pending.length = 0;
+    this.#instantiate(module, { lookup: this.#lookup });
+  }
+
+  #instantiate(module: ModuleBuilder, more: WebAssembly.Imports[string]): { readonly [name: string]: unknown } {
+    const { load, loadForWrite, store, segmentFault } = this.#slow;
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), {
+      lodge: { memory: this.#memory, table: this.#table, load, loadForWrite, store, segmentFault, ...more },
+    });
+    return instance.exports;
+  }
+}
+
+/** Declares what every handler module imports. The core module makes `lookup` itself. */
+function importOutside(module: ModuleBuilder, maxPages: number, importLookup: boolean): Outside {
+  module.importMemory("lodge", "memory", 1, maxPages);
+  module.importTable("lodge", "table", 1);
+  const load = module.importFunction("lodge", "load", ["i64", "i32"], ["i32"]);
+  const loadForWrite = module.importFunction("lodge", "loadForWrite", ["i64", "i32"], ["i32"]);
+  const store = module.importFunction("lodge", "store", ["i64", "i32"], ["i32"]);
+  const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
+  const lookup = importLookup ? module.importFunction("lodge", "lookup", [], ["i32"]) : -1;
+  const handlerType = module.type(HANDLER.parameters, HANDLER.results);
+  return { load, loadForWrite, store, segmentFault, lookup, handlerType };
+}
+
+/** The way in, the look-up of jumps, and the handlers that are no instructions. */
+function coreModule(base: number, maxPages: number): ModuleBuilder {
+  const module = new ModuleBuilder();
+  const imports = importOutside(module, maxPages, false);
+  const at = (offset: number) => c32(base + offset);
+
+  const lookup = module.function([], ["i32"]);
+  {
+    const { code } = lookup;
+    const budget = code.let(i32.sub(i32.load(at(State.budget)), c32(1)));
+    code.store("i32", at(State.budget), 0, budget);
+    code.if(i32.lt_s(budget, c32(0)), () => code.return(c32(Return.BUDGET)));
+    const rip = code.let(i64.load(at(State.blockRip)));
+    const low = code.let(i32.wrap(rip));
+    const hash = i32.and(i32.xor(low, i32.shr_u(low, c32(12))), c32(JumpCache.entries - 1));
+    const entry = code.let(i32.add(i32.shl(hash, c32(4)), at(JumpCache.offset)));
+    const hit = i32.and(
+      i64.eq(i64.load(entry, JumpCache.rip), rip),
+      i32.eq(i32.load(entry, JumpCache.mode), i32.load(at(State.mode))),
+    );
+    code.if(hit, () => {
+      const record = code.let(i32.load(entry, JumpCache.record));
+      code.tailCallIndirect(imports.handlerType, i32.load(record, Record.handler), record);
+    });
+    code.store("i32", at(State.chain), 0, c32(0));
+    code.return(c32(Return.LOOKUP));
+  }
+  module.exportFunction("lookup", lookup.index);
+
+  const enter = module.function(HANDLER.parameters, HANDLER.results);
+  const record = enter.code.parameters[0] as never;
+  enter.code.tailCallIndirect(imports.handlerType, i32.load(record, Record.handler), record);
+  module.exportFunction("enter", enter.index);
+
+  const special = (body: (context: RecordContext) => void): number => {
+    const { index, code } = module.function(HANDLER.parameters, HANDLER.results);
+    body(new RecordContext(code, SPECIAL, base, { ...imports, lookup: lookup.index }));
+    return index;
+  };
+  const forward = module.function(HANDLER.parameters, HANDLER.results);
+  const old = forward.code.parameters[0] as never;
+  const next = forward.code.let(i32.load(old, Record.taken));
+  forward.code.tailCallIndirect(imports.handlerType, i32.load(next, Record.handler), next);
+
+  module.elements(Slot.MICROCODE, [
+    special((context) => context.microcode()),
+    special((context) => context.resync()),
+    special((context) => context.endOfBlock()),
+    forward.index,
+  ]);
+  return module;
+}
+
+/** The end of a block wraps at 64 bits; blocks of smaller code end before their segment does. */
+const SPECIAL: Shape = {
+  key: "",
+  mnemonic: "",
+  condition: -1,
+  operands: [],
+  operandSize: 8,
+  addressSize: 8,
+  stackSize: 8,
+  bits: 64,
+  lock: false,
+  rep: 0,
+  address: { size: 8, hasIndex: false, hasSegment: false, checked: false },
+};

@@ -1,0 +1,470 @@
+/**
+ * The interpreter's view of an instruction: operands come from the record that the handler is given, registers and flags
+ * are in the vCPU's state in memory.
+ */
+
+import { Seg, SegmentRange, State, Tlb } from "../cpu/layout.ts";
+import type { Access, Context, IntegerSize, OperandShape, Value } from "../semantics/context.ts";
+import { fromI64, zeroExtend } from "../semantics/words.ts";
+import type { Code, StoreKind } from "../wasm/code.ts";
+import { ConstI32, ConstI64, type Expr, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
+import { c32, c64, call, compareExchange, i32, i64, v128 } from "../wasm/ops.ts";
+import { Record, Return } from "./record.ts";
+import type { Shape } from "./shape.ts";
+
+/** Functions outside the handler, by their indexes in its module. */
+export interface Outside {
+  /** (linear address, size) → 0 with the value in `State.transfer`, or 1 after a fault or for an exit. */
+  readonly load: number;
+  /** The same, with a check that the guest may write there: the first half of a read-modify-write. */
+  readonly loadForWrite: number;
+  /** (linear address, size) → 0 or 1; the value is in `State.transfer`. */
+  readonly store: number;
+  /** (segment, is write): raises the fault of an offset beyond the segment. */
+  readonly segmentFault: number;
+  /** Goes on at `State.blockRip`: a handler without parameters. */
+  readonly lookup: number;
+  /** The type of handlers. */
+  readonly handlerType: number;
+}
+
+/** The host address that stands for "by the slow path". */
+const SLOW = c32(-1);
+/** A chain field that says: look the target up every time, it is in another page. */
+export const CHAIN_LOOKUP = 1;
+
+const loads = {
+  1: i32.load8_u,
+  2: i32.load16_u,
+  4: i32.load,
+  8: i64.load,
+} as const;
+const storeKinds: { readonly [size in IntegerSize]: StoreKind } = { 1: "i32_8", 2: "i32_16", 4: "i32", 8: "i64" };
+
+export class RecordContext implements Context {
+  readonly code: Code;
+  readonly operands: readonly OperandShape[];
+  readonly operandSize: 2 | 4 | 8;
+  readonly addressSize: 2 | 4 | 8;
+  readonly stackSize: 2 | 4 | 8;
+  readonly bits: 16 | 32 | 64;
+  readonly lock: boolean;
+  readonly rep: number;
+  readonly #shape: Shape;
+  readonly #base: number;
+  readonly #outside: Outside;
+  readonly #record: I32;
+  /** Locals that are set once: using them again needs no copy. */
+  readonly #constant = new Set<Expr>();
+  #ended = false;
+
+  constructor(code: Code, shape: Shape, base: number, outside: Outside) {
+    this.code = code;
+    this.#shape = shape;
+    this.#base = base;
+    this.#outside = outside;
+    this.#record = code.parameters[0] as I32;
+    this.operands = shape.operands;
+    this.operandSize = shape.operandSize;
+    this.addressSize = shape.addressSize;
+    this.stackSize = shape.stackSize;
+    this.bits = shape.bits;
+    this.lock = shape.lock;
+    this.rep = shape.rep;
+  }
+
+  /** Goes on to the next record, unless the instruction has ended the block. */
+  finish(): void {
+    if (this.#ended) return;
+    const next = this.let(i32.add(this.#record, c32(Record.size)));
+    this.#enter(next);
+  }
+
+  // Operands.
+
+  read(index: number): Value {
+    const { kind, size } = this.operands[index]!;
+    switch (kind) {
+      case "gpr":
+        return loads[size as IntegerSize](this.#register(index));
+      case "mem":
+        return this.load(size as IntegerSize, this.linearAddress(index, "read"));
+      case "imm":
+        return fromI64(size as IntegerSize, i64.load(this.#record, Record.immediate));
+      default:
+        throw new Error(`a ${kind} operand has no integer value`);
+    }
+  }
+
+  write(index: number, value: Value): void {
+    const { kind, size } = this.operands[index]!;
+    if (kind === "mem") {
+      const now = this.let(value);
+      this.store(size as IntegerSize, this.linearAddress(index, "write"), now);
+      return;
+    }
+    this.#storeRegister(this.#register(index), 0, size as IntegerSize, value);
+  }
+
+  modify(index: number, change: (old: Value) => Value): void {
+    const { kind, size } = this.operands[index]!;
+    if (kind === "mem") {
+      this.modifyAt(size as IntegerSize, this.linearAddress(index, "write"), change);
+      return;
+    }
+    this.write(index, change(this.read(index)));
+  }
+
+  readVector(index: number): V128 {
+    return v128.load(this.#register(index));
+  }
+
+  writeVector(index: number, value: V128): void {
+    this.code.store("v128", this.#register(index), 0, value);
+  }
+
+  // Addresses and memory.
+
+  effectiveAddress(_index: number): I64 {
+    const { size, hasIndex } = this.#shape.address;
+    const pointer = (field: number) => i64.load(i32.load(this.#record, field));
+    let sum = i64.add(pointer(Record.base), i64.load(this.#record, Record.displacement));
+    if (hasIndex) {
+      const scale = i64.extend_i32_u(i32.load(this.#record, Record.scale));
+      sum = i64.add(sum, i64.shl(pointer(Record.index), scale));
+    }
+    return maskTo(size, sum);
+  }
+
+  linearAddress(index: number, access: Access): Local<"i64"> {
+    return this.linear("operand", this.effectiveAddress(index), this.operands[index]!.size, access);
+  }
+
+  linear(segment: number | "operand", offset: I64, size: number, access: Access): Local<"i64"> {
+    if (this.#shape.address.checked) {
+      const checked = this.let(offset);
+      this.#checkSegment(segment, checked, size, access);
+      return this.#local(this.#addBase(segment, checked));
+    }
+    return this.#local(this.#addBase(segment, offset));
+  }
+
+  load(size: IntegerSize, linear: Local<"i64">): Value {
+    const value = this.code.local(size === 8 ? "i64" : "i32");
+    this.#translated(
+      size,
+      linear,
+      Tlb.read,
+      (host) => this.code.set(value, loads[size](host)),
+      () => {
+        this.#slow(this.#outside.load, linear, size);
+        this.code.set(value, loads[size](this.#address(State.transfer)));
+      },
+    );
+    this.#constant.add(value);
+    return value;
+  }
+
+  store(size: IntegerSize, linear: Local<"i64">, value: Value): void {
+    const now = this.let(value);
+    this.#translated(
+      size,
+      linear,
+      Tlb.write,
+      (host) => this.code.store(storeKinds[size], host, 0, now),
+      () => {
+        this.#slowStore(size, linear, now);
+      },
+    );
+  }
+
+  modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void {
+    const host = this.code.local("i32");
+    const old = this.code.local(size === 8 ? "i64" : "i32") as Local<"i32">;
+    this.#translated(
+      size,
+      linear,
+      Tlb.write,
+      (at) => this.code.set(host, at),
+      () => this.code.set(host, SLOW),
+    );
+    if (this.lock && size > 1) {
+      // Atomic instructions of WebAssembly need alignment; the slow path has a lock for what is not.
+      this.code.if(i32.and(host, c32(size - 1)), () => this.code.set(host, SLOW));
+    }
+    this.code.if(i32.eq(host, SLOW), () => {
+      this.#slow(this.#outside.loadForWrite, linear, size);
+      this.code.set(old, loads[size](this.#address(State.transfer)) as I32);
+    });
+    const attempt = (retry: (lost: I32) => void): void => {
+      this.code.if(i32.ne(host, SLOW), () => this.code.set(old, loads[size](host) as I32));
+      const result = this.let(change(old));
+      this.code.if(
+        i32.eq(host, SLOW),
+        () => this.#slowStore(size, linear, result),
+        () => {
+          if (!this.lock) {
+            this.code.store(storeKinds[size], host, 0, result);
+            return;
+          }
+          const found = compareExchange(size, host, old, result);
+          retry(size === 8 ? i64.ne(found as I64, old as unknown as I64) : i32.ne(found as I32, old));
+        },
+      );
+    };
+    if (this.lock) this.code.loop((again) => attempt((lost) => this.code.brIf(again, lost)));
+    else attempt(() => {});
+  }
+
+  // Implicit registers.
+
+  gpr(register: number, size: IntegerSize): Value {
+    return loads[size](this.#address(State.gpr + register * 8));
+  }
+
+  setGpr(register: number, size: IntegerSize, value: Value): void {
+    this.#storeRegister(this.#address(State.gpr + register * 8), 0, size, value);
+  }
+
+  push(size: IntegerSize, value: Value): void {
+    const now = this.let(value);
+    const stack = this.#stackPointer();
+    const below = this.let(maskTo(this.stackSize, i64.sub(stack, c64(size))));
+    this.store(size, this.linear(Seg.SS, below, size, "write"), now);
+    this.setGpr(4, this.stackSize, fromI64(this.stackSize, below));
+  }
+
+  pop(size: IntegerSize): Value {
+    const stack = this.let(this.#stackPointer());
+    const value = this.load(size, this.linear(Seg.SS, stack, size, "read"));
+    this.setGpr(4, this.stackSize, fromI64(this.stackSize, i64.add(stack, c64(size))));
+    return value;
+  }
+
+  // Flags and state.
+
+  flagResult(): I64 {
+    return this.state64(State.flagResult);
+  }
+  flagAux(): I32 {
+    return this.state32(State.flagAux);
+  }
+  setFlags(result: I64, aux: I32): void {
+    // Either may be made of the old flags.
+    const newAux = this.let(aux);
+    this.setState64(State.flagResult, result);
+    this.setState32(State.flagAux, newAux);
+  }
+  flagRest(): I32 {
+    return this.state32(State.flagRest);
+  }
+  setFlagRest(value: I32): void {
+    this.setState32(State.flagRest, value);
+  }
+
+  state32(offset: number): I32 {
+    return i32.load(this.#address(offset));
+  }
+  state64(offset: number): I64 {
+    return i64.load(this.#address(offset));
+  }
+  setState32(offset: number, value: I32): void {
+    this.code.store("i32", this.#address(offset), 0, value);
+  }
+  setState64(offset: number, value: I64): void {
+    this.code.store("i64", this.#address(offset), 0, value);
+  }
+
+  let<T extends Expr>(value: T): T {
+    if (value instanceof ConstI32 || value instanceof ConstI64 || this.#constant.has(value)) return value;
+    const local = this.code.let(value);
+    this.#constant.add(local);
+    return local as Expr as T;
+  }
+
+  // Control.
+
+  nextRip(): I64 {
+    return this.#ripAt(Record.next);
+  }
+
+  jumpRelative(): void {
+    this.#ended = true;
+    this.#follow(Record.immediate, Record.taken);
+  }
+
+  branchRelative(condition: I32): void {
+    this.#ended = true;
+    this.code.if(condition, () => this.#follow(Record.immediate, Record.taken));
+    this.#follow(Record.next, Record.fallThrough);
+  }
+
+  jump(target: I64): void {
+    this.#ended = true;
+    this.setState64(State.blockRip, target);
+    this.code.tailCall(this.#outside.lookup);
+  }
+
+  repeatWhile(body: () => I32): void {
+    this.code.loop((again) => {
+      const more = this.let(body());
+      this.code.if(more, () => {
+        const budget = this.let(i32.sub(this.state32(State.budget), c32(1)));
+        this.setState32(State.budget, budget);
+        this.code.brIf(again, i32.ge_s(budget, c32(0)));
+        this.#leave(Return.BUDGET_REPEAT);
+      });
+    });
+  }
+
+  raiseIf(condition: I32, vector: number): void {
+    this.code.if(condition, () => {
+      this.setState32(State.faultVector, c32(vector));
+      this.setState32(State.faultError, c32(0));
+      this.#leave(Return.UNWIND);
+    });
+  }
+
+  /** Leaves for TypeScript to do this instruction. */
+  microcode(): void {
+    this.#ended = true;
+    this.#leave(Return.MICROCODE);
+  }
+
+  /** Leaves because this record's block is no more. */
+  resync(): void {
+    this.#ended = true;
+    this.#leave(Return.RESYNC);
+  }
+
+  /** The end of a block without a branch. */
+  endOfBlock(): void {
+    this.#ended = true;
+    this.#follow(Record.next, Record.fallThrough);
+  }
+
+  // Inside.
+
+  /** Goes on at the block's start plus a distance of the record, over the chain field if that is known. */
+  #follow(distance: number, chain: number): void {
+    const wide = distance === Record.immediate;
+    const by = wide ? i64.load(this.#record, distance) : i64.load32_u(this.#record, distance);
+    // 66 makes a near branch 16 bits wide outside 64-bit code; the decoder says so in the operand size.
+    const size = this.bits === 64 ? 8 : wide ? this.operandSize : this.bits === 16 ? 2 : 4;
+    this.setState64(State.blockRip, maskTo(size as 2 | 4 | 8, i64.add(this.state64(State.blockRip), by)));
+    const target = this.let(i32.load(this.#record, chain));
+    this.code.if(i32.gt_u(target, c32(CHAIN_LOOKUP)), () => {
+      const budget = this.let(i32.sub(this.state32(State.budget), c32(1)));
+      this.setState32(State.budget, budget);
+      this.code.if(i32.lt_s(budget, c32(0)), () => this.code.return(c32(Return.BUDGET)));
+      this.#enter(target);
+    });
+    this.code.if(target, () => this.code.tailCall(this.#outside.lookup));
+    this.setState32(State.chain, i32.add(this.#record, c32(chain)));
+    this.code.return(c32(Return.LOOKUP));
+  }
+
+  #enter(record: I32): void {
+    this.code.tailCallIndirect(this.#outside.handlerType, i32.load(record, Record.handler), record);
+  }
+
+  #leave(reason: Return): void {
+    this.setState32(State.record, this.#record);
+    this.code.return(c32(reason));
+  }
+
+  /** Tries the lookaside buffer: `hit` gets the host address. An access across a page's end misses. */
+  #translated(size: number, linear: Local<"i64">, table: number, hit: (host: I32) => void, miss: () => void): void {
+    const low = i32.wrap(linear);
+    const index = i32.and(i32.shr_u(low, c32(8)), c32((Tlb.entries - 1) * Tlb.entrySize));
+    const entry = this.let(i32.add(i32.add(this.state32(State.tlb), index), c32(table)));
+    const page = i64.and(i64.add(linear, c64(size - 1)), c64(~0xfffn));
+    this.code.if(
+      i64.eq(i64.load(entry, Tlb.tag), page),
+      () => hit(this.let(i32.add(low, i32.load(entry, Tlb.addend)))),
+      miss,
+    );
+  }
+
+  #slow(helper: number, linear: Local<"i64">, size: number): void {
+    this.setState32(State.record, this.#record);
+    this.code.if(callI32(helper, linear, c32(size)), () => this.code.return(c32(Return.UNWIND)));
+  }
+
+  #slowStore(size: IntegerSize, linear: Local<"i64">, value: Value): void {
+    this.code.store(storeKinds[size], this.#address(State.transfer), 0, value);
+    this.#slow(this.#outside.store, linear, size);
+  }
+
+  #checkSegment(segment: number | "operand", offset: I64, size: number, access: Access): void {
+    const first = access === "read" ? SegmentRange.readFirst : SegmentRange.writeFirst;
+    const last = access === "read" ? SegmentRange.readLast : SegmentRange.writeLast;
+    const number = segment === "operand" ? this.#operandSegment() : c32(segment);
+    const range = this.let(i32.add(i32.mul(number, c32(SegmentRange.size)), c32(this.#base + State.segmentRanges)));
+    const outside = i32.or(
+      i64.lt_u(offset, i64.load32_u(range, first)),
+      i64.gt_u(i64.add(offset, c64(size - 1)), i64.load32_u(range, last)),
+    );
+    this.code.if(outside, () => {
+      this.setState32(State.record, this.#record);
+      this.code.call(this.#outside.segmentFault, number, c32(access === "write" ? 1 : 0));
+      this.code.return(c32(Return.UNWIND));
+    });
+  }
+
+  /** The number of the memory operand's segment, from where its base is. */
+  #operandSegment(): I32 {
+    const base = i32.sub(i32.load(this.#record, Record.segment), c32(this.#base + State.segmentBase));
+    return this.let(i32.shr_u(base, c32(3)));
+  }
+
+  #addBase(segment: number | "operand", offset: I64): I64 {
+    // In 64-bit code only FS and GS have a base, which the shape knows for the operand's segment.
+    const added =
+      segment === "operand" ? this.#shape.address.hasSegment : this.bits !== 64 && this.#shape.address.hasSegment;
+    const base = !added
+      ? undefined
+      : segment === "operand"
+        ? i64.load(i32.load(this.#record, Record.segment))
+        : this.state64(State.segmentBase + segment * 8);
+    const sum = base === undefined ? offset : i64.add(offset, base);
+    return this.bits === 64 ? sum : base === undefined ? sum : maskTo(4, sum);
+  }
+
+  #stackPointer(): I64 {
+    return zeroExtend(this.stackSize, this.gpr(4, this.stackSize));
+  }
+
+  #ripAt(field: number): I64 {
+    const sum = i64.add(this.state64(State.blockRip), i64.load32_u(this.#record, field));
+    return maskTo(this.bits === 64 ? 8 : this.bits === 32 ? 4 : 2, sum);
+  }
+
+  #register(index: number): I32 {
+    return i32.load(this.#record, Record.register[index]!);
+  }
+
+  #storeRegister(address: I32, offset: number, size: IntegerSize, value: Value): void {
+    // A 32-bit write clears the upper half.
+    if (size === 4) this.code.store("i64", address, offset, i64.extend_i32_u(value as I32));
+    else this.code.store(storeKinds[size], address, offset, value);
+  }
+
+  #address(offset: number): ConstI32 {
+    return c32(this.#base + offset);
+  }
+
+  #local(value: I64): Local<"i64"> {
+    const local = this.let(value);
+    if (local instanceof Local) return local as Local<"i64">;
+    const copy = this.code.let(value);
+    this.#constant.add(copy);
+    return copy;
+  }
+}
+
+function maskTo(size: 2 | 4 | 8, value: I64): I64 {
+  return size === 8 ? value : i64.and(value, c64(size === 4 ? 0xffffffff : 0xffff));
+}
+
+const callI32 = (index: number, ...operands: Expr[]): I32 => call("i32", index, ...operands);

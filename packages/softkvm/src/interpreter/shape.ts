@@ -1,0 +1,99 @@
+/**
+ * The shape of an instruction: all that its handler depends on. Two instructions of one shape share a handler and differ
+ * in their records only.
+ */
+
+import { Mode } from "../cpu/layout.ts";
+import { Source } from "../decode/form.ts";
+import type { Instruction, Operand } from "../decode/instruction.ts";
+import type { OperandShape } from "../semantics/context.ts";
+
+/** How a memory operand's address is made. */
+export interface AddressShape {
+  readonly size: 2 | 4 | 8;
+  readonly hasIndex: boolean;
+  /** The segment's base is added: not in flat segments. */
+  readonly hasSegment: boolean;
+  /** The limit and the rights of the segment are checked. */
+  readonly checked: boolean;
+}
+
+export interface Shape {
+  readonly key: string;
+  readonly mnemonic: string;
+  readonly condition: number;
+  readonly operands: readonly OperandShape[];
+  readonly operandSize: 2 | 4 | 8;
+  readonly addressSize: 2 | 4 | 8;
+  readonly stackSize: 2 | 4 | 8;
+  readonly bits: 16 | 32 | 64;
+  readonly lock: boolean;
+  readonly rep: number;
+  readonly address: AddressShape;
+}
+
+const FS = 4;
+
+/** The shape of an instruction under a mode, or undefined when it has operands that only TypeScript reads. */
+export function shapeOf(instruction: Instruction, mode: number): Shape | undefined {
+  const operands: OperandShape[] = [];
+  let memory: Operand | undefined;
+  for (let index = 0; index < instruction.operandCount; index++) {
+    const operand = instruction.operands[index]!;
+    const shape = operandShape(operand);
+    if (shape === undefined) return undefined;
+    if (shape.kind === "mem" && instruction.form.operands[index]!.source !== Source.ES_DI) memory = operand;
+    operands.push(shape);
+  }
+  const bits = instruction.bits;
+  const flat = (mode & Mode.FLAT) !== 0;
+  const address: AddressShape = {
+    size: (instruction.addressSize / 8) as 2 | 4 | 8,
+    hasIndex: memory !== undefined && memory.index >= 0,
+    hasSegment: !flat || segmentOf(instruction, memory) >= FS,
+    checked: !flat && bits !== 64,
+  };
+  const stackSize = bits === 64 ? 8 : mode & Mode.STACK_32 ? 4 : 2;
+  const { mnemonic, condition } = instruction.form;
+  const list = operands.map((operand) => `${operand.kind}${operand.size}`).join();
+  const flags = `${instruction.operandSize}/${instruction.addressSize}/${stackSize}/${bits}`;
+  const access = `${+address.hasIndex}${+address.hasSegment}${+address.checked}`;
+  return {
+    key: `${mnemonic} ${condition} ${list} ${flags} ${access} ${+instruction.lock} ${instruction.rep}`,
+    mnemonic,
+    condition,
+    operands,
+    operandSize: (instruction.operandSize / 8) as 2 | 4 | 8,
+    addressSize: (instruction.addressSize / 8) as 2 | 4 | 8,
+    stackSize,
+    bits,
+    lock: instruction.lock,
+    rep: instruction.rep,
+    address,
+  };
+}
+
+/** The segment that an instruction's (explicit or string) memory operand is in. */
+export function segmentOf(instruction: Instruction, memory: Operand | undefined): number {
+  if (memory !== undefined) return memory.segment;
+  return instruction.segmentOverride >= 0 ? instruction.segmentOverride : 3;
+}
+
+function operandShape(operand: Operand): OperandShape | undefined {
+  const size = operand.size;
+  switch (operand.kind) {
+    case "reg":
+      if (operand.bank === "gpr") return { kind: "gpr", size };
+      if (operand.bank === "xmm") return { kind: "xmm", size };
+      if (operand.bank === "mm") return { kind: "mm", size };
+      return undefined;
+    case "mem":
+      return { kind: "mem", size };
+    case "imm":
+      return { kind: "imm", size };
+    case "rel":
+      return { kind: "rel", size };
+    case "far":
+      return undefined;
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * What the meaning of an instruction is written against. A meaning is a function that emits code by way of a
+ * {@link Context}; the context decides where operands come from. The interpreter's context reads them from a record in
+ * memory, so that one handler serves every instruction of the same shape; the compiler's knows them and folds them in.
+ * A meaning therefore looks at the shape of its operands only, never at register numbers or values.
+ *
+ * Faults are precise: whatever may fault (loads, stores, {@link Context.raiseIf}) comes before the first change of a
+ * register or flag. A read-modify-write goes through {@link Context.modify}, which asks for write access first.
+ */
+
+import type { Code } from "../wasm/code.ts";
+import type { Expr, I32, I64, Local, V128 } from "../wasm/expr.ts";
+
+/** Sizes in bytes. */
+export type IntegerSize = 1 | 2 | 4 | 8;
+
+export type Access = "read" | "write";
+
+/** What a meaning may know of an operand. */
+export interface OperandShape {
+  readonly kind: "gpr" | "xmm" | "mm" | "mem" | "imm" | "rel";
+  /** In bytes. */
+  readonly size: number;
+}
+
+/** An integer of up to 32 bits as an i32 whose unused upper bits are 0, one of 64 bits as an i64. */
+export type Value = I32 | I64;
+
+/** General registers by their encoding, for instructions that name them implicitly. */
+export const Gpr = { RAX: 0, RCX: 1, RDX: 2, RBX: 3, RSP: 4, RBP: 5, RSI: 6, RDI: 7 } as const;
+
+export interface Context {
+  readonly code: Code;
+  readonly operands: readonly OperandShape[];
+  /** Operand size of the instruction in bytes: 2, 4 or 8. */
+  readonly operandSize: IntegerSize;
+  /** Address size in bytes: it is also the size of rCX and rSI/rDI in string instructions. */
+  readonly addressSize: 2 | 4 | 8;
+  /** Width of the stack pointer in bytes. */
+  readonly stackSize: 2 | 4 | 8;
+  /** Bits of the code segment: 16, 32 or 64. */
+  readonly bits: 16 | 32 | 64;
+  readonly lock: boolean;
+  /** 0, or the prefix byte 0xf2 or 0xf3. */
+  readonly rep: number;
+
+  /** The value of operand `index`: see {@link Value}. */
+  read(index: number): Value;
+  /** Writes a register or memory operand. A 32-bit register write clears the upper half. */
+  write(index: number, value: Value): void;
+  /** Replaces operand `index` by what `change` makes of it. With LOCK, atomically. */
+  modify(index: number, change: (old: Value) => Value): void;
+  /** The same for memory at a linear address. */
+  modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void;
+  /** 128-bit operands. */
+  readVector(index: number): V128;
+  writeVector(index: number, value: V128): void;
+
+  /** The effective address of memory operand `index`, without the segment's base. */
+  effectiveAddress(index: number): I64;
+  /** The linear address of memory operand `index`, for an access of its size. */
+  linearAddress(index: number, access: Access): Local<"i64">;
+  /**
+   * The linear address of an offset in a segment (0 to 5, or that of the memory operand), checked for an access of so
+   * many bytes where the mode has segments that end.
+   */
+  linear(segment: number | "operand", offset: I64, size: number, access: Access): Local<"i64">;
+  load(size: IntegerSize, linear: Local<"i64">): Value;
+  store(size: IntegerSize, linear: Local<"i64">, value: Value): void;
+
+  /** A register that the instruction names implicitly. */
+  gpr(register: number, size: IntegerSize): Value;
+  setGpr(register: number, size: IntegerSize, value: Value): void;
+
+  /** Pushes and pops move the stack pointer only after the access has succeeded. */
+  push(size: IntegerSize, value: Value): void;
+  pop(size: IntegerSize): Value;
+
+  flagResult(): I64;
+  flagAux(): I32;
+  /** `result` is sign-extended from the operand's size; `aux` as in `Aux`. */
+  setFlags(result: I64, aux: I32): void;
+  /** DF and the system flags, in their places. */
+  flagRest(): I32;
+  setFlagRest(value: I32): void;
+
+  /** The address of the next instruction. */
+  nextRip(): I64;
+  /** Ends the block: goes to the relative target of the last operand. */
+  jumpRelative(): void;
+  /** Ends the block: to the target if the condition holds, else to the next instruction. */
+  branchRelative(condition: I32): void;
+  /** Ends the block: to an address known only now. */
+  jump(target: I64): void;
+  /** Runs `body` until it says 0, with a look at what waits (kicks, interrupts) now and then: for REP. */
+  repeatWhile(body: () => I32): void;
+
+  /** Raises an exception without changing anything when the condition holds. */
+  raiseIf(condition: I32, vector: number): void;
+
+  /** A field of the vCPU's state by its offset. */
+  state32(offset: number): I32;
+  state64(offset: number): I64;
+  setState32(offset: number, value: I32): void;
+  setState64(offset: number, value: I64): void;
+  /** A value used more than once. */
+  let<T extends Expr>(value: T): T;
+}
+
+/** Emits the code of one instruction. */
+export type Meaning = (c: Context) => void;

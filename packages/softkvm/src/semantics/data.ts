@@ -1,0 +1,113 @@
+/** Moves, exchanges, stack and flag instructions: Intel SDM vol. 2. */
+
+import { Flag } from "../cpu/state.ts";
+import type { I32, I64 } from "../wasm/expr.ts";
+import { c32, i32, i64, select } from "../wasm/ops.ts";
+import { sizeOf } from "./arithmetic.ts";
+import { type Context, Gpr, type IntegerSize, type Meaning, type Value } from "./context.ts";
+import { arithmeticFlags, condition, flagsOfSub, setArithmeticFlags } from "./flags.ts";
+import { fromI64, signExtend, truncate, word, zeroExtend } from "./words.ts";
+
+const move: Meaning = (c) => c.write(0, c.read(1));
+
+/** A condition's meaning by its code, for the families of sixteen. */
+export function moveIf(code: number): Meaning {
+  return (c) => {
+    // The source is read, and a 32-bit destination's upper half cleared, whether or not the condition holds.
+    const source = c.let(c.read(1));
+    c.write(0, select(condition(c, code), source as I64, c.let(c.read(0)) as I64) as Value);
+  };
+}
+
+export function setIf(code: number): Meaning {
+  return (c) => c.write(0, condition(c, code));
+}
+
+/** SS:rSP of the frame grows downwards; `enter` with a nesting level is done in TypeScript. */
+const leave: Meaning = (c) => {
+  const frame = c.gpr(Gpr.RBP, c.stackSize);
+  const stack = c.let(zeroExtend(c.stackSize, frame));
+  const value = c.let(c.load(c.operandSize, c.linear(2, stack, c.operandSize, "read")));
+  const after =
+    c.stackSize === 8 ? i64.add(stack, i64.const(c.operandSize)) : i32.add(i32.wrap(stack), c32(c.operandSize));
+  c.setGpr(Gpr.RSP, c.stackSize, truncate(c.stackSize, after));
+  c.setGpr(Gpr.RBP, c.operandSize, value);
+};
+
+const all = Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF;
+const low8 = Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF;
+
+export const data: Record<string, Meaning> = {
+  mov: move,
+  movzx: (c) => c.write(0, fromI64(sizeOf(c), zeroExtend(sizeOf(c, 1), c.read(1)))),
+  movsx: (c) => c.write(0, fromI64(sizeOf(c), signExtend(sizeOf(c, 1), c.read(1)))),
+  movsxd: (c) => c.write(0, fromI64(sizeOf(c), signExtend(sizeOf(c, 1), c.read(1)))),
+  lea: (c) => c.write(0, fromI64(sizeOf(c), c.effectiveAddress(1))),
+
+  xchg: (c) => {
+    const b = c.let(c.read(1));
+    let a: Value | undefined;
+    c.modify(0, (old) => {
+      a = c.let(old);
+      return b;
+    });
+    c.write(1, a!);
+  },
+
+  cmpxchg: (c) => {
+    const size = sizeOf(c);
+    const expected = c.let(c.gpr(Gpr.RAX, size));
+    const replacement = c.let(c.read(1));
+    let old: Value | undefined;
+    c.modify(0, (value) => {
+      old = c.let(value);
+      // The destination is written in any case (SDM): with its own value when the comparison fails.
+      return select(word(size).eq(old, expected), replacement as I64, old as I64) as Value;
+    });
+    c.code.if(word(size).ne(old!, expected), () => c.setGpr(Gpr.RAX, size, old!));
+    flagsOfSub(c, size, expected, old!, c.let(truncate(size, word(size).sub(expected, old!))));
+  },
+
+  push: (c) => c.push(c.operandSize, c.let(pushed(c))),
+  pop: (c) => {
+    if (c.operands[0]!.kind !== "mem") return c.write(0, c.pop(c.operandSize));
+    // The address is computed with the stack pointer after the pop, and a fault of the store leaves it unpopped.
+    const stack = c.let(c.gpr(Gpr.RSP, c.stackSize));
+    const value = c.let(c.pop(c.operandSize));
+    const after = c.let(c.gpr(Gpr.RSP, c.stackSize));
+    const address = c.linearAddress(0, "write");
+    c.setGpr(Gpr.RSP, c.stackSize, stack);
+    c.store(c.operandSize, address, value);
+    c.setGpr(Gpr.RSP, c.stackSize, after);
+  },
+  leave,
+
+  cbw: (c) => c.setGpr(Gpr.RAX, 2, fromI64(2, signExtend(1, c.gpr(Gpr.RAX, 1)))),
+  cwde: (c) => c.setGpr(Gpr.RAX, 4, fromI64(4, signExtend(2, c.gpr(Gpr.RAX, 2)))),
+  cdqe: (c) => c.setGpr(Gpr.RAX, 8, signExtend(4, c.gpr(Gpr.RAX, 4))),
+  cwd: (c) => c.setGpr(Gpr.RDX, 2, truncate(2, i32.shr_s(i32.extend16_s(c.gpr(Gpr.RAX, 2) as I32), c32(15)))),
+  cdq: (c) => c.setGpr(Gpr.RDX, 4, i32.shr_s(c.gpr(Gpr.RAX, 4) as I32, c32(31))),
+  cqo: (c) => c.setGpr(Gpr.RDX, 8, i64.shr_s(c.gpr(Gpr.RAX, 8) as I64, i64.const(63))),
+
+  nop: () => {},
+  cld: (c) => c.setFlagRest(i32.and(c.flagRest(), c32(~Flag.DF))),
+  std: (c) => c.setFlagRest(i32.or(c.flagRest(), c32(Flag.DF))),
+  lahf: (c) => {
+    const flags = i32.or(i32.and(arithmeticFlags(c), c32(low8)), c32(Flag.ONE));
+    const ax = i32.and(c.gpr(Gpr.RAX, 2) as I32, c32(0xff));
+    c.setGpr(Gpr.RAX, 2, i32.or(ax, i32.shl(flags, c32(8))));
+  },
+  sahf: (c) => {
+    const ah = i32.shr_u(c.gpr(Gpr.RAX, 2) as I32, c32(8));
+    const kept = i32.and(arithmeticFlags(c), c32(all & ~low8));
+    setArithmeticFlags(c, i32.or(i32.and(ah, c32(low8)), kept));
+  },
+};
+
+/** What PUSH stores: immediates and segment selectors fill the operand size. */
+function pushed(c: Context): Value {
+  const shape = c.operands[0]!;
+  const value = c.read(0);
+  if (shape.size === c.operandSize) return value;
+  return fromI64(c.operandSize, signExtend(shape.size as IntegerSize, value));
+}

@@ -1,0 +1,26 @@
+/** All meanings by mnemonic, as the decoder's tables name them. What is not here is done in TypeScript (system/). */
+
+import { arithmetic } from "./arithmetic.ts";
+import { bits } from "./bits.ts";
+import { branches, branchIf } from "./branches.ts";
+import type { Meaning } from "./context.ts";
+import { data, moveIf, setIf } from "./data.ts";
+import { multiplication } from "./multiply.ts";
+import { shifts } from "./shifts.ts";
+import { strings } from "./strings.ts";
+
+const meanings: ReadonlyMap<string, Meaning> = new Map(
+  Object.entries({ ...arithmetic, ...bits, ...branches, ...data, ...multiplication, ...shifts, ...strings }),
+);
+
+/** The families of sixteen, made for each condition code. */
+const families: Record<string, ((code: number) => Meaning) | undefined> = {
+  jcc: branchIf,
+  setcc: setIf,
+  cmovcc: moveIf,
+};
+
+/** The meaning of a decoder's form, or undefined when TypeScript plays it. */
+export function meaningOf(mnemonic: string, condition: number): Meaning | undefined {
+  return families[mnemonic]?.(condition) ?? meanings.get(mnemonic);
+}
