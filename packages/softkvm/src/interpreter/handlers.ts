@@ -26,11 +26,10 @@ export const JumpCache = {
 /** Slots of the handlers that belong to no instruction. */
 export const Slot = { MICROCODE: 1, RESYNC: 2, END: 3, FORWARD: 4, FIRST_FREE: 5 } as const;
 
-/** What handlers call when the lookaside buffer misses. Linear addresses come as i64. */
+/** What handlers call when the lookaside buffer misses: `Access` of mmu/access.ts. */
 export interface SlowPaths {
-  load(linear: bigint, size: number): number;
-  loadForWrite(linear: bigint, size: number): number;
-  store(linear: bigint, size: number): number;
+  load(linear: number, size: number, kind: number): number;
+  store(linear: number, size: number, kind: number): number;
   segmentFault(segment: number, isWrite: number): void;
 }
 
@@ -95,9 +94,9 @@ export class Handlers {
   }
 
   #instantiate(module: ModuleBuilder, more: WebAssembly.Imports[string]): { readonly [name: string]: unknown } {
-    const { load, loadForWrite, store, segmentFault } = this.#slow;
+    const { load, store, segmentFault } = this.#slow;
     const instance = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), {
-      lodge: { memory: this.#memory, table: this.#table, load, loadForWrite, store, segmentFault, ...more },
+      lodge: { memory: this.#memory, table: this.#table, load, store, segmentFault, ...more },
     });
     return instance.exports;
   }
@@ -107,13 +106,12 @@ export class Handlers {
 function importOutside(module: ModuleBuilder, maxPages: number, importLookup: boolean): Outside {
   module.importMemory("lodge", "memory", 1, maxPages);
   module.importTable("lodge", "table", 1);
-  const load = module.importFunction("lodge", "load", ["i64", "i32"], ["i32"]);
-  const loadForWrite = module.importFunction("lodge", "loadForWrite", ["i64", "i32"], ["i32"]);
-  const store = module.importFunction("lodge", "store", ["i64", "i32"], ["i32"]);
+  const load = module.importFunction("lodge", "load", ["f64", "i32", "i32"], ["i32"]);
+  const store = module.importFunction("lodge", "store", ["f64", "i32", "i32"], ["i32"]);
   const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
   const lookup = importLookup ? module.importFunction("lodge", "lookup", [], ["i32"]) : -1;
   const handlerType = module.type(HANDLER.parameters, HANDLER.results);
-  return { load, loadForWrite, store, segmentFault, lookup, handlerType };
+  return { load, store, segmentFault, lookup, handlerType };
 }
 
 /** The way in, the look-up of jumps, and the handlers that are no instructions. */
@@ -181,5 +179,5 @@ const SPECIAL: Shape = {
   bits: 64,
   lock: false,
   rep: 0,
-  address: { size: 8, hasIndex: false, hasSegment: false, checked: false },
+  address: { size: 8, hasIndex: false, hasSegment: false, checked: false, stack: false },
 };

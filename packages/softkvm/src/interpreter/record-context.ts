@@ -4,21 +4,23 @@
  */
 
 import { Seg, SegmentRange, State, Tlb } from "../cpu/layout.ts";
+import { AccessKind } from "../mmu/access.ts";
 import type { Access, Context, IntegerSize, OperandShape, Value } from "../semantics/context.ts";
 import { fromI64, zeroExtend } from "../semantics/words.ts";
 import type { Code, StoreKind } from "../wasm/code.ts";
 import { ConstI32, ConstI64, type Expr, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
-import { c32, c64, call, compareExchange, i32, i64, v128 } from "../wasm/ops.ts";
+import { c32, c64, call, compareExchange, f64, i32, i64, v128 } from "../wasm/ops.ts";
 import { Record, Return } from "./record.ts";
 import type { Shape } from "./shape.ts";
 
 /** Functions outside the handler, by their indexes in its module. */
 export interface Outside {
-  /** (linear address, size) → 0 with the value in `State.transfer`, or 1 after a fault or for an exit. */
+  /**
+   * (linear address as f64, size, `AccessKind`) → 0 with the value in `State.transfer`, else a fault or an exit. The
+   * address goes as a float because JavaScript would get a bigint for an i64, at ten times the cost.
+   */
   readonly load: number;
-  /** The same, with a check that the guest may write there: the first half of a read-modify-write. */
-  readonly loadForWrite: number;
-  /** (linear address, size) → 0 or 1; the value is in `State.transfer`. */
+  /** The same; the value is in `State.transfer`. */
   readonly store: number;
   /** (segment, is write): raises the fault of an offset beyond the segment. */
   readonly segmentFault: number;
@@ -56,6 +58,8 @@ export class RecordContext implements Context {
   readonly #record: I32;
   /** Locals that are set once: using them again needs no copy. */
   readonly #constant = new Set<Expr>();
+  /** Linear addresses by way of SS, whose faults are #SS. */
+  readonly #onStack = new Set<Expr>();
   #ended = false;
 
   constructor(code: Code, shape: Shape, base: number, outside: Outside) {
@@ -141,12 +145,14 @@ export class RecordContext implements Context {
   }
 
   linear(segment: number | "operand", offset: I64, size: number, access: Access): Local<"i64"> {
+    let within = offset;
     if (this.#shape.address.checked) {
-      const checked = this.let(offset);
-      this.#checkSegment(segment, checked, size, access);
-      return this.#local(this.#addBase(segment, checked));
+      within = this.let(offset);
+      this.#checkSegment(segment, within, size, access);
     }
-    return this.#local(this.#addBase(segment, offset));
+    const linear = this.#local(this.#addBase(segment, within));
+    if (segment === Seg.SS || (segment === "operand" && this.#shape.address.stack)) this.#onStack.add(linear);
+    return linear;
   }
 
   load(size: IntegerSize, linear: Local<"i64">): Value {
@@ -157,7 +163,7 @@ export class RecordContext implements Context {
       Tlb.read,
       (host) => this.code.set(value, loads[size](host)),
       () => {
-        this.#slow(this.#outside.load, linear, size);
+        this.#slow(this.#outside.load, linear, size, 0);
         this.code.set(value, loads[size](this.#address(State.transfer)));
       },
     );
@@ -193,7 +199,7 @@ export class RecordContext implements Context {
       this.code.if(i32.and(host, c32(size - 1)), () => this.code.set(host, SLOW));
     }
     this.code.if(i32.eq(host, SLOW), () => {
-      this.#slow(this.#outside.loadForWrite, linear, size);
+      this.#slow(this.#outside.load, linear, size, AccessKind.WRITE | (this.lock ? AccessKind.LOCK : 0));
       this.code.set(old, loads[size](this.#address(State.transfer)) as I32);
     });
     const attempt = (retry: (lost: I32) => void): void => {
@@ -201,7 +207,7 @@ export class RecordContext implements Context {
       const result = this.let(change(old));
       this.code.if(
         i32.eq(host, SLOW),
-        () => this.#slowStore(size, linear, result),
+        () => this.#slowStore(size, linear, result, this.lock ? AccessKind.LOCK : 0),
         () => {
           if (!this.lock) {
             this.code.store(storeKinds[size], host, 0, result);
@@ -386,14 +392,17 @@ export class RecordContext implements Context {
     );
   }
 
-  #slow(helper: number, linear: Local<"i64">, size: number): void {
+  #slow(helper: number, linear: Local<"i64">, size: number, kind: number): void {
     this.setState32(State.record, this.#record);
-    this.code.if(callI32(helper, linear, c32(size)), () => this.code.return(c32(Return.UNWIND)));
+    const address = f64.convert_i64_s(linear);
+    const stack = this.#onStack.has(linear) ? AccessKind.STACK : 0;
+    const outcome = callI32(helper, address, c32(size), c32(kind | stack));
+    this.code.if(outcome, () => this.code.return(c32(Return.UNWIND)));
   }
 
-  #slowStore(size: IntegerSize, linear: Local<"i64">, value: Value): void {
+  #slowStore(size: IntegerSize, linear: Local<"i64">, value: Value, kind = 0): void {
     this.code.store(storeKinds[size], this.#address(State.transfer), 0, value);
-    this.#slow(this.#outside.store, linear, size);
+    this.#slow(this.#outside.store, linear, size, kind);
   }
 
   #checkSegment(segment: number | "operand", offset: I64, size: number, access: Access): void {

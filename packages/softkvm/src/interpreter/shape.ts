@@ -16,6 +16,8 @@ export interface AddressShape {
   readonly hasSegment: boolean;
   /** The limit and the rights of the segment are checked. */
   readonly checked: boolean;
+  /** The segment is SS. */
+  readonly stack: boolean;
 }
 
 export interface Shape {
@@ -32,6 +34,7 @@ export interface Shape {
   readonly address: AddressShape;
 }
 
+const SS = 2;
 const FS = 4;
 
 /** The shape of an instruction under a mode, or undefined when it has operands that only TypeScript reads. */
@@ -52,12 +55,13 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
     hasIndex: memory !== undefined && memory.index >= 0,
     hasSegment: !flat || segmentOf(instruction, memory) >= FS,
     checked: !flat && bits !== 64,
+    stack: segmentOf(instruction, memory) === SS,
   };
   const stackSize = bits === 64 ? 8 : mode & Mode.STACK_32 ? 4 : 2;
   const { mnemonic, condition } = instruction.form;
   const list = operands.map((operand) => `${operand.kind}${operand.size}`).join();
   const flags = `${instruction.operandSize}/${instruction.addressSize}/${stackSize}/${bits}`;
-  const access = `${+address.hasIndex}${+address.hasSegment}${+address.checked}`;
+  const access = `${+address.hasIndex}${+address.hasSegment}${+address.checked}${+address.stack}`;
   return {
     key: `${mnemonic} ${condition} ${list} ${flags} ${access} ${+instruction.lock} ${instruction.rep}`,
     mnemonic,
