@@ -237,9 +237,12 @@ export class Decoder {
         return this.#register(spec, this.#vvvv, out);
       case Source.IMM:
       case Source.SIGNED:
-      case Source.IS4:
       case Source.ONE:
         return this.#immediate(spec, out);
+      case Source.IS4:
+        if (this.#position >= this.#limit) return Status.MORE;
+        // Outside 64-bit mode its upper bit does not count.
+        return this.#register(spec, (this.#bytes[this.#position++]! >> 4) & (this.#bits === 64 ? 15 : 7), out);
       case Source.REL:
       case Source.FAR:
         return this.#target(spec, out);

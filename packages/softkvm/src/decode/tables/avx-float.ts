@@ -47,8 +47,8 @@ np.2e vucomiss Vss,Wss
 66.2e vucomisd Vsd,Wsd
 np.2f vcomiss Vss,Wss
 66.2f vcomisd Vsd,Wsd
-np.50 vmovmskps Gd,Ups
-66.50 vmovmskpd Gd,Upd
+np.50 vmovmskps Gy,Ups
+66.50 vmovmskpd Gy,Upd
 np.51 vsqrtps Vps,Wps
 66.51 vsqrtpd Vpd,Wpd
 f3.51 vsqrtss Vdq,Hdq,Wss

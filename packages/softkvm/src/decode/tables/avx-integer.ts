@@ -39,7 +39,7 @@ f2.70 vpshuflw Vx,Wx,Ib
 66.d3 vpsrlq Vx,Hx,Wdq
 66.d4 vpaddq Vx,Hx,Wx
 66.d5 vpmullw Vx,Hx,Wx
-66.d7 vpmovmskb Gd,Ux
+66.d7 vpmovmskb Gy,Ux
 66.d8 vpsubusb Vx,Hx,Wx
 66.d9 vpsubusw Vx,Hx,Wx
 66.da vpminub Vx,Hx,Wx

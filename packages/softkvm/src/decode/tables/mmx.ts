@@ -67,7 +67,7 @@ np.70 pshufw Pq,Qq,Ib
 np.c4 pinsrw Pq,Mw,Ib
 np.c4 pinsrw Pq,Rd,Ib
 np.c5 pextrw Gd,Nq,Ib
-np.d7 pmovmskb Gd,Nq
+np.d7 pmovmskb Gy,Nq
 np.da pminub Pq,Qq
 np.de pmaxub Pq,Qq
 np.e0 pavgb Pq,Qq

@@ -8,7 +8,7 @@ export const ONE_BYTE = `
 04 add AL,Ib
 05 add rAX,Iz
 06 push.sreg ES i64
-07 pop.sreg ES i64
+07 pop.sreg ES i64 ends
 08 or Eb,Gb lock
 09 or Ev,Gv lock
 0a or Gb,Eb
@@ -31,7 +31,7 @@ export const ONE_BYTE = `
 1c sbb AL,Ib
 1d sbb rAX,Iz
 1e push.sreg DS i64
-1f pop.sreg DS i64
+1f pop.sreg DS i64 ends
 20 and Eb,Gb lock
 21 and Ev,Gv lock
 22 and Gb,Eb
@@ -125,7 +125,11 @@ export const ONE_BYTE = `
 8c mov.from-sreg Mw,Sw
 8c mov.from-sreg Rv,Sw
 8d lea Gv,M
-8e mov.to-sreg Sw,Ew ends
+8e/0 mov.to-sreg ES,Ew ends
+8e/2 mov.to-sreg SS,Ew ends
+8e/3 mov.to-sreg DS,Ew ends
+8e/4 mov.to-sreg FS,Ew ends
+8e/5 mov.to-sreg GS,Ew ends
 8f/0 pop Ev d64
 
 f3.90 pause b0
@@ -178,8 +182,8 @@ c1/7 sar Ev,Ib
 c2 ret Iw f64 return
 c3 ret f64 return
 # In 64-bit mode, and with ModRM.mod 3 elsewhere, c4 and c5 are VEX.
-c4 les Gz,Mp i64
-c5 lds Gz,Mp i64
+c4 les Gz,Mp i64 ends
+c5 lds Gz,Mp i64 ends
 c6/0 mov Eb,Ib
 c7/0 mov Ev,Iz
 c8 enter Iw,Ib d64

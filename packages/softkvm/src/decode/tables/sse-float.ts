@@ -25,7 +25,7 @@ f3.2c cvttss2si Gy,Wss
 f3.2d cvtss2si Gy,Wss
 np.2e ucomiss Vss,Wss
 np.2f comiss Vss,Wss
-np.50 movmskps Gd,Ups
+np.50 movmskps Gy,Ups
 np.51 sqrtps Vps,Wps
 f3.51 sqrtss Vss,Wss
 np.52 rsqrtps Vps,Wps
@@ -72,7 +72,7 @@ f2.2c cvttsd2si Gy,Wsd
 f2.2d cvtsd2si Gy,Wsd
 66.2e ucomisd Vsd,Wsd
 66.2f comisd Vsd,Wsd
-66.50 movmskpd Gd,Upd
+66.50 movmskpd Gy,Upd
 66.51 sqrtpd Vpd,Wpd
 f2.51 sqrtsd Vsd,Wsd
 66.54 andpd Vpd,Wpd

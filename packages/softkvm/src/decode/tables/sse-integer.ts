@@ -48,7 +48,7 @@ f3.7f movdqu Wdq,Vdq
 66.d5 pmullw Vdq,Wdq
 66.d6 movq Mq,Vq
 66.d6 movq Udq,Vq
-66.d7 pmovmskb Gd,Udq
+66.d7 pmovmskb Gy,Udq
 66.d8 psubusb Vdq,Wdq
 66.d9 psubusw Vdq,Wdq
 66.da pminub Vdq,Wdq

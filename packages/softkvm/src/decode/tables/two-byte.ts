@@ -52,13 +52,13 @@ export const TWO_BYTE = `
 80+cc jcc Jz f64 branch
 90+cc setcc Eb
 a0 push.sreg FS d64
-a1 pop.sreg FS d64
+a1 pop.sreg FS d64 ends
 a2 cpuid
 a3 bt Ev,Gv
 a4 shld Ev,Gv,Ib
 a5 shld Ev,Gv,CL
 a8 push.sreg GS d64
-a9 pop.sreg GS d64
+a9 pop.sreg GS d64 ends
 # Outside system management mode #UD.
 aa rsm kernel far
 ab bts Ev,Gv lock
@@ -69,8 +69,8 @@ b0 cmpxchg Eb,Gb lock
 b1 cmpxchg Ev,Gv lock
 b2 lss Gv,Mp ends
 b3 btr Ev,Gv lock
-b4 lfs Gv,Mp
-b5 lgs Gv,Mp
+b4 lfs Gv,Mp ends
+b5 lgs Gv,Mp ends
 b6 movzx Gv,Eb
 b7 movzx Gv,Ew
 b9 ud1 Gv,Ev trap
