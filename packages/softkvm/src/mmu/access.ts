@@ -163,6 +163,13 @@ export class Access {
     return this.walker.walk(va, Intent.SMAP_OPEN, true) === WALKED ? this.walker.gpa : -1;
   }
 
+  /** 64-bit words of guest physical memory; undefined where nothing is. For what the processor keeps of it. */
+  readPhysical64(gpa: number, count: number): (bigint | undefined)[] {
+    return Array.from({ length: count }, (_, index) =>
+      this.#map.lookup(gpa + index * 8) ? this.#view.getBigUint64(this.#map.offset, true) : undefined,
+    );
+  }
+
   /** After an instruction that was abandoned between the two halves of a locked access. */
   releaseLock(): void {
     if (!this.#busLocked) return;

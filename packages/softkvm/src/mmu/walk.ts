@@ -41,12 +41,12 @@ export class Walker {
   readonly #map: MemoryMap;
   readonly #view: DataView;
   readonly #words: Int32Array;
-  readonly #gigabytePages: boolean;
+  #gigabytePages = false;
   /** Bits of an entry's high half above the physical address width, without those that long mode ignores, without NX. */
-  readonly #reservedHigh: number;
+  #reservedHigh = 0;
   /** As {@link #reservedHigh} for PAE, which ignores none. */
-  readonly #reservedHighPae: number;
-  readonly #physicalBits: number;
+  #reservedHighPae = 0;
+  #physicalBits = 52;
 
   /** The entries on the way: where they lie in linear memory (-1: their A bit is not written), their low half. */
   readonly #at = new Float64Array(4);
@@ -64,9 +64,13 @@ export class Walker {
     this.#map = map;
     this.#view = state.view;
     this.#words = new Int32Array(buffer, 0, map.handle.sizeBytes / 4);
-    this.#physicalBits = options.physicalBits;
-    this.#gigabytePages = options.gigabytePages;
-    const address = options.physicalBits >= 52 ? 0xfffff : 2 ** (options.physicalBits - 32) - 1;
+    this.configure(options);
+  }
+
+  configure({ physicalBits, gigabytePages }: WalkOptions): void {
+    this.#physicalBits = physicalBits;
+    this.#gigabytePages = gigabytePages;
+    const address = physicalBits >= 52 ? 0xfffff : 2 ** Math.max(0, physicalBits - 32) - 1;
     this.#reservedHigh = ~address & 0x000fffff;
     this.#reservedHighPae = ~address & 0x7fffffff;
   }
