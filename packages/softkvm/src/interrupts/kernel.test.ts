@@ -1,0 +1,326 @@
+/** Our interrupt hardware against kvm.ko's: the same random operations on both, then every bit of state compared. */
+
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
+import { openKvm } from "@lodge/kvm/linux";
+import { isReadable, Reg } from "./lapic-registers.ts";
+import { apicFeatures, endsWhatItDelivers, KernelMachine } from "./testing/kernel-machine.ts";
+import type { Operation, Snapshot } from "./testing/operations.ts";
+import { pick, type Random, seeded } from "./testing/random.ts";
+import { SoftMachine, type SoftOptions } from "./testing/soft-machine.ts";
+
+const skip = existsSync("/dev/kvm") ? false : "this host has no /dev/kvm to compare with";
+const ROUNDS = process.env.LODGE_LONG ? 400 : 40;
+const LENGTH = 60;
+
+/** Vectors that no processor exception uses, so that the guest's handlers stay simple. */
+function vector(random: Random): number {
+  return 0x20 + random(224);
+}
+
+/** What this host's processors and KVM are like. */
+let host: SoftOptions | undefined;
+
+/** Does the operations to both; if the outcomes differ, finds a short list that still tells them apart, and fails. */
+function compare(operations: readonly Operation[], seed: number): void {
+  using hypervisor = openKvm();
+  host ??= { features: apicFeatures(hypervisor), endsWhatItDelivers: endsWhatItDelivers(hypervisor) };
+  const outcomes = (list: readonly Operation[]) => {
+    using kernel = new KernelMachine(hypervisor);
+    using soft = new SoftMachine(2, host);
+    return { expected: readable(kernel.perform(list)), actual: readable(soft.perform(list)) };
+  };
+  const differ = (list: readonly Operation[]): boolean => {
+    const { expected, actual } = outcomes(list);
+    return !isDeepStrictEqual(actual, expected);
+  };
+  if (!differ(operations)) return;
+  const short = shrink(operations, differ);
+  const { expected, actual } = outcomes(short);
+  assert.deepEqual(
+    actual,
+    expected,
+    `LODGE_SEED=${seed}, in short:\n${short.map((one) => JSON.stringify(one)).join("\n")}`,
+  );
+}
+
+/** Leaves out pieces, long ones first, for as long as the rest still fails. */
+function shrink(
+  operations: readonly Operation[],
+  fails: (list: readonly Operation[]) => boolean,
+): readonly Operation[] {
+  let list = operations;
+  for (let size = list.length >> 1; size >= 1; size >>= 1) {
+    for (let start = 0; start < list.length; ) {
+      const without = list.toSpliced(start, size);
+      if (fails(without)) list = without;
+      else start += size;
+    }
+  }
+  return list;
+}
+
+/** What differs stands out: registers that are 0 are left out, numbers are hex. */
+function readable(snapshot: Snapshot): unknown {
+  const hex = (value: number | bigint) => value.toString(16);
+  return {
+    ...snapshot,
+    lapics: snapshot.lapics.map((page) => {
+      const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
+      const registers: Record<string, string> = {};
+      for (let offset = 0; offset < 0x400; offset += 0x10) {
+        if (offset === Reg.TIMER_CURRENT) continue;
+        const value = view.getUint32(offset, true);
+        if (value !== 0) registers[hex(offset)] = hex(value);
+      }
+      return registers;
+    }),
+    log: snapshot.log.map(hex),
+    ioapic: { ...snapshot.ioapic, redirtbl: snapshot.ioapic.redirtbl.map(hex) },
+  };
+}
+
+function family(name: string, make: (random: Random) => Operation[], prepare: readonly Operation[] = []): void {
+  test(name, { skip }, () => {
+    const random = seeded();
+    for (let round = 0; round < ROUNDS; round++) {
+      const operations = Array.from({ length: LENGTH }, () => make(random)).flat();
+      compare([...prepare, ...operations], random.seed);
+    }
+  });
+}
+
+const PIC_COMMAND = [0x20, 0xa0] as const;
+
+/** A whole initialization, so that the vectors stay above the exceptions. */
+function picInit(random: Random, port: number): Operation[] {
+  const icw1 = 0x10 | random(16) | 1;
+  return [
+    { do: "out", port, value: icw1 },
+    { do: "out", port: port + 1, value: vector(random) },
+    { do: "out", port: port + 1, value: random(256) },
+    { do: "out", port: port + 1, value: random(256) },
+  ];
+}
+
+function picOperation(random: Random): Operation[] {
+  const port = pick(random, PIC_COMMAND);
+  switch (random(12)) {
+    case 0:
+      return random(4) === 0 ? picInit(random, port) : [];
+    case 1:
+      return [{ do: "out", port: port + 1, value: random(256) & random(256) }];
+    case 2:
+      return [{ do: "out", port, value: random(256) & ~0x18 }];
+    case 3:
+      return [{ do: "out", port, value: 0x20 }];
+    case 4:
+      return [{ do: "out", port, value: (random(256) & ~0x10) | 0x08 }];
+    case 5:
+      return [{ do: "in", port: port + random(2) }];
+    case 6:
+      return [
+        { do: "out", port: 0x4d0 + random(2), value: random(256) },
+        { do: "in", port: 0x4d0 + random(2) },
+      ];
+    case 7:
+    case 8:
+      return [{ do: "window" }];
+    default:
+      return [{ do: "line", gsi: random(16), high: random(2) === 0 }];
+  }
+}
+
+family("8259As", picOperation, [...picInit(seeded(1), 0x20), ...picInit(seeded(2), 0xa0)]);
+
+test("8259As left in the middle of their initialization", { skip }, () => {
+  const random = seeded();
+  for (let round = 0; round < ROUNDS; round++) {
+    const operations = Array.from({ length: LENGTH }, (): Operation => {
+      const port = pick(random, PIC_COMMAND) + random(2);
+      if (random(3) === 0) return { do: "line", gsi: random(16), high: random(2) === 0 };
+      return random(3) === 0 ? { do: "in", port } : { do: "out", port, value: random(256) };
+    });
+    compare(operations, random.seed);
+  }
+});
+
+const IOAPIC = 0xfec00000;
+const APIC = 0xfee00000;
+
+function ioapicWrite(index: number, value: number): Operation[] {
+  return [
+    { do: "store", address: IOAPIC, value: index },
+    { do: "store", address: IOAPIC + 0x10, value },
+  ];
+}
+
+/** Fixed and lowest priority, mostly to the first processors; sometimes masked. */
+function entryLow(random: Random): number {
+  const mode = random(2) << 8;
+  const logical = random(2) << 11;
+  const level = random(2) << 15;
+  const masked = random(4) === 0 ? 1 << 16 : 0;
+  return (random(4) === 0 ? 0x40 + random(2) : vector(random)) | mode | logical | (random(2) << 13) | level | masked;
+}
+
+function serveSome(random: Random): Operation[] {
+  const waits = random(3) === 0;
+  return [{ do: "serve", vector: pick(random, SERVED), level: random(2) === 0, waits }];
+}
+const SERVED = [0x30, 0x38, 0x40, 0x41, 0x50, 0x58, 0x70, 0x78, 0xd0];
+
+function apicWrite(offset: number, value: number): Operation {
+  return { do: "store", address: APIC + offset, value };
+}
+
+const DESTINATIONS = [0, 0, 0, 1, 1, 2, 3, 0xff, 0x10, 0x11, 0x21];
+
+function ioapicOperation(random: Random): Operation[] {
+  switch (random(10)) {
+    case 0:
+      return ioapicWrite(0x10 + 2 * random(24), entryLow(random));
+    case 1:
+      return ioapicWrite(0x11 + 2 * random(24), pick(random, DESTINATIONS) << 24);
+    case 2:
+      return [
+        { do: "store", address: IOAPIC, value: random(random(2) === 0 ? 3 : 256) },
+        { do: "load", address: IOAPIC + 0x10 },
+      ];
+    case 3:
+      return [{ do: "load", address: IOAPIC + 4 * random(8) }];
+    case 4:
+      return [apicWrite(Reg.EOI, 0)];
+    case 5:
+      return random(2) === 0 ? [{ do: "window" }] : serveSome(random);
+    default:
+      return [{ do: "line", gsi: random(24), high: random(2) === 0 }];
+  }
+}
+
+const APIC_ON = [apicWrite(Reg.SVR, 0x1ff), apicWrite(Reg.LVT_LINT0, 0x10000)];
+
+family("IOAPIC", ioapicOperation, [
+  ...APIC_ON,
+  ...[4, 5, 8, 9, 20].flatMap((pin) => [
+    ...ioapicWrite(0x10 + 2 * pin, 0x8030 + pin * 8),
+    ...ioapicWrite(0x11 + 2 * pin, 0),
+  ]),
+]);
+
+const READABLE = Array.from({ length: 0x40 }, (_, index) => index << 4).filter(
+  (offset) => isReadable(offset, false) && offset !== Reg.TIMER_CURRENT,
+);
+
+function lapicOperation(random: Random): Operation[] {
+  switch (random(12)) {
+    case 0:
+      return [apicWrite(Reg.TPR, random(2) === 0 ? 0 : random(256))];
+    case 1:
+    case 2:
+      return [apicWrite(Reg.EOI, random(2))];
+    case 3:
+      return [apicWrite(Reg.LDR, pick(random, [0, 1, 2, 3, 0x11, 0x12, 0x80]) << 24)];
+    case 4:
+      return [apicWrite(Reg.DFR, pick(random, [0xffffffff, 0x0fffffff, 0x5fffffff]))];
+    case 5:
+      return [
+        apicWrite(Reg.ICR2, pick(random, DESTINATIONS) << 24),
+        // Fixed and lowest priority, all shorthands.
+        apicWrite(
+          Reg.ICR,
+          vector(random) | (random(2) << 8) | (random(2) << 11) | (random(16) << 12) | (random(4) << 18),
+        ),
+      ];
+    case 6: {
+      const lvt = pick(random, [Reg.LVT_TIMER, Reg.LVT_THERMAL, Reg.LVT_PERF, Reg.LVT_LINT1, Reg.LVT_ERROR]);
+      return [apicWrite(lvt, random(2 ** 32))];
+    }
+    case 7:
+      // KVM answers a register that is not there with whatever it read last.
+      return [{ do: "load", address: APIC + pick(random, READABLE) }];
+    case 8:
+      // Any register but those with side effects on the test itself: ICR and the timer.
+      return [apicWrite(0x10 * random(0x30), random(2 ** 32))];
+    case 9:
+      return random(4) === 0 ? [apicWrite(Reg.SVR, random(0x2000))] : [apicWrite(Reg.SVR, 0x1ff)];
+    case 10:
+      return [
+        {
+          do: "msi",
+          address: (APIC | (pick(random, DESTINATIONS) << 12) | (random(4) << 2)) >>> 0,
+          data: vector(random) | (random(2) << 8) | (random(4) << 14),
+        },
+      ];
+    default:
+      return random(2) === 0 ? [{ do: "window" }] : serveSome(random);
+  }
+}
+
+family("local APIC", lapicOperation, APIC_ON);
+
+const X2APIC_BASE = 0xfee00d00;
+const msr = (offset: number) => 0x800 + (offset >> 4);
+
+function x2apicOperation(random: Random): Operation[] {
+  switch (random(8)) {
+    case 0:
+      return [{ do: "wrmsr", index: msr(Reg.TPR), low: random(300), high: random(8) === 0 ? 1 : 0 }];
+    case 1:
+      return [{ do: "wrmsr", index: msr(Reg.EOI), low: 0, high: 0 }];
+    case 2:
+      return [
+        {
+          do: "wrmsr",
+          index: msr(Reg.ICR),
+          low: vector(random) | (random(2) << 8) | (random(2) << 11) | (random(4) << 14) | (random(4) << 18),
+          high: pick(random, [0, 1, 2, 3, 0xff, 0xffffffff, 0x10001, 0x10002]),
+        },
+      ];
+    case 3:
+      return [{ do: "wrmsr", index: msr(Reg.SELF_IPI), low: random(random(4) === 0 ? 2 ** 32 : 256) | 0x20, high: 0 }];
+    case 4: {
+      const index = 0x800 + random(0x40);
+      return index === msr(Reg.TIMER_CURRENT) ? [] : [{ do: "rdmsr", index }];
+    }
+    case 5: {
+      // Not the command register with an INIT, nor a timer that runs.
+      const index = 0x800 + random(0x30);
+      return [{ do: "wrmsr", index, low: random(2 ** 32), high: random(16) === 0 ? 1 : 0 }];
+    }
+    case 6:
+      return [
+        {
+          do: "msi",
+          address: (APIC | (pick(random, DESTINATIONS) << 12) | (random(4) << 2)) >>> 0,
+          data: vector(random) | (random(2) << 8) | (random(4) << 14),
+        },
+      ];
+    default:
+      return random(2) === 0 ? [{ do: "window" }] : serveSome(random);
+  }
+}
+
+family("x2APIC", x2apicOperation, [
+  { do: "wrmsr", index: 0x1b, low: X2APIC_BASE, high: 0 },
+  { do: "wrmsr", index: msr(Reg.SVR), low: 0x1ff, high: 0 },
+  { do: "wrmsr", index: msr(Reg.LVT_LINT0), low: 0x10000, high: 0 },
+]);
+
+test("APIC base: which changes fault", { skip }, () => {
+  const random = seeded();
+  for (let round = 0; round < ROUNDS; round++) {
+    const operations = Array.from({ length: 20 }, (): Operation[] => {
+      const bits = (random(4) << 10) | (random(8) === 0 ? 1 << random(10) : 0x100);
+      return [
+        { do: "wrmsr", index: 0x1b, low: (APIC | bits) >>> 0, high: random(8) === 0 ? 2 ** random(32) : 0 },
+        { do: "rdmsr", index: 0x1b },
+        { do: "rdmsr", index: msr(Reg.ID) },
+      ];
+    }).flat();
+    // Back at an address where no test looks.
+    compare([...operations, { do: "wrmsr", index: 0x1b, low: 0xfee00100, high: 0 }], random.seed);
+  }
+});
