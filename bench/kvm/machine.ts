@@ -1,0 +1,77 @@
+/** The machine of machine.c in TypeScript. */
+
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { createGuestMemory, ExitReason, exitError, flatProtectedMode, type GuestMemory, type Vcpu } from "@lodge/kvm";
+import { openKvm } from "@lodge/kvm/linux";
+
+const MEMORY = 512 * 2 ** 20;
+const CODE = 0x1000;
+const WARM_UP = 2000;
+
+setFlagsFromString("--expose-gc");
+const collectGarbage: () => void = runInNewContext("gc");
+
+export interface SmallMachine extends Disposable {
+  vcpu: Vcpu;
+  memory: GuestMemory;
+}
+
+/** A machine with one vCPU and 512 MiB that is about to run `code`. */
+export function createMachine(code: readonly number[]): SmallMachine {
+  using undo = new DisposableStack();
+  const kvm = undo.use(openKvm());
+  const memory = createGuestMemory(MEMORY);
+  new Uint8Array(memory.buffer).set(code, CODE);
+  const vm = undo.use(kvm.createVm(memory));
+  vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY, memoryOffset: 0 });
+  const vcpu = undo.use(vm.createVcpu(0));
+  vcpu.setSregs(flatProtectedMode(vcpu.getSregs()));
+  vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(CODE), rflags: 2n });
+  const resources = undo.move();
+  return { vcpu, memory, [Symbol.dispose]: () => resources.dispose() };
+}
+
+/** One instruction and no more. */
+export const HLT = [0xf4];
+/** 1: out %al,$0x10; jmp 1b */
+const PORT_WRITES = [0xe6, 0x10, 0xeb, 0xfc];
+
+/** Nanoseconds an exit: a guest that writes to a port for ever. */
+export function exits(count: number): number {
+  using machine = createMachine(PORT_WRITES);
+  portWrites(machine.vcpu, WARM_UP);
+  const start = performance.now();
+  portWrites(machine.vcpu, count);
+  return ((performance.now() - start) * 1e6) / count;
+}
+
+/** Looks at each exit as a monitor must. */
+function portWrites(vcpu: Vcpu, count: number): number {
+  const { page } = vcpu;
+  let sum = 0;
+  for (let index = 0; index < count; index++) {
+    runUntil(vcpu, ExitReason.IO);
+    if (page.io.isOut && page.io.port === 0x10) sum += page.io.value();
+  }
+  return sum;
+}
+
+function runUntil(vcpu: Vcpu, wanted: ExitReason): void {
+  let reason = vcpu.run();
+  // A signal of Node's own, such as a child's end.
+  while (reason === ExitReason.INTR) reason = vcpu.run();
+  if (reason !== wanted) throw exitError(vcpu.page);
+}
+
+/** Nanoseconds from nothing to the first instruction run, for each of `count` machines. */
+export function creations(count: number): number[] {
+  // The C program unmaps each guest's memory; here the collector does. Many maps make the kernel slower.
+  collectGarbage();
+  return Array.from({ length: count }, () => {
+    const start = performance.now();
+    using machine = createMachine(HLT);
+    runUntil(machine.vcpu, ExitReason.HLT);
+    return (performance.now() - start) * 1e6;
+  });
+}
