@@ -105,10 +105,9 @@ export class Ioapic {
   /** A processor ended an interrupt, which had come as a level or an edge. */
   endOfInterrupt(port: ApicPort, vector: number, level: boolean, suppressed: boolean): void {
     this.#endRtc(port, vector);
+    if (!this.#isListenedFor(vector)) return;
     for (let pin = 0; pin < IOAPIC_PINS; pin++) {
       if ((this.#low(pin) & Redirection.VECTOR) !== vector) continue;
-      const isLevel = (this.#low(pin) & Redirection.LEVEL) !== 0;
-      if (!isLevel && pin !== RTC_PIN && !this.#ports.hasListener(pin)) continue;
       // First: the source may take its level back, and then nothing is delivered again.
       this.#ports.acknowledged(pin);
       if (!level || suppressed) continue;
@@ -123,6 +122,16 @@ export class Ioapic {
         this.#service(pin, false);
       }
     }
+  }
+
+  /** Whether KVM lets the IOAPIC hear of a vector's end: for one pin's sake it is then told to all that have the vector. */
+  #isListenedFor(vector: number): boolean {
+    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
+      const low = this.#low(pin);
+      if ((low & Redirection.VECTOR) !== vector) continue;
+      if ((low & Redirection.LEVEL) !== 0 || pin === RTC_PIN || this.#ports.hasListener(pin)) return true;
+    }
+    return false;
   }
 
   /** When held-back levels are delivered, or Infinity. Needs no lock: {@link expire} looks again. */

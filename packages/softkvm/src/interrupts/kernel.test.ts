@@ -71,7 +71,8 @@ function readable(snapshot: Snapshot): unknown {
       const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
       const registers: Record<string, string> = {};
       for (let offset = 0; offset < 0x400; offset += 0x10) {
-        if (offset === Reg.TIMER_CURRENT) continue;
+        // KVM brings the priority up to date when it is read or used. Loads by the guest compare it.
+        if (offset === Reg.TIMER_CURRENT || offset === Reg.PPR) continue;
         const value = view.getUint32(offset, true);
         if (value !== 0) registers[hex(offset)] = hex(value);
       }
