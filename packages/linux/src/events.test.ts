@@ -66,11 +66,13 @@ test("a thread blocked in epoll is woken by another thread's signal", async () =
   const worker = new Worker(new URL("../testing/waiter.ts", import.meta.url), {
     workerData: { fds: [silent.fd, ringing.fd] },
   });
+  // Asked for now: Node may report the last message and the end in one go.
+  const exit = once(worker, "exit");
   assert.deepEqual(await once(worker, "message"), ["waiting"]);
   ringing.signal();
   const [woken] = await once(worker, "message");
   assert.deepEqual(woken, { count: 1, fd: ringing.fd, events: EpollEvent.IN, taken: 1 });
-  await once(worker, "exit");
+  await exit;
   assert.equal(ringing.take(), 0, "the other thread took it");
 });
 
