@@ -27,6 +27,8 @@ export class ApicBus {
   /** The APICs that a logical destination means, by bit. Reused: one delivery at a time in a thread. */
   readonly #members: (ApicPort | undefined)[] = new Array(16).fill(undefined);
 
+  readonly #seen = new Int32Array(8);
+
   constructor(area: SharedArea, notices: Notices) {
     this.#area = area;
     this.#notices = notices;
@@ -46,7 +48,7 @@ export class ApicBus {
   deliver(message: InterruptMessage, source?: ApicPort, rtc = false): number {
     const { shorthand } = message;
     if (shorthand === Shorthand.SELF) return source === undefined ? -1 : this.#give(source, message, rtc);
-    if (shorthand === Shorthand.NONE && !this.#isBroadcast(message.destination, source)) {
+    if (shorthand === Shorthand.NONE && !this.#isBroadcast(message.destination, source) && !this.#sharesIds()) {
       if (!message.logical) return this.#physical(message, rtc);
       const mode = this.#logicalMode(message.destination);
       if (mode !== Logical.AMBIGUOUS) return this.#logical(mode, message, rtc);
@@ -67,11 +69,29 @@ export class ApicBus {
     return destination === (source?.x2apic ? X2APIC_BROADCAST : BROADCAST);
   }
 
+  /** Whether two APICs answer to one id; only they themselves can tell then. With 32-bit ids KVM has the first win. */
+  #sharesIds(): boolean {
+    if ((this.#area.words[Vm.x2apicApi]! & X2apicApi.WIDE_IDS) !== 0) return false;
+    this.#seen.fill(0);
+    for (const port of this.ports) {
+      if (!port.present) continue;
+      const id = port.x2apic ? port.id : port.xapicId;
+      // xAPIC ids have 8 bits, and x2APIC ids are each processor's own.
+      if (id > 0xff) continue;
+      const bit = 1 << (id & 31);
+      if ((this.#seen[id >> 5]! & bit) !== 0) return true;
+      this.#seen[id >> 5]! |= bit;
+    }
+    return false;
+  }
+
   #physical(message: InterruptMessage, rtc: boolean): number {
+    const wideIds = (this.#area.words[Vm.x2apicApi]! & X2apicApi.WIDE_IDS) !== 0;
     let accepted = 0;
     for (const port of this.ports) {
-      if (!port.present || !port.matches(message.destination, false)) continue;
-      accepted += this.#give(port, message, rtc);
+      if (!port.present) continue;
+      const id = port.x2apic || (wideIds && port.id > 0xff) ? port.id : port.xapicId;
+      if (id === message.destination) accepted += this.#give(port, message, rtc);
     }
     return accepted;
   }

@@ -199,7 +199,11 @@ export class InterruptController {
     return this.#locked(() => this.ioapic.getState());
   }
   setIoapic(state: IoapicState): void {
-    this.#locked(() => this.ioapic.setState(state));
+    this.#locked(() => {
+      this.ioapic.setState(state);
+      // KVM settles the 8259As whichever chip is set.
+      this.#pics.update();
+    });
   }
   getPit(): PitState {
     return this.#locked(() => this.#pit.getState());

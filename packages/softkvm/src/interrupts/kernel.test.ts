@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
+import { type GsiRoute, Irqchip, PicState } from "@lodge/kvm";
 import { openKvm } from "@lodge/kvm/linux";
 import { isReadable, Reg } from "./lapic-registers.ts";
 import { apicFeatures, endsWhatItDelivers, KernelMachine } from "./testing/kernel-machine.ts";
@@ -14,6 +15,7 @@ import { SoftMachine, type SoftOptions } from "./testing/soft-machine.ts";
 const skip = existsSync("/dev/kvm") ? false : "this host has no /dev/kvm to compare with";
 const ROUNDS = process.env.LODGE_LONG ? 400 : 40;
 const LENGTH = 60;
+const PROCESSORS = 4;
 
 /** Vectors that no processor exception uses, so that the guest's handlers stay simple. */
 function vector(random: Random): number {
@@ -28,8 +30,8 @@ function compare(operations: readonly Operation[], seed: number): void {
   using hypervisor = openKvm();
   host ??= { features: apicFeatures(hypervisor), endsWhatItDelivers: endsWhatItDelivers(hypervisor) };
   const outcomes = (list: readonly Operation[]) => {
-    using kernel = new KernelMachine(hypervisor);
-    using soft = new SoftMachine(2, host);
+    using kernel = new KernelMachine(hypervisor, PROCESSORS);
+    using soft = new SoftMachine(PROCESSORS, host);
     return { expected: readable(kernel.perform(list)), actual: readable(soft.perform(list)) };
   };
   const differ = (list: readonly Operation[]): boolean => {
@@ -39,11 +41,11 @@ function compare(operations: readonly Operation[], seed: number): void {
   if (!differ(operations)) return;
   const short = shrink(operations, differ);
   const { expected, actual } = outcomes(short);
-  assert.deepEqual(
-    actual,
-    expected,
-    `LODGE_SEED=${seed}, in short:\n${short.map((one) => JSON.stringify(one)).join("\n")}`,
-  );
+  assert.deepEqual(actual, expected, `LODGE_SEED=${seed}, in short:\n${short.map(text).join("\n")}`);
+}
+
+function text(operation: Operation): string {
+  return JSON.stringify(operation, (_, value) => (typeof value === "bigint" ? `0x${value.toString(16)}` : value));
 }
 
 /** Leaves out pieces, long ones first, for as long as the rest still fails. */
@@ -177,7 +179,33 @@ function apicWrite(offset: number, value: number): Operation {
   return { do: "store", address: APIC + offset, value };
 }
 
-const DESTINATIONS = [0, 0, 0, 1, 1, 2, 3, 0xff, 0x10, 0x11, 0x21];
+const DESTINATIONS = [0, 0, 0, 1, 1, 2, 3, 4, 7, 8, 0xf, 0xff, 0x10, 0x11, 0x13, 0x21, 0x80];
+const LOGICAL_IDS = [0, 1, 2, 4, 8, 3, 0x11, 0x12, 0x14, 0x21, 0x80];
+
+/** Other processors' APICs: enabled or not, in groups that fit together or do not. */
+function otherApic(random: Random): Operation[] {
+  const cpu = 1 + random(PROCESSORS - 1);
+  switch (random(6)) {
+    case 0:
+      return [{ do: "set", cpu, offset: Reg.SVR, value: random(4) === 0 ? 0xff : 0x1ff }];
+    case 1:
+      return [{ do: "set", cpu, offset: Reg.LDR, value: pick(random, LOGICAL_IDS) << 24 }];
+    case 2:
+      return [{ do: "set", cpu, offset: Reg.DFR, value: pick(random, [0xffffffff, 0xffffffff, 0x0fffffff]) }];
+    case 3:
+      return [{ do: "set", cpu, offset: Reg.ID, value: (random(3) === 0 ? random(PROCESSORS) : cpu) << 24 }];
+    case 4:
+      return [{ do: "base", cpu, low: (random(4) === 0 ? APIC : APIC | 0x800) >>> 0 }];
+    default:
+      return [];
+  }
+}
+
+/** All enabled, one bit of the flat model each. */
+const OTHERS_ON: Operation[] = [1, 2, 3].flatMap((cpu) => [
+  { do: "set", cpu, offset: Reg.SVR, value: 0x1ff },
+  { do: "set", cpu, offset: Reg.LDR, value: 1 << (24 + cpu) },
+]);
 
 function ioapicOperation(random: Random): Operation[] {
   switch (random(10)) {
@@ -196,12 +224,19 @@ function ioapicOperation(random: Random): Operation[] {
       return [apicWrite(Reg.EOI, 0)];
     case 5:
       return random(2) === 0 ? [{ do: "window" }] : serveSome(random);
+    case 6:
+      return random(4) === 0 ? otherApic(random) : [];
     default:
       return [{ do: "line", gsi: random(24), high: random(2) === 0 }];
   }
 }
 
-const APIC_ON = [apicWrite(Reg.SVR, 0x1ff), apicWrite(Reg.LVT_LINT0, 0x10000)];
+const APIC_ON = [
+  ...OTHERS_ON,
+  apicWrite(Reg.SVR, 0x1ff),
+  apicWrite(Reg.LVT_LINT0, 0x10000),
+  apicWrite(Reg.LDR, 1 << 24),
+];
 
 family("IOAPIC", ioapicOperation, [
   ...APIC_ON,
@@ -216,6 +251,7 @@ const READABLE = Array.from({ length: 0x40 }, (_, index) => index << 4).filter(
 );
 
 function lapicOperation(random: Random): Operation[] {
+  if (random(8) === 0) return otherApic(random);
   switch (random(12)) {
     case 0:
       return [apicWrite(Reg.TPR, random(2) === 0 ? 0 : random(256))];
@@ -223,7 +259,7 @@ function lapicOperation(random: Random): Operation[] {
     case 2:
       return [apicWrite(Reg.EOI, random(2))];
     case 3:
-      return [apicWrite(Reg.LDR, pick(random, [0, 1, 2, 3, 0x11, 0x12, 0x80]) << 24)];
+      return [apicWrite(Reg.LDR, pick(random, LOGICAL_IDS) << 24)];
     case 4:
       return [apicWrite(Reg.DFR, pick(random, [0xffffffff, 0x0fffffff, 0x5fffffff]))];
     case 5:
@@ -266,6 +302,12 @@ const X2APIC_BASE = 0xfee00d00;
 const msr = (offset: number) => 0x800 + (offset >> 4);
 
 function x2apicOperation(random: Random): Operation[] {
+  if (random(16) === 0) {
+    const cpu = 1 + random(PROCESSORS - 1);
+    if (random(2) === 0) return [{ do: "set", cpu, offset: Reg.SVR, value: random(2) === 0 ? 0xff : 0x1ff }];
+    const modes = pick(random, [0x800, 0xc00, 0xc00, 0]);
+    return [{ do: "base", cpu, low: (APIC | modes) >>> 0 }];
+  }
   switch (random(8)) {
     case 0:
       return [{ do: "wrmsr", index: msr(Reg.TPR), low: random(300), high: random(8) === 0 ? 1 : 0 }];
@@ -305,6 +347,9 @@ function x2apicOperation(random: Random): Operation[] {
 }
 
 family("x2APIC", x2apicOperation, [
+  ...OTHERS_ON,
+  { do: "base", cpu: 1, low: X2APIC_BASE - 0x100 },
+  { do: "base", cpu: 2, low: X2APIC_BASE - 0x100 },
   { do: "wrmsr", index: 0x1b, low: X2APIC_BASE, high: 0 },
   { do: "wrmsr", index: msr(Reg.SVR), low: 0x1ff, high: 0 },
   { do: "wrmsr", index: msr(Reg.LVT_LINT0), low: 0x10000, high: 0 },
@@ -323,5 +368,64 @@ test("APIC base: which changes fault", { skip }, () => {
     }).flat();
     // Back at an address where no test looks.
     compare([...operations, { do: "wrmsr", index: 0x1b, low: 0xfee00100, high: 0 }], random.seed);
+  }
+});
+
+test("routes", { skip }, () => {
+  const random = seeded();
+  for (let round = 0; round < ROUNDS; round++) {
+    const routes: GsiRoute[] = [];
+    for (const gsi of [0, 1, 2, 5, 9, 30, 4095]) {
+      if (random(3) === 0) {
+        const addressLo = (APIC | (pick(random, DESTINATIONS) << 12)) >>> 0;
+        routes.push({ gsi, type: "msi", addressLo, addressHi: 0, data: vector(random) });
+        continue;
+      }
+      for (const irqchip of [Irqchip.PIC_MASTER, Irqchip.PIC_SLAVE, Irqchip.IOAPIC]) {
+        const pin = random(irqchip === Irqchip.IOAPIC ? 24 : 8);
+        if (random(2) === 0) routes.push({ gsi, type: "irqchip", irqchip, pin });
+      }
+    }
+    const operations = Array.from({ length: LENGTH }, (): Operation[] => {
+      if (random(4) === 0) return ioapicOperation(random);
+      if (random(8) === 0) return picOperation(random).filter((one) => one.do !== "window");
+      return [{ do: "line", gsi: pick(random, [0, 1, 2, 3, 5, 9, 30, 31, 4095]), high: random(2) === 0 }];
+    }).flat();
+    compare([...APIC_ON, { do: "routes", routes }, ...operations], random.seed);
+  }
+});
+
+test("states that are set", { skip }, () => {
+  const random = seeded();
+  const byte = () => random(256);
+  for (let round = 0; round < ROUNDS; round++) {
+    const operations = Array.from({ length: LENGTH / 2 }, (): Operation[] => {
+      switch (random(8)) {
+        case 0: {
+          const state = Object.fromEntries(Object.keys(PicState.fields).map((field) => [field, byte()])) as PicState;
+          return [
+            {
+              do: "pic",
+              chip: random(2) as 0 | 1,
+              state: { ...state, irqBase: vector(random) & 0xf8, poll: random(2) },
+            },
+          ];
+        }
+        case 1: {
+          const redirtbl = Array.from({ length: 24 }, () => {
+            return BigInt(entryLow(random) | (random(2) << 14)) | (BigInt(pick(random, DESTINATIONS)) << 56n);
+          });
+          const state = { baseAddress: IOAPIC, ioregsel: byte(), id: random(16), irr: random(2 ** 24), redirtbl };
+          return [{ do: "ioapic", state }];
+        }
+        case 2:
+          return serveSome(random);
+        case 3:
+          return ioapicOperation(random);
+        default:
+          return picOperation(random).filter((one) => one.do !== "window");
+      }
+    }).flat();
+    compare([...APIC_ON, ...operations], random.seed);
   }
 });

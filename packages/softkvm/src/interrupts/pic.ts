@@ -73,7 +73,7 @@ export class Pics {
     const lines = high ? this.#words[at]! | source : this.#words[at]! & ~source;
     this.#words[at] = lines;
     const status = this.#chips[pin >> 3]!.setPin(pin & 7, lines !== 0);
-    this.#update();
+    this.update();
     return status;
   }
 
@@ -89,7 +89,7 @@ export class Pics {
       if (behind >= 0) this.#take(second, behind);
       vector = second.get(PicWord.irqBase) + (behind < 0 ? 7 : behind);
     }
-    this.#update();
+    this.update();
     return vector & 0xff;
   }
 
@@ -127,11 +127,11 @@ export class Pics {
   setState(number: 0 | 1, state: PicState): void {
     const chip = this.#chips[number]!;
     for (const field of FIELDS) chip.set(PicWord[field], state[field] & 0xff);
-    this.#update();
+    this.update();
   }
 
   /** After any state changed: raises or lowers the wire to the processor. */
-  #update(): void {
+  update(): void {
     const [first, second] = this.#chips;
     if (second.highestRequest(false) >= 0) {
       first.setPin(CASCADE, true);
@@ -161,7 +161,7 @@ export class Pics {
   #poll(chip: Chip): number {
     const pin = chip.highestRequest(chip.number === 0);
     if (pin < 0) {
-      this.#update();
+      this.update();
       return 7;
     }
     if (chip.number === 1) {
@@ -171,7 +171,7 @@ export class Pics {
     }
     chip.set(PicWord.irr, chip.get(PicWord.irr) & ~(1 << pin));
     this.#end(chip, pin);
-    if (chip.number === 1 || pin !== CASCADE) this.#update();
+    if (chip.number === 1 || pin !== CASCADE) this.update();
     return pin | 0x80;
   }
 
@@ -227,7 +227,7 @@ export class Pics {
       default:
         return;
     }
-    this.#update();
+    this.update();
   }
 
   #writeData(chip: Chip, value: number): void {
@@ -239,7 +239,7 @@ export class Pics {
           if ((changed & (1 << pin)) === 0) continue;
           this.#ports.maskChanged(chip.number * 8 + pin, (value & (1 << pin)) !== 0);
         }
-        this.#update();
+        this.update();
         return;
       }
       case Expect.ICW2:

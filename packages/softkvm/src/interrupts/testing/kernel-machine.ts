@@ -14,7 +14,7 @@ import {
 } from "@lodge/kvm";
 import { Reg } from "../lapic-registers.ts";
 import type { ApicFeatures } from "../vcpu-interrupts.ts";
-import { FAULTED, type Operation, type Snapshot, type Subject, serve, TAKEN } from "./operations.ts";
+import { FAULTED, type Operation, type Snapshot, type Subject, serve, set, TAKEN } from "./operations.ts";
 
 const MEMORY = 1 << 20;
 const GDT = 0x1000;
@@ -68,15 +68,12 @@ export class KernelMachine implements Subject {
       own = [];
     };
     for (const operation of operations) {
-      if (operation.do !== "line" && operation.do !== "msi" && operation.do !== "serve") {
+      if (isGuests(operation)) {
         own.push(operation);
         continue;
       }
       runOwn();
-      const vcpu = this.vcpus[0]!;
-      if (operation.do === "serve") vcpu.setLapic(serve(vcpu.getLapic(), operation));
-      else if (operation.do === "line") statuses.push(this.vm.setIrqLine(operation.gsi, operation.high));
-      else statuses.push(this.#signalMsi(operation.address, operation.data));
+      this.#fromOutside(operation, statuses);
     }
     runOwn();
     return {
@@ -92,6 +89,38 @@ export class KernelMachine implements Subject {
   [Symbol.dispose](): void {
     for (const vcpu of this.vcpus) vcpu.close();
     this.vm.close();
+  }
+
+  #fromOutside(operation: Operation, statuses: number[]): void {
+    const vcpu = this.vcpus["cpu" in operation ? operation.cpu : 0]!;
+    switch (operation.do) {
+      case "line":
+        statuses.push(this.vm.setIrqLine(operation.gsi, operation.high));
+        return;
+      case "msi":
+        statuses.push(this.#signalMsi(operation.address, operation.data));
+        return;
+      case "serve":
+        vcpu.setLapic(serve(vcpu.getLapic(), operation));
+        return;
+      case "set":
+        vcpu.setLapic(set(vcpu.getLapic(), operation));
+        return;
+      case "base":
+        vcpu.setSregs({ ...vcpu.getSregs(), apicBase: BigInt(operation.low) });
+        return;
+      case "routes":
+        this.vm.setGsiRouting(operation.routes);
+        return;
+      case "pic":
+        this.vm.setPic(operation.chip, operation.state);
+        return;
+      case "ioapic":
+        this.vm.setIoapic(operation.state);
+        return;
+      default:
+        throw new RangeError(`${operation.do} is the guest's`);
+    }
   }
 
   #signalMsi(addressLo: number, data: number): number {
@@ -175,6 +204,12 @@ export function endsWhatItDelivers(hypervisor: Hypervisor): boolean {
 
 function dword(value: number): number[] {
   return [value & 0xff, (value >> 8) & 0xff, (value >> 16) & 0xff, (value >> 24) & 0xff];
+}
+
+const GUESTS = new Set<Operation["do"]>(["out", "in", "store", "load", "wrmsr", "rdmsr", "window"]);
+
+function isGuests(operation: Operation): boolean {
+  return GUESTS.has(operation.do);
 }
 
 /** 32-bit code; results go where edi points. */

@@ -1,6 +1,6 @@
 /** What a test does to interrupt hardware, as data: the same list is done to KVM's and to ours. */
 
-import type { IoapicState, PicState } from "@lodge/kvm";
+import type { GsiRoute, IoapicState, PicState } from "@lodge/kvm";
 import { Reg } from "../lapic-registers.ts";
 
 export type Operation =
@@ -11,11 +11,16 @@ export type Operation =
   | { do: "load"; address: number }
   | { do: "wrmsr"; index: number; low: number; high: number }
   | { do: "rdmsr"; index: number }
-  | { do: "cr8"; value: number }
   /** Interrupts are enabled for one instruction: one is taken, if one is there. */
   | { do: "window" }
   /** From outside. `serve`: a vector is being served, or waits, as a register page that is set says. */
   | { do: "serve"; vector: number; level: boolean; waits: boolean }
+  /** A register of a processor's page is set, or its APIC base. */
+  | { do: "set"; cpu: number; offset: number; value: number }
+  | { do: "base"; cpu: number; low: number }
+  | { do: "routes"; routes: GsiRoute[] }
+  | { do: "pic"; chip: 0 | 1; state: PicState }
+  | { do: "ioapic"; state: IoapicState }
   | { do: "line"; gsi: number; high: boolean }
   | { do: "msi"; address: number; data: number };
 
@@ -28,6 +33,12 @@ export function serve(page: Uint8Array, { vector, level, waits }: Operation & { 
   view.setUint32(bank, view.getUint32(bank, true) | bit, true);
   const trigger = view.getUint32(part + Reg.TMR, true);
   view.setUint32(part + Reg.TMR, level ? trigger | bit : trigger & ~bit, true);
+  return page;
+}
+
+/** Puts the value of a `set` into a register page. */
+export function set(page: Uint8Array, { offset, value }: Operation & { do: "set" }): Uint8Array {
+  new DataView(page.buffer, page.byteOffset, page.byteLength).setUint32(offset, value, true);
   return page;
 }
 

@@ -4,7 +4,7 @@ import { Irqchip } from "@lodge/kvm";
 import { InterruptController } from "../interrupt-controller.ts";
 import { interruptAreaBytes } from "../shared-layout.ts";
 import { type ApicFeatures, VcpuInterrupts } from "../vcpu-interrupts.ts";
-import { FAULTED, type Operation, type Snapshot, type Subject, serve, TAKEN } from "./operations.ts";
+import { FAULTED, type Operation, type Snapshot, type Subject, serve, set, TAKEN } from "./operations.ts";
 
 export interface SoftOptions {
   split?: number;
@@ -83,7 +83,7 @@ export class SoftMachine implements Subject {
   }
 
   #perform(operation: Operation, statuses: number[], log: number[]): void {
-    const vcpu = this.vcpus[0]!;
+    const vcpu = this.vcpus["cpu" in operation ? operation.cpu : 0]!;
     switch (operation.do) {
       case "out":
         vcpu.writePort(operation.port, 1, operation.value);
@@ -105,14 +105,26 @@ export class SoftMachine implements Subject {
         log.push(...(low < 0 ? [FAULTED, FAULTED] : [low, vcpu.msrHigh]));
         return;
       }
-      case "cr8":
-        vcpu.cr8 = operation.value;
-        return;
       case "window":
         this.#window(vcpu, log);
         return;
       case "serve":
         vcpu.setLapic(serve(vcpu.getLapic(), operation));
+        return;
+      case "set":
+        vcpu.setLapic(set(vcpu.getLapic(), operation));
+        return;
+      case "base":
+        vcpu.writeMsr(0x1b, operation.low, 0, true);
+        return;
+      case "routes":
+        this.controller.setRouting(operation.routes);
+        return;
+      case "pic":
+        this.controller.setPic(operation.chip, operation.state);
+        return;
+      case "ioapic":
+        this.controller.setIoapic(operation.state);
         return;
       case "line":
         statuses.push(this.controller.setIrqLine(operation.gsi, operation.high));
