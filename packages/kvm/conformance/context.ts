@@ -30,15 +30,20 @@ export class Context implements AsyncDisposable {
   /** A vCPU on a thread of its own. */
   async thread(machine: Machine, options: VcpuOptions): Promise<VcpuThread> {
     const thread = this.#session.takeThread();
-    const open = VcpuThread.open(this, machine, thread, options);
-    const vcpu = this.#resources.use(await open);
+    const vcpu = this.#resources.use(await VcpuThread.open(this, machine, thread, options));
     this.watch(vcpu.kickHandle);
-    // Disposed before the vCPU, as the stack goes backwards: nothing to do then, and after it the thread is free.
     return vcpu;
   }
 
   notifier(): Notifier {
     return this.#resources.use(this.hypervisor.createNotifier());
+  }
+
+  /** Resolves when the notifier is signalled. */
+  rings(notifier: Notifier): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.use(notifier.watch(() => resolve()));
+    return promise;
   }
 
   /** Closes something else at the case's end. */
@@ -59,6 +64,14 @@ export class Context implements AsyncDisposable {
   /** Ends the case as skipped. */
   skip(reason: string): never {
     throw new Unsupported(reason);
+  }
+
+  /**
+   * Ends the case as skipped if the host's kernel interprets ring 0 and shows a known shortcoming of that: `found` is
+   * what the case has just seen. On a host that executes the same finding is for the case to fail on.
+   */
+  excuse(found: boolean, shortcoming: string): void {
+    if (found && this.host.interprets) this.skip(`this host's kernel interprets ring 0 and ${shortcoming}`);
   }
 
   /** Puts a vCPU under the watchdog. */

@@ -24,5 +24,9 @@ export const MMIO = 0xd0000000;
 export const LAPIC = 0xfee00000;
 export const IOAPIC = 0xfec00000;
 
-/** Ports by which guests tell the case where they are; nothing in a machine answers them. */
-export const Port = { READY: 0x500, VALUE: 0x510, DONE: 0x520 } as const;
+/**
+ * Ports by which guests tell the case where they are; nothing in a machine answers them. A write to CHECK gives an
+ * interrupt that waits the time to come: a processor takes it between any two instructions, but a host that interprets
+ * looks for it only when it enters the guest, or when that sleeps.
+ */
+export const Port = { READY: 0x500, VALUE: 0x510, CHECK: 0x518, DONE: 0x520 } as const;

@@ -1,17 +1,43 @@
 /** The conformance suite: every group of cases, and how one case is run. */
 
 import type { Case, Group } from "./case.ts";
+import { debug } from "./cases/debug.ts";
+import { dirtyLog } from "./cases/dirty-log.ts";
+import { dirtyRing } from "./cases/dirty-ring.ts";
+import { doorbells } from "./cases/doorbells.ts";
 import { exceptions } from "./cases/exceptions.ts";
+import { injection } from "./cases/injection.ts";
+import { interrupts } from "./cases/interrupts.ts";
+import { kick } from "./cases/kick.ts";
+import { memory } from "./cases/memory.ts";
+import { messages } from "./cases/messages.ts";
 import { mmio } from "./cases/mmio.ts";
 import { modes } from "./cases/modes.ts";
 import { pio } from "./cases/pio.ts";
 import { stops } from "./cases/stops.ts";
+import { timers } from "./cases/timers.ts";
 import { CheckFailed, Unsupported } from "./check.ts";
 import { Context } from "./context.ts";
 import type { Guest } from "./guest.ts";
 import type { Session } from "./session.ts";
 
-export const suite: readonly Group[] = [pio, mmio, stops, modes, exceptions];
+export const suite: readonly Group[] = [
+  pio,
+  mmio,
+  stops,
+  modes,
+  exceptions,
+  injection,
+  interrupts,
+  messages,
+  timers,
+  doorbells,
+  memory,
+  dirtyLog,
+  dirtyRing,
+  debug,
+  kick,
+];
 
 /** Every guest of the suite, for assembling them ahead. */
 export function allGuests(): Guest[] {

@@ -32,6 +32,8 @@ export const WORD_BYTES = 16;
 export interface RunOptions {
   /** Exits for writes to these ports are counted and passed over. */
   passOver?: readonly number[];
+  /** Every MMIO exit is counted and passed over; reads are answered with zeros. */
+  passOverMmio?: boolean;
   /** The run ends at the first kick. Otherwise kicks are acknowledged and passed over until {@link Word.STOP}. */
   untilKick?: boolean;
 }
@@ -114,7 +116,7 @@ class VcpuServer {
     return this.#vcpu;
   }
 
-  #run(vcpu: Vcpu, { passOver = [], untilKick = false }: RunOptions): Exit {
+  #run(vcpu: Vcpu, { passOver = [], passOverMmio = false, untilKick = false }: RunOptions): Exit {
     const words = this.#words;
     for (;;) {
       const reason = vcpu.run();
@@ -124,6 +126,9 @@ class VcpuServer {
         Atomics.notify(words, Word.ACKNOWLEDGED);
         if (untilKick || Atomics.load(words, Word.STOP) !== 0) return { reason };
       } else if (reason === ExitReason.IO && vcpu.page.io.isOut && passOver.includes(vcpu.page.io.port)) {
+        Atomics.add(words, Word.PASSED, 1);
+      } else if (reason === ExitReason.MMIO && passOverMmio) {
+        if (!vcpu.page.mmio.isWrite) vcpu.page.mmio.answer(0);
         Atomics.add(words, Word.PASSED, 1);
       } else {
         return readExit(reason, vcpu.page);
