@@ -13,8 +13,6 @@ export type Cpuid = (leaf: number, subleaf: number) => CpuidResult;
 
 /** CR4 bits beside those that @lodge/kvm names (Intel SDM vol. 3, 2.5). */
 export const Cr4More = {
-  VME: 1n << 0n,
-  PVI: 1n << 1n,
   TSD: 1n << 2n,
   DE: 1n << 3n,
   MCE: 1n << 6n,
@@ -32,7 +30,7 @@ export const CR0_BITS =
 export const Xcr0 = { X87: 1n, SSE: 2n, AVX: 4n } as const;
 
 export interface Features {
-  /** CR4 bits that may be set. */
+  /** CR4 bits that may be set. VME and PVI (virtual-8086 mode extensions) are not offered, whatever CPUID says. */
   readonly cr4: bigint;
   /** EFER bits that may be set; LMA is the processor's. */
   readonly efer: bigint;
@@ -71,7 +69,6 @@ export function readFeatures(cpuid: Cpuid): Features {
   const amd = highest.ebx === VENDOR_AMD;
   return {
     cr4:
-      when(bit(basic.edx, 1), Cr4More.VME | Cr4More.PVI) |
       when(bit(basic.edx, 4), Cr4More.TSD) |
       when(bit(basic.edx, 2), Cr4More.DE) |
       when(bit(basic.edx, 3), Cr4.PSE) |

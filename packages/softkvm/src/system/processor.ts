@@ -55,6 +55,9 @@ export class Processor {
   readonly events = new Events();
   features: Features;
 
+  /** 1 while an event is delivered that no instruction asked for: the EXT bit of error codes. */
+  external: 0 | 1 = 0;
+
   /** The instruction pointer of the running instruction and of the one after it: offsets in CS. */
   instructionRip = 0n;
   rip = 0n;
@@ -198,12 +201,15 @@ export class Processor {
 
   /** Faults unless a segment (outside 64-bit mode) has these offsets. */
   checkRange(segment: number, offset: number, size: number, write: boolean): void {
+    if (this.inRange(segment, offset, size, write)) return;
+    segmentFault(this.state, segment);
+    throw GUEST_FAULT;
+  }
+  inRange(segment: number, offset: number, size: number, write: boolean): boolean {
     const range = State.segmentRanges + segment * SegmentRange.size;
     const first = this.state.get32(range + (write ? SegmentRange.writeFirst : SegmentRange.readFirst));
     const last = this.state.get32(range + (write ? SegmentRange.writeLast : SegmentRange.readLast));
-    if (offset >= first && offset + size - 1 <= last) return;
-    segmentFault(this.state, segment);
-    throw GUEST_FAULT;
+    return offset >= first && offset + size - 1 <= last;
   }
 
   /** An address in the processor's own tables: of 64 bits in long mode, else of 32. */

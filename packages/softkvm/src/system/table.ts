@@ -1,0 +1,20 @@
+/** Microcode by mnemonic: see decode/form.ts. */
+
+import { CONTROL_INSTRUCTIONS } from "./control.ts";
+import { FAR_INSTRUCTIONS } from "./far.ts";
+import { IO_INSTRUCTIONS } from "./io.ts";
+import { INTERRUPT_INSTRUCTIONS } from "./iret.ts";
+import type { Microcode } from "./microcode.ts";
+import { PROCESSOR_INSTRUCTIONS } from "./processor-control.ts";
+import { SEGMENT_INSTRUCTIONS } from "./segments.ts";
+import { SYSTEM_CALL_INSTRUCTIONS } from "./system-calls.ts";
+
+export const MICROCODE: Readonly<Record<string, Microcode>> = {
+  ...SEGMENT_INSTRUCTIONS,
+  ...FAR_INSTRUCTIONS,
+  ...INTERRUPT_INSTRUCTIONS,
+  ...CONTROL_INSTRUCTIONS,
+  ...SYSTEM_CALL_INSTRUCTIONS,
+  ...PROCESSOR_INSTRUCTIONS,
+  ...IO_INSTRUCTIONS,
+};
