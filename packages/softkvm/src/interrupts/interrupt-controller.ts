@@ -275,14 +275,18 @@ export class InterruptController {
     return this.#locked(() => this.#pics.acknowledge());
   }
 
+  /** Whether the end of a vector at this processor may concern an IOAPIC. Takes no lock. */
+  listensForEoi(port: ApicPort, vector: number): boolean {
+    if (!this.hasIoapic) return this.#isMonitorsLevel(port, vector, port.test(Reg.TMR, vector));
+    return this.ioapic.mayHandle(vector) || this.#words[port.at + Lapic.rtcVector] === vector + 1;
+  }
+
   /** A processor ended an interrupt; where IOAPICs hear of it. */
-  endOfInterrupt(port: ApicPort, vector: number, level: boolean, suppressed: boolean): void {
-    if (this.hasIoapic) {
-      if (!this.ioapic.mayHandle(vector) && this.#words[port.at + Lapic.rtcVector] !== vector + 1) return;
-      this.#locked(() => this.ioapic.endOfInterrupt(port, vector, level, suppressed));
-    } else if (this.#isMonitorsLevel(port, vector, level)) {
-      this.#words[port.at + Lapic.ioapicEoi] = vector + 1;
-    }
+  endOfInterrupt(port: ApicPort, vector: number, suppressed: boolean): void {
+    if (!this.listensForEoi(port, vector)) return;
+    const level = port.test(Reg.TMR, vector);
+    if (this.hasIoapic) this.#locked(() => this.ioapic.endOfInterrupt(port, vector, level, suppressed));
+    else this.#words[port.at + Lapic.ioapicEoi] = vector + 1;
   }
 
   /** A processor's local APIC was restored. */

@@ -4,11 +4,11 @@
  * itself, it is woken like any other.
  */
 
-import type { ApicBus } from "./apic-bus.ts";
 import type { InterruptController } from "./interrupt-controller.ts";
 import { LocalApic } from "./lapic.ts";
 import { LAPIC_PAGE_BYTES, LapicEvent, LapicFeature, Msr, Reg } from "./lapic-registers.ts";
 import type { ApicClock } from "./lapic-timer.ts";
+import { type GuestBytes, PvEoi } from "./pv-eoi.ts";
 import { Lapic } from "./shared-layout.ts";
 
 /** The CPUID bits that the local APIC follows. */
@@ -26,13 +26,16 @@ export class VcpuInterrupts {
   /** Upper half of what {@link readMsr} read. */
   msrHigh = 0;
   readonly #machine: InterruptController;
-  readonly #bus: ApicBus;
+  readonly #pvEoi: PvEoi;
 
-  /** `index` is the slot that {@link InterruptController.addApic} gave. {@link reset} it first if it is new. */
-  constructor(machine: InterruptController, index: number, clock: ApicClock) {
+  /**
+   * `index` is the slot that {@link InterruptController.addApic} gave; {@link reset} it first if it is new. `memory`
+   * serves the paravirtual end of interrupt; without it, the guest cannot switch that on.
+   */
+  constructor(machine: InterruptController, index: number, clock: ApicClock, memory: GuestBytes = NO_MEMORY) {
     this.#machine = machine;
-    this.#bus = machine.bus;
-    this.apic = new LocalApic(machine.area, index, this.#bus, clock, (vector) => this.#ended(vector));
+    this.apic = new LocalApic(machine.area, index, machine.bus, clock, (vector) => this.#ended(vector));
+    this.#pvEoi = new PvEoi(this.apic, memory);
   }
 
   reset(init = false): void {
@@ -46,14 +49,18 @@ export class VcpuInterrupts {
 
   /** Whether a maskable interrupt would be taken now. */
   hasInterrupt(): boolean {
+    this.#pvEoi.settle();
     return this.#picWants() || this.apic.pendingVector() >= 0;
   }
 
   /** The processor takes an interrupt: its vector, or -1 if there is none after all. */
   acknowledge(): number {
+    this.#pvEoi.settle();
     if (this.#picWants()) return this.#machine.acknowledgePic();
     const vector = this.apic.pendingVector();
-    if (vector >= 0) this.apic.acknowledge(vector);
+    if (vector < 0) return -1;
+    this.apic.acknowledge(vector);
+    if (!this.#machine.listensForEoi(this.apic, vector)) this.#pvEoi.offer();
     return vector;
   }
 
@@ -107,6 +114,7 @@ export class VcpuInterrupts {
   readMmio(address: number, size: number): number {
     const offset = address - this.apic.baseAddress;
     if (offset < 0 || offset >= LAPIC_PAGE_BYTES) return this.#machine.readMmio(address, size);
+    this.#pvEoi.settle();
     return this.apic.read(offset, size);
   }
 
@@ -114,6 +122,7 @@ export class VcpuInterrupts {
   writeMmio(address: number, size: number, value: number): boolean {
     const offset = address - this.apic.baseAddress;
     if (offset < 0 || offset >= LAPIC_PAGE_BYTES) return this.#machine.writeMmio(address, size, value);
+    this.#pvEoi.settle();
     this.apic.write(offset, size, value);
     this.#recheck();
     return true;
@@ -129,12 +138,17 @@ export class VcpuInterrupts {
   /** Whether an MSR is answered here. */
   ownsMsr(index: number): boolean {
     const x2apic = index >= Msr.X2APIC && index < Msr.X2APIC_END;
-    return x2apic || index === Msr.APIC_BASE || index === Msr.TSC_DEADLINE;
+    return x2apic || index === Msr.APIC_BASE || index === Msr.TSC_DEADLINE || index === Msr.PV_EOI;
   }
 
   /** Reads one: the lower half, with the upper in {@link msrHigh}; -1 where the processor faults. */
   readMsr(index: number): number {
     this.msrHigh = 0;
+    this.#pvEoi.settle();
+    if (index === Msr.PV_EOI) {
+      this.msrHigh = this.#pvEoi.high;
+      return this.#pvEoi.low;
+    }
     if (index === Msr.APIC_BASE) {
       this.msrHigh = this.apic.baseHigh;
       return this.apic.baseLow;
@@ -159,10 +173,12 @@ export class VcpuInterrupts {
 
   /** The register page (KVM_GET_LAPIC, api.rst 4.57). */
   getLapic(): Uint8Array {
+    this.#pvEoi.settle();
     return this.apic.getState();
   }
   /** False for an id that is not this processor's (only with 32-bit ids). */
   setLapic(registers: Uint8Array): boolean {
+    this.#pvEoi.settle();
     if (!this.apic.setState(registers)) return false;
     this.#machine.restored(this.apic);
     this.#recheck();
@@ -192,11 +208,12 @@ export class VcpuInterrupts {
   }
 
   #ended(vector: number): void {
-    const apic = this.apic;
-    this.#machine.endOfInterrupt(apic, vector, apic.test(Reg.TMR, vector), apic.suppressesEoi);
+    this.#machine.endOfInterrupt(this.apic, vector, this.apic.suppressesEoi);
   }
 
   #writeMsr(index: number, low: number, high: number, host: boolean): boolean {
+    this.#pvEoi.settle();
+    if (index === Msr.PV_EOI) return this.#pvEoi.set(low, high);
     if (index === Msr.APIC_BASE) return this.apic.setBase(low, high, host);
     if (index === Msr.TSC_DEADLINE) {
       if (this.apic.present) this.apic.timer.deadline = BigInt(low >>> 0) | (BigInt(high >>> 0) << 32n);
@@ -214,3 +231,6 @@ export class VcpuInterrupts {
     this.#machine.notices.flush();
   }
 }
+
+/** For machines that are only interrupt hardware. */
+const NO_MEMORY: GuestBytes = { readByte: () => -1, writeByte: () => false };

@@ -9,6 +9,7 @@ import { FAULTED, type Operation, type Snapshot, type Subject, serve, set, TAKEN
 export interface SoftOptions {
   split?: number;
   pit?: boolean;
+  speaker?: boolean;
   features?: ApicFeatures;
   /** Ends what a window took, as some hosts do ({@link endsWhatItDelivers}). */
   endsWhatItDelivers?: boolean;
@@ -35,7 +36,7 @@ export class SoftMachine implements Subject {
     });
     if (options.split === undefined) this.controller.createIrqchip();
     else this.controller.enableSplitIrqchip(options.split);
-    if (options.pit) this.controller.createPit({ speaker: true });
+    if (options.pit) this.controller.createPit({ speaker: options.speaker ?? false });
     const clock = { nowNs: () => this.nowNs, tscToNs: (tsc: bigint) => Number(tsc) };
     const features = options.features ?? { x2apic: true, tscDeadline: true, physicalAddressBits: 46 };
     this.vcpus = Array.from({ length: processors }, (_, id) => {
