@@ -14,6 +14,12 @@ const PAGE = 65536;
 /** V8's limit for one memory. */
 export const MAX_GUEST_MEMORY = 16 * 2 ** 30;
 
+/**
+ * What a 32-bit memory may grow by, where there is room: a hypervisor in software puts its vCPUs' state behind the
+ * guest's memory. Addresses only; nothing is used until somebody grows it.
+ */
+const HEADROOM_PAGES = (256 * 2 ** 20) / PAGE;
+
 /** Reserves guest memory. Pages cost nothing until touched. `sizeBytes` is a multiple of 64 KiB, up to 16 GiB. */
 export function createGuestMemory(sizeBytes: number): GuestMemory {
   if (!Number.isInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % PAGE !== 0 || sizeBytes > MAX_GUEST_MEMORY) {
@@ -25,10 +31,10 @@ export function createGuestMemory(sizeBytes: number): GuestMemory {
   const pages = sizeBytes / PAGE;
   // 32-bit memories stop at 4 GiB; 64-bit ones count their pages in bigints.
   const wide = pages > 65536;
-  const limit = wide ? BigInt(pages) : pages;
+  const maximum = wide ? BigInt(pages) : Math.min(pages + HEADROOM_PAGES, 65536);
   return new WebAssembly.Memory({
-    initial: limit,
-    maximum: limit,
+    initial: wide ? BigInt(pages) : pages,
+    maximum,
     shared: true,
     ...(wide ? { address: "i64" } : {}),
   } as WebAssembly.MemoryDescriptor);

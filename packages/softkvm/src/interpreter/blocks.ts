@@ -50,6 +50,8 @@ export class Blocks {
   readonly #bytes: Uint8Array;
   readonly #handlers: Handlers;
   readonly #source: CodeSource;
+  /** Two records for {@link single}. */
+  readonly #single: number;
   readonly #arena: number;
   readonly #arenaEnd: number;
   #free: number;
@@ -70,9 +72,10 @@ export class Blocks {
     this.#bytes = new Uint8Array(state.view.buffer);
     this.#handlers = handlers;
     this.#source = source;
-    this.#arena = arena;
+    this.#single = arena;
+    this.#arena = arena + 2 * Record.size;
     this.#arenaEnd = arenaEnd;
-    this.#free = arena;
+    this.#free = this.#arena;
     this.forgetJumps();
   }
 
@@ -119,6 +122,22 @@ export class Blocks {
     this.#remember(rip, mode, block.record);
     if (chain !== 0) this.#link(chain, block);
     return block.record;
+  }
+
+  /**
+   * The record of the one instruction at an address, for a step: what follows it is the end of the block. It holds until
+   * the next call.
+   */
+  single(rip: bigint, codeBase: bigint): number | Undecodable {
+    const mode = this.#state.get32(State.mode);
+    const linear = (mode & Mode.BITS) === 2 ? rip : (codeBase + rip) & 0xffffffffn;
+    const made = this.#decode(linear, this.#source.fetch(linear), mode, 1);
+    return "kind" in made ? made : made.record;
+  }
+
+  /** Forgets all decoded code. */
+  forgetAll(): void {
+    this.#reset();
   }
 
   /** Bytes in linear memory were written: code made of them is no more. */
@@ -197,17 +216,19 @@ export class Blocks {
     this.#state.set32(State.chain, 0);
   }
 
-  #decode(linear: bigint, host: number, mode: number): Block | Undecodable {
-    if (this.#free + (MAX_INSTRUCTIONS + 1) * Record.size > this.#arenaEnd) this.#reset();
+  /** Decodes a block; one that is limited to a single instruction is not kept. */
+  #decode(linear: bigint, host: number, mode: number, limit: number = MAX_INSTRUCTIONS): Block | Undecodable {
+    const keep = limit > 1;
+    if (keep && this.#free + (MAX_INSTRUCTIONS + 1) * Record.size > this.#arenaEnd) this.#reset();
     const bits = ([16, 32, 64] as const)[mode & Mode.BITS]!;
     const pageEnd = (host | (PAGE - 1)) + 1;
-    const first = this.#free;
+    const first = keep ? this.#free : this.#single;
     let at = host;
     let count = 0;
     let ended = false;
     let secondPage = -1;
     const instruction = this.#scratch;
-    while (count < MAX_INSTRUCTIONS && at < pageEnd && !ended) {
+    while (count < limit && at < pageEnd && !ended) {
       let status: Status = this.#decoder.decode(this.#bytes, at, pageEnd, bits, instruction);
       if (status === Status.MORE) {
         // The rest is in the next page. Only a block of its own may reach there, so that fetching it faults in time.
@@ -225,13 +246,15 @@ export class Blocks {
       if (secondPage >= 0) break;
     }
     if (!ended) {
-      this.#writeEnd(first + count * Record.size, at - host, at < pageEnd);
+      this.#writeEnd(first + count * Record.size, at - host, keep && at < pageEnd);
       count += 1;
     }
     this.#handlers.flush();
-    this.#free = first + count * Record.size;
     const block = { host, length: at - host, mode, record: first, count, secondPage };
-    this.#register(block);
+    if (keep) {
+      this.#free = first + count * Record.size;
+      this.#register(block);
+    }
     return block;
   }
 

@@ -42,20 +42,18 @@ export class Handlers {
   readonly #pending: { shape: Shape; meaning: Meaning; slot: number }[] = [];
   readonly #table: WebAssembly.Table;
   readonly #memory: WebAssembly.Memory;
-  readonly #maxPages: number;
   readonly #slow: SlowPaths;
   readonly #base: number;
   readonly #lookup: WebAssembly.ExportedFunction;
   #nextSlot: number = Slot.FIRST_FREE;
 
-  /** `base`: where the vCPU's state is in `memory`, which may grow to `maxPages`. */
-  constructor(memory: WebAssembly.Memory, maxPages: number, base: number, slow: SlowPaths) {
+  /** `base`: where the vCPU's state is in `memory`. */
+  constructor(memory: WebAssembly.Memory, base: number, slow: SlowPaths) {
     this.#memory = memory;
-    this.#maxPages = maxPages;
     this.#base = base;
     this.#slow = slow;
     this.#table = new WebAssembly.Table({ element: "anyfunc", initial: 1024 });
-    const exports = this.#instantiate(coreModule(base, maxPages), {});
+    const exports = this.#instantiate(coreModule(base), {});
     this.enter = exports.enter as (record: number) => Return;
     this.#lookup = exports.lookup as WebAssembly.ExportedFunction;
   }
@@ -79,7 +77,7 @@ export class Handlers {
     if (this.#pending.length === 0) return;
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
     const module = new ModuleBuilder();
-    const outside = importOutside(module, this.#maxPages, true);
+    const outside = importOutside(module, true);
     const functions: number[] = [];
     for (const { shape, meaning } of this.#pending) {
       const { index, code } = module.function(HANDLER.parameters, HANDLER.results);
@@ -103,8 +101,9 @@ export class Handlers {
 }
 
 /** Declares what every handler module imports. The core module makes `lookup` itself. */
-function importOutside(module: ModuleBuilder, maxPages: number, importLookup: boolean): Outside {
-  module.importMemory("lodge", "memory", 1, maxPages);
+function importOutside(module: ModuleBuilder, importLookup: boolean): Outside {
+  // The memory may grow to anything that 32 bits reach.
+  module.importMemory("lodge", "memory", 1, 65536);
   module.importTable("lodge", "table", 1);
   const load = module.importFunction("lodge", "load", ["f64", "i32", "i32"], ["i32"]);
   const store = module.importFunction("lodge", "store", ["f64", "i32", "i32"], ["i32"]);
@@ -115,9 +114,9 @@ function importOutside(module: ModuleBuilder, maxPages: number, importLookup: bo
 }
 
 /** The way in, the look-up of jumps, and the handlers that are no instructions. */
-function coreModule(base: number, maxPages: number): ModuleBuilder {
+function coreModule(base: number): ModuleBuilder {
   const module = new ModuleBuilder();
-  const imports = importOutside(module, maxPages, false);
+  const imports = importOutside(module, false);
   const at = (offset: number) => c32(base + offset);
 
   const lookup = module.function([], ["i32"]);

@@ -29,17 +29,24 @@ export class Watchpoints {
   hits = 0;
   #watches: Watch[] = [];
 
-  /** After DR0 to DR3 or DR7 changed; the lookaside buffers are flushed by the caller when this returns true. */
-  update(state: CpuState): boolean {
+  /** What the debugger watches, by DR0 to DR7, instead of the guest. */
+  #override: readonly bigint[] | undefined;
+
+  /**
+   * After DR0 to DR3 or DR7 changed, or the debugger put `override` in their place; the lookaside buffers are flushed by
+   * the caller when this returns true.
+   */
+  update(state: CpuState, override = this.#override): boolean {
+    this.#override = override;
     const before = this.active;
-    const control = state.get32(State.dr + 5 * 8);
+    const control = override ? Number((override[7] ?? 0n) & 0xffffffffn) : state.get32(State.dr + 5 * 8);
     this.#watches = [];
     for (let index = 0; index < 4; index++) {
       if (((control >>> (index * 2)) & ENABLE) === 0) continue;
       const kind = (control >>> (KIND_SHIFT + index * 4)) & 3;
       if (kind !== WRITES && kind !== READS_AND_WRITES) continue;
       const size = LENGTHS[(control >>> (KIND_SHIFT + 2 + index * 4)) & 3]!;
-      const address = Number(BigInt.asIntN(64, state.get64(State.dr + index * 8)));
+      const address = Number(BigInt.asIntN(64, override?.[index] ?? state.get64(State.dr + index * 8)));
       const start = address - (((address % size) + size) % size);
       this.#watches.push({ bit: 1 << index, start, end: start + size, reads: kind === READS_AND_WRITES });
     }

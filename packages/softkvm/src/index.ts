@@ -1,0 +1,3 @@
+/** The KVM interface in software: guests run on an x86-64 processor made of WebAssembly. Runs in Node and browsers. */
+
+export { openSoft, SoftHypervisor } from "./machine/hypervisor.ts";

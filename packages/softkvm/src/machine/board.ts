@@ -1,0 +1,166 @@
+/**
+ * What all threads of a process share about vCPUs and notifiers: one small array of words. A vCPU looks at its word when
+ * its budget runs out and sleeps on it when it is halted; a notifier is a counter. Whoever has the board can wake or
+ * signal any of them, with nothing but atomic operations.
+ */
+
+import { KvmError } from "@lodge/kvm";
+
+/** What a vCPU shall look at: bits of its attention word. */
+export const Attention = {
+  /** Return `INTR` to the monitor. */
+  KICK: 1,
+  /** Its interrupt controller has something. */
+  INTERRUPT: 2,
+  /** Memory slots changed: forget all translations. */
+  MEMORY: 4,
+  /** The dirty log was cleared, or a page holds code now: forget where writes may go. */
+  WRITES: 8,
+  /** A notifier that raises an interrupt was signalled. */
+  IRQFD: 16,
+  /** Another vCPU wrote to a page that holds code: decode anew. */
+  CODE: 32,
+} as const;
+
+const SLOTS = 1024;
+const WORDS = 4;
+
+/** Words of a vCPU's slot. */
+const Vcpu = { attention: 0, state: 1, acknowledged: 2 } as const;
+/** Words of a notifier's slot. `owner` is the vCPU slot to wake, plus 1. */
+const NotifierWord = { count: 0, owner: 1, used: 2 } as const;
+
+/** `state` of a vCPU's slot. */
+const VcpuState = { FREE: 0, OUTSIDE: 1, IN_GUEST: 2 } as const;
+
+const NOTIFIERS = SLOTS * WORDS;
+
+export class Board {
+  readonly buffer: SharedArrayBuffer;
+  readonly #words: Int32Array;
+
+  constructor(buffer = new SharedArrayBuffer((NOTIFIERS + SLOTS * WORDS) * 4)) {
+    this.buffer = buffer;
+    this.#words = new Int32Array(buffer);
+  }
+
+  // vCPUs.
+
+  /** Takes a slot for a vCPU. */
+  openVcpu(): number {
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const at = vcpuAt(slot);
+      if (Atomics.compareExchange(this.#words, at + Vcpu.state, VcpuState.FREE, VcpuState.OUTSIDE) !== VcpuState.FREE) {
+        continue;
+      }
+      Atomics.store(this.#words, at + Vcpu.attention, 0);
+      return slot;
+    }
+    throw new KvmError("KVM_INVALID", `this process has ${SLOTS} vCPUs, and no more is possible`);
+  }
+
+  closeVcpu(slot: number): void {
+    Atomics.store(this.#words, vcpuAt(slot) + Vcpu.state, VcpuState.FREE);
+    this.#acknowledge(slot);
+  }
+
+  /** Asks a vCPU to look at something, and wakes it if it sleeps. */
+  ask(slot: number, bits: number): void {
+    const at = vcpuAt(slot);
+    Atomics.or(this.#words, at + Vcpu.attention, bits);
+    Atomics.notify(this.#words, at + Vcpu.attention);
+  }
+
+  /** Asks, and waits until the vCPU has taken note or is out of the guest, where it looks before it enters again. */
+  askAndWait(slot: number, bits: number): void {
+    const at = vcpuAt(slot);
+    const before = Atomics.load(this.#words, at + Vcpu.acknowledged);
+    this.ask(slot, bits);
+    while (
+      Atomics.load(this.#words, at + Vcpu.state) === VcpuState.IN_GUEST &&
+      Atomics.load(this.#words, at + Vcpu.acknowledged) === before
+    ) {
+      Atomics.wait(this.#words, at + Vcpu.acknowledged, before);
+    }
+  }
+
+  /** Takes what the vCPU shall look at. Whoever waits for it in {@link askAndWait} goes on after {@link looked}. */
+  take(slot: number): number {
+    const at = vcpuAt(slot) + Vcpu.attention;
+    return Atomics.load(this.#words, at) === 0 ? 0 : Atomics.exchange(this.#words, at, 0);
+  }
+
+  isAsked(slot: number): boolean {
+    return Atomics.load(this.#words, vcpuAt(slot) + Vcpu.attention) !== 0;
+  }
+
+  looked(slot: number): void {
+    this.#acknowledge(slot);
+  }
+
+  enterGuest(slot: number): void {
+    Atomics.store(this.#words, vcpuAt(slot) + Vcpu.state, VcpuState.IN_GUEST);
+  }
+  leaveGuest(slot: number): void {
+    Atomics.store(this.#words, vcpuAt(slot) + Vcpu.state, VcpuState.OUTSIDE);
+    this.#acknowledge(slot);
+  }
+
+  /** Sleeps until asked for something, or the time is over. */
+  sleep(slot: number, timeoutMs: number): void {
+    Atomics.wait(this.#words, vcpuAt(slot) + Vcpu.attention, 0, timeoutMs);
+  }
+
+  #acknowledge(slot: number): void {
+    const at = vcpuAt(slot) + Vcpu.acknowledged;
+    Atomics.add(this.#words, at, 1);
+    Atomics.notify(this.#words, at);
+  }
+
+  // Notifiers.
+
+  openNotifier(): number {
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const at = notifierAt(slot);
+      if (Atomics.compareExchange(this.#words, at + NotifierWord.used, 0, 1) !== 0) continue;
+      Atomics.store(this.#words, at + NotifierWord.owner, 0);
+      Atomics.store(this.#words, at + NotifierWord.count, 0);
+      return slot;
+    }
+    throw new KvmError("KVM_INVALID", `this process has ${SLOTS} notifiers, and no more is possible`);
+  }
+
+  closeNotifier(slot: number): void {
+    Atomics.store(this.#words, notifierAt(slot) + NotifierWord.used, 0);
+  }
+
+  /** Adds 1, and wakes the vCPU that injects the interrupt which hangs on it. */
+  signal(slot: number): void {
+    const at = notifierAt(slot);
+    Atomics.add(this.#words, at + NotifierWord.count, 1);
+    Atomics.notify(this.#words, at + NotifierWord.count);
+    const owner = Atomics.load(this.#words, at + NotifierWord.owner);
+    if (owner > 0) this.ask(owner - 1, Attention.IRQFD);
+  }
+
+  takeCount(slot: number): number {
+    return Atomics.exchange(this.#words, notifierAt(slot) + NotifierWord.count, 0);
+  }
+
+  /** Which vCPU injects the interrupt of a notifier; -1 for none. */
+  setOwner(slot: number, vcpu: number): void {
+    Atomics.store(this.#words, notifierAt(slot) + NotifierWord.owner, vcpu + 1);
+  }
+
+  /** Resolves when the counter is not 0. */
+  async signalled(slot: number): Promise<void> {
+    const at = notifierAt(slot) + NotifierWord.count;
+    while (Atomics.load(this.#words, at) === 0) {
+      const wait = Atomics.waitAsync(this.#words, at, 0);
+      if (wait.async) await wait.value;
+    }
+  }
+}
+
+const vcpuAt = (slot: number) => slot * WORDS;
+const notifierAt = (slot: number) => NOTIFIERS + slot * WORDS;

@@ -1,0 +1,482 @@
+/**
+ * The loop that runs a vCPU: guest code in the interpreter until something needs TypeScript, then microcode, faults,
+ * interrupts, requests to the monitor. All of one thread.
+ */
+
+import { ExitReason, MpState } from "@lodge/kvm";
+import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
+import { CpuState, Flag } from "../cpu/state.ts";
+import { Blocks, type Undecodable } from "../interpreter/blocks.ts";
+import { Handlers, JumpCache } from "../interpreter/handlers.ts";
+import { Record, Return } from "../interpreter/record.ts";
+import { LapicEvent } from "../interrupts/index.ts";
+import { Access } from "../mmu/access.ts";
+import type { MemoryMap } from "../mmu/memory-map.ts";
+import { Bus, type LocalMmio, Mmio } from "../mmu/mmio.ts";
+import { LookasideBuffers } from "../mmu/tlb.ts";
+import { Walker } from "../mmu/walk.ts";
+import { Watchpoints } from "../mmu/watchpoints.ts";
+import { deliverInterrupt, deliverNmi, deliverPending, takeFault } from "../system/exceptions.ts";
+import { GUEST_EXIT, GUEST_FAULT } from "../system/faults.ts";
+import type { Microcode } from "../system/microcode.ts";
+import { segmentFault } from "../system/mode.ts";
+import { Processor, type ProcessorHooks } from "../system/processor.ts";
+import { baseOf, limitOf } from "../system/segment-registers.ts";
+import { MICROCODE } from "../system/table.ts";
+
+/** Branches between two looks at the clock and at what other threads ask: some 100 µs of guest code. */
+const BUDGET = 20_000;
+
+/** DR6.BS: a single step. */
+const DR6_BS = 1n << 14n;
+
+/** What a vCPU's memory area holds behind its state: jump cache, records. */
+export const AREA_BYTES = 16 * 2 ** 20;
+
+/** Hooks of the processor that the core answers itself. */
+type CoreHook = "halt" | "tripleFault" | "modeChanged" | "translationsFlushed" | "interruptsMayFlow";
+
+/** What surrounds the core: the vCPU with its interrupt controller, clock and run page. */
+export interface Surroundings {
+  readonly hooks: Omit<ProcessorHooks, CoreHook>;
+  readonly local: LocalMmio;
+  /** Instructions that are done here instead of in system/. */
+  readonly microcode: Readonly<Record<string, Microcode>>;
+  /** Looks at what other threads ask for. Returns an exit for the monitor, or undefined. */
+  attend(): ExitReason | undefined;
+  /** Whether other threads ask for something: cheap. */
+  readonly asked: boolean;
+  /** Timers that are due. */
+  expireTimers(): void;
+  hasInterrupt(): boolean;
+  acknowledgeInterrupt(): number;
+  readonly pendingApicEvents: number;
+  /** Handles INIT and SIPI. */
+  takeApicEvents(): void;
+  takeNmis(): number;
+  /** Sleeps until asked or until a timer is due. */
+  sleep(): void;
+  readonly hasLocalApic: boolean;
+  readonly wantsInterruptWindow: boolean;
+  /** The exit for an MSR access that the monitor answers, when one was refused with `GUEST_EXIT`. */
+  requestedMsr(): ExitReason | undefined;
+  /** Whether an answered access waits for its instruction to be executed again. */
+  readonly replaying: boolean;
+  codeWritten(): void;
+  codeWatched(): void;
+  readonly isAlone: boolean;
+}
+
+/** What the debugger outside asks for: `KVM_SET_GUEST_DEBUG`. */
+export interface DebugControl {
+  singleStep: boolean;
+  softwareBreakpoints: boolean;
+  /** Linear addresses of instructions, by number; undefined where there is none. */
+  breakpoints: (bigint | undefined)[];
+}
+
+export class Core {
+  readonly state: CpuState;
+  readonly processor: Processor;
+  readonly access: Access;
+  readonly mmio: Mmio;
+  readonly debug: DebugControl = { singleStep: false, softwareBreakpoints: false, breakpoints: [] };
+  /** After a `DEBUG` exit. */
+  debugExit = { exception: 0, pc: 0n, dr6: 0n };
+  mpState: MpState = MpState.RUNNABLE;
+  /** Set where something may have to be looked at before the guest goes on. */
+  mustLook = true;
+  readonly #handlers: Handlers;
+  readonly #blocks: Blocks;
+  readonly #outside: Surroundings;
+
+  constructor(memory: WebAssembly.Memory, base: number, map: MemoryMap, outside: Surroundings) {
+    this.#outside = outside;
+    this.state = new CpuState(memory.buffer, base);
+    this.state.view.setInt32(base + State.faultVector, NO_FAULT, true);
+    const tlb = new LookasideBuffers(this.state);
+    const walker = new Walker(this.state, map, memory.buffer, { physicalBits: 40, gigabytePages: true });
+    this.mmio = new Mmio(outside.local);
+    const parts = { tlb, walker, mmio: this.mmio, watch: new Watchpoints() };
+    this.access = new Access(this.state, map, parts, {
+      codeWritten: (linear, size) => {
+        this.#blocks.written(linear, size);
+        outside.codeWritten();
+      },
+    });
+    this.processor = new Processor(this.state, this.access, {
+      ...outside.hooks,
+      modeChanged: () => {},
+      translationsFlushed: () => this.#blocks.forgetJumps(),
+      interruptsMayFlow: () => {
+        this.mustLook = true;
+      },
+      halt: () => {
+        this.mpState = MpState.HALTED;
+        this.mustLook = true;
+      },
+      tripleFault: () => {
+        this.mustLook = true;
+      },
+    });
+    const { access, state } = this;
+    this.#handlers = new Handlers(memory, base, {
+      load: (linear, size, kind) => access.load(linear, size, kind),
+      store: (linear, size, kind) => access.store(linear, size, kind),
+      segmentFault: (segment) => segmentFault(state, segment),
+    });
+    const source = {
+      fetch: (linear: bigint) => {
+        const at = access.fetch(Number(BigInt.asIntN(64, linear)));
+        if (at === -1) throw GUEST_FAULT;
+        if (at === -2) throw NO_CODE;
+        return at;
+      },
+      watch: (page: number) => {
+        map.code.set(page / 4096);
+        tlb.flushWritesTo(page);
+        outside.codeWatched();
+      },
+      unwatch: (page: number) => {
+        // The bit is all vCPUs'; it goes only where no other can have code there.
+        if (outside.isAlone) map.code.clear(page / 4096);
+      },
+    };
+    const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
+    this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES);
+  }
+
+  /** Data breakpoints of the debugger, by DR0 to DR7, in place of the guest's; undefined: the guest's own. */
+  watchFor(registers: readonly bigint[] | undefined): void {
+    if (this.access.watch.update(this.state, registers)) this.processor.flushAll();
+  }
+
+  /** Forgets what depends on memory slots. */
+  memoryChanged(): void {
+    this.processor.flushAll();
+  }
+  writesChanged(): void {
+    this.access.tlb.flushWrites();
+  }
+  codeChanged(): void {
+    this.#blocks.forgetAll();
+  }
+
+  /** Runs until the monitor is needed. `immediate` is asked for after an answered access has been taken over. */
+  run(): ExitReason {
+    this.mustLook = true;
+    if (this.mmio.replaying || this.#outside.replaying) {
+      const exit = this.#step();
+      if (exit !== undefined) return exit;
+    }
+    let record = 0;
+    for (;;) {
+      if (this.mustLook || this.#outside.asked) {
+        const exit = this.#look();
+        if (exit !== undefined) return exit;
+        record = 0;
+      }
+      if (this.#stepping) {
+        const exit = this.#debuggedStep();
+        if (exit !== undefined) return exit;
+        record = 0;
+        continue;
+      }
+      const outcome = this.#go(record);
+      if (outcome < 0) return -outcome as ExitReason;
+      record = outcome;
+    }
+  }
+
+  /** The guest runs one instruction at a time: for TF, the debugger, and after STI or a load of SS. */
+  get #stepping(): boolean {
+    const { state, debug } = this;
+    return (
+      debug.singleStep ||
+      debug.breakpoints.length > 0 ||
+      state.get32(State.interruptShadow) !== 0 ||
+      (state.get32(State.flagRest) & Flag.TF) !== 0 ||
+      this.access.watch.active
+    );
+  }
+
+  /** Runs from a record, or from RIP if that is 0. Returns the record to go on at, 0 to look it up, or minus an exit. */
+  #go(from: number): number {
+    const { state } = this;
+    let record = from;
+    if (record === 0) {
+      const found = this.#find(state.get32(State.chain));
+      if (found <= 0) return found;
+      record = found;
+    }
+    state.set32(State.budget, BUDGET);
+    return this.#handle(this.#handlers.enter(record));
+  }
+
+  /** The record at RIP; 0 when a fault was taken instead, or minus an exit. */
+  #find(chain: number): number {
+    const { processor, state } = this;
+    const rip = processor.rip;
+    processor.instructionRip = rip;
+    state.set64(State.blockRip, rip);
+    const found = this.#decoded(() => this.#blocks.find(rip, baseOf(state, Seg.CS), chain));
+    state.set32(State.chain, 0);
+    return found;
+  }
+
+  #decoded(find: () => number | Undecodable): number {
+    const { processor, state } = this;
+    try {
+      if ((state.get32(State.mode) & Mode.BITS) !== 2 && processor.rip > BigInt(limitOf(state, Seg.CS))) {
+        state.raise(Vector.GP, 0);
+        throw GUEST_FAULT;
+      }
+      const found = find();
+      if (typeof found === "number") return found;
+      if (found.kind === "undefined") state.raise(Vector.UD);
+      else state.raise(Vector.GP, 0);
+    } catch (error) {
+      if (error === NO_CODE) return -ExitReason.INTERNAL_ERROR;
+      if (error !== GUEST_FAULT) throw error;
+    }
+    return -(this.#fault() ?? 0);
+  }
+
+  /** Handles why the interpreter came back; returns as {@link #go}. */
+  #handle(reason: Return): number {
+    const { state, processor } = this;
+    const view = state.view;
+    const blockRip = state.get64(State.blockRip);
+    switch (reason) {
+      case Return.LOOKUP:
+        processor.rip = blockRip;
+        return 0;
+      case Return.BUDGET:
+        processor.rip = blockRip;
+        state.set32(State.chain, 0);
+        this.mustLook = true;
+        return 0;
+      case Return.BUDGET_REPEAT:
+        processor.rip = this.#ripAt(state.get32(State.record), Record.start);
+        this.mustLook = true;
+        return 0;
+      case Return.RESYNC: {
+        const old = state.get32(State.record);
+        processor.rip = this.#ripAt(old, Record.start);
+        const found = this.#find(0);
+        if (found > 0 && view.getUint32(old + Record.start, true) === 0) this.#blocks.forward(old, found);
+        return found;
+      }
+      case Return.UNWIND: {
+        const at = this.#ripAt(state.get32(State.record), Record.start);
+        processor.instructionRip = at;
+        processor.rip = at;
+        this.access.releaseLock();
+        return state.faulted ? -(this.#fault() ?? 0) : -this.#request();
+      }
+      case Return.MICROCODE:
+        return this.#microcode(state.get32(State.record));
+    }
+  }
+
+  #ripAt(record: number, field: number): bigint {
+    const sum = this.state.get64(State.blockRip) + BigInt(this.state.view.getUint32(record + field, true));
+    const bits = this.state.get32(State.mode) & Mode.BITS;
+    return bits === 2 ? BigInt.asUintN(64, sum) : BigInt.asUintN(bits === 1 ? 32 : 16, sum);
+  }
+
+  #microcode(record: number): number {
+    const { processor, state } = this;
+    const instruction = this.#blocks.instructionAt(record);
+    processor.instructionRip = this.#ripAt(record, Record.start);
+    const next = this.#ripAt(record, Record.next);
+    processor.rip = next;
+    const mode = state.get32(State.mode);
+    const { mnemonic } = instruction.form;
+    const microcode = this.#outside.microcode[mnemonic] ?? MICROCODE[mnemonic];
+    try {
+      if (microcode === undefined) processor.undefinedInstruction();
+      else microcode(processor, instruction);
+    } catch (error) {
+      processor.rip = processor.instructionRip;
+      if (error === GUEST_FAULT) return -(this.#fault() ?? 0);
+      if (error === GUEST_EXIT) return -this.#request();
+      throw error;
+    }
+    const goesOn = !instruction.form.ends && processor.rip === next && state.get32(State.mode) === mode;
+    return goesOn ? record + Record.size : 0;
+  }
+
+  /** An exception was recorded: delivers it. Returns an exit, or undefined. */
+  #fault(): ExitReason | undefined {
+    this.mmio.clear();
+    takeFault(this.processor);
+    const { exception } = this.processor.events;
+    if (this.debug.softwareBreakpoints && exception?.vector === Vector.BP) {
+      return this.#debugged(Vector.BP, 0n);
+    }
+    return this.#deliver(() => deliverPending(this.processor));
+  }
+
+  #deliver(act: () => boolean): ExitReason | undefined {
+    try {
+      if (!act()) return ExitReason.SHUTDOWN;
+      this.mmio.clear();
+      return undefined;
+    } catch (error) {
+      if (error !== GUEST_EXIT) throw error;
+      // Tables or stacks outside of memory: KVM gives up on that, too.
+      this.mmio.clear();
+      return ExitReason.INTERNAL_ERROR;
+    }
+  }
+
+  /** An access that the monitor answers is pending: which exit that is. */
+  #request(): ExitReason {
+    const { pending } = this.mmio;
+    if (pending !== undefined) return pending.bus === Bus.PORT ? ExitReason.IO : ExitReason.MMIO;
+    return this.#outside.requestedMsr() ?? ExitReason.INTERNAL_ERROR;
+  }
+
+  #debugged(exception: number, dr6: bigint): ExitReason {
+    const { processor, state } = this;
+    processor.events.exception = undefined;
+    const base = processor.bits64 ? 0n : baseOf(state, Seg.CS);
+    this.debugExit = { exception, pc: processor.rip + base, dr6: dr6 | 0xffff0ff0n };
+    return ExitReason.DEBUG;
+  }
+
+  /** One instruction, with whatever becomes of it. */
+  #step(): ExitReason | undefined {
+    const { processor, state } = this;
+    const rip = processor.rip;
+    processor.instructionRip = rip;
+    state.set64(State.blockRip, rip);
+    this.mmio.restart();
+    const found = this.#decoded(() => this.#blocks.single(rip, baseOf(state, Seg.CS)));
+    if (found < 0) return -found as ExitReason;
+    if (found === 0) return undefined;
+    // Without a budget every way out of the instruction ends here.
+    state.set32(State.budget, 0);
+    const reason = this.#handlers.enter(found);
+    const outcome = this.#handle(reason);
+    state.set32(State.chain, 0);
+    // Records are of use only in blocks.
+    if (outcome > 0) processor.rip = this.#ripAt(outcome - Record.size, Record.next);
+    if (outcome < 0) return -outcome as ExitReason;
+    this.mmio.clear();
+    return undefined;
+  }
+
+  /** A step with traps: TF, the debugger's steps and breakpoints, data breakpoints. */
+  #debuggedStep(): ExitReason | undefined {
+    const { processor, state, debug } = this;
+    const base = processor.bits64 ? 0n : baseOf(state, Seg.CS);
+    const hit = debug.breakpoints.findIndex((address) => address === processor.rip + base);
+    if (hit >= 0 && this.#resumeAt !== processor.rip) {
+      this.#resumeAt = processor.rip;
+      return this.#debugged(Vector.DB, 1n << BigInt(hit));
+    }
+    this.#resumeAt = undefined;
+    const trap = (state.get32(State.flagRest) & Flag.TF) !== 0;
+    const shadow = state.get32(State.interruptShadow);
+    this.access.watch.hits = 0;
+    const exit = this.#step();
+    if (exit !== undefined) return exit;
+    // The shadow covers one instruction.
+    if (shadow !== 0 && state.get32(State.interruptShadow) === shadow) {
+      state.set32(State.interruptShadow, 0);
+      this.mustLook = true;
+    }
+    const hits = BigInt(this.access.watch.hits);
+    if (debug.singleStep || (hits !== 0n && debug.breakpoints.length > 0)) {
+      return this.#debugged(Vector.DB, (debug.singleStep ? DR6_BS : 0n) | hits);
+    }
+    if (!trap && hits === 0n) return undefined;
+    processor.events.exception = {
+      vector: Vector.DB,
+      error: undefined,
+      payload: (trap ? DR6_BS : 0n) | hits,
+      soft: false,
+    };
+    return this.#deliver(() => deliverPending(processor));
+  }
+  /** Where a breakpoint was told already: the instruction there runs now. */
+  #resumeAt: bigint | undefined;
+
+  /** Everything that may come between two instructions. */
+  #look(): ExitReason | undefined {
+    const { processor } = this;
+    const outside = this.#outside;
+    for (;;) {
+      this.mustLook = false;
+      const exit = outside.attend();
+      if (exit !== undefined) return exit;
+      outside.expireTimers();
+      if (outside.pendingApicEvents & (LapicEvent.INIT | LapicEvent.SIPI)) outside.takeApicEvents();
+      if (processor.events.tripleFault) {
+        processor.events.tripleFault = false;
+        return ExitReason.SHUTDOWN;
+      }
+      const delivered = this.#deliverEvents();
+      if (delivered !== undefined) return delivered;
+      if (this.mpState === MpState.RUNNABLE) {
+        if (outside.wantsInterruptWindow && this.isInterruptible && processor.events.interrupt < 0) {
+          return ExitReason.IRQ_WINDOW_OPEN;
+        }
+        return undefined;
+      }
+      if (!outside.hasLocalApic) {
+        // The monitor plays the interrupt controller: it knows when to go on.
+        this.mpState = MpState.RUNNABLE;
+        return ExitReason.HLT;
+      }
+      outside.sleep();
+    }
+  }
+
+  /** Whether a maskable interrupt would be taken before the next instruction. */
+  get isInterruptible(): boolean {
+    const { state } = this;
+    return (state.get32(State.flagRest) & Flag.IF) !== 0 && state.get32(State.interruptShadow) === 0;
+  }
+
+  /** Delivers what is due, most urgent first (Intel SDM vol. 3, 6.9). */
+  #deliverEvents(): ExitReason | undefined {
+    const { processor } = this;
+    const outside = this.#outside;
+    const { events } = processor;
+    if (this.mpState !== MpState.RUNNABLE && this.mpState !== MpState.HALTED) return undefined;
+    processor.instructionRip = processor.rip;
+    if (events.exception !== undefined) {
+      this.mpState = MpState.RUNNABLE;
+      return this.#deliver(() => deliverPending(processor));
+    }
+    if (events.interrupt >= 0 && !events.interruptSoft) {
+      // Taken from its controller already: nothing stands in its way.
+      this.mpState = MpState.RUNNABLE;
+      return this.#deliver(() => deliverInterrupt(processor, events.interrupt));
+    }
+    events.nmisPending = Math.min(2, events.nmisPending + outside.takeNmis());
+    if (events.nmiInjected || (events.nmisPending > 0 && !events.nmiMasked && !this.#blockedByMovSs)) {
+      if (!events.nmiInjected) events.nmisPending--;
+      this.mpState = MpState.RUNNABLE;
+      return this.#deliver(() => deliverNmi(processor));
+    }
+    if (this.isInterruptible && outside.hasInterrupt()) {
+      const vector = outside.acknowledgeInterrupt();
+      if (vector >= 0) {
+        this.mpState = MpState.RUNNABLE;
+        return this.#deliver(() => deliverInterrupt(processor, vector));
+      }
+    }
+    return undefined;
+  }
+
+  get #blockedByMovSs(): boolean {
+    return this.state.get32(State.interruptShadow) !== 0;
+  }
+}
+
+/** Thrown when an instruction is to be fetched from where no memory is. */
+const NO_CODE = new Error("code outside of memory");

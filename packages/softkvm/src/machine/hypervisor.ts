@@ -1,0 +1,84 @@
+/** The hypervisor in software. */
+
+import type {
+  Capability,
+  CpuidEntry,
+  GuestMemory,
+  Hypervisor,
+  Kicker,
+  KickHandle,
+  MsrEntry,
+  Notifier,
+  NotifierHandle,
+  Vm,
+  VmHandle,
+} from "@lodge/kvm";
+import { KvmError } from "@lodge/kvm";
+import { Board } from "./board.ts";
+import { checkExtension } from "./capabilities.ts";
+import { x8664v2 } from "./models.ts";
+import { FEATURE_MSRS, STATE_MSRS } from "./msrs.ts";
+import { SoftKicker, type SoftKickHandle, SoftNotifier, type SoftNotifierHandle } from "./notifier.ts";
+import { SoftVm, type SoftVmHandle } from "./vm.ts";
+
+/** Every thread that uses the software hypervisor opens it for itself. */
+export function openSoft(): SoftHypervisor {
+  return new SoftHypervisor();
+}
+
+export class SoftHypervisor implements Hypervisor {
+  readonly kind = "soft";
+  readonly #board = new Board();
+
+  checkExtension(capability: Capability): number {
+    return checkExtension(capability);
+  }
+  supportedCpuid(): CpuidEntry[] {
+    return x8664v2();
+  }
+  /** Everything here is emulated; there are no features beside those supported. */
+  emulatedCpuid(): CpuidEntry[] {
+    return [];
+  }
+  msrIndices(): number[] {
+    return [...STATE_MSRS];
+  }
+  featureMsrIndices(): number[] {
+    return [...FEATURE_MSRS.keys()];
+  }
+  readFeatureMsrs(indices: readonly number[]): MsrEntry[] {
+    return indices.map((index) => {
+      const data = FEATURE_MSRS.get(index);
+      if (data !== undefined) return { index, data };
+      throw new KvmError(
+        "KVM_MSR_REFUSED",
+        `MSR 0x${index.toString(16)} does not exist on this host or for this CPUID`,
+      );
+    });
+  }
+
+  createVm(memory: GuestMemory): Vm {
+    return SoftVm.create(this.#board, memory);
+  }
+  attachVm(handle: VmHandle): Vm {
+    return SoftVm.attach(ours<SoftVmHandle>(handle));
+  }
+  createNotifier(): Notifier {
+    return new SoftNotifier(this.#board);
+  }
+  attachNotifier(handle: NotifierHandle): Notifier {
+    return new SoftNotifier(this.#board, ours<SoftNotifierHandle>(handle));
+  }
+  attachKicker(handle: KickHandle): Kicker {
+    return new SoftKicker(ours<SoftKickHandle>(handle));
+  }
+
+  close(): void {}
+  [Symbol.dispose](): void {}
+}
+
+/** Handles of other implementations are refused, whatever they hold. */
+function ours<T extends { readonly kind: string }>(handle: { readonly kind: string }): T {
+  if (handle.kind === "soft") return handle as T;
+  throw new KvmError("KVM_INVALID", `a handle of the hypervisor "${handle.kind}" was given to "soft"`);
+}

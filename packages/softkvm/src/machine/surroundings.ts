@@ -1,0 +1,107 @@
+/** What a vCPU's core meets around it: interrupt controller, clock, ports, CPUID, the other threads. */
+
+import { Cr4 } from "@lodge/kvm";
+import { State } from "../cpu/layout.ts";
+import { Attention } from "./board.ts";
+import type { Surroundings } from "./core.ts";
+import type { LocalBus } from "./local-bus.ts";
+import { startProcessor, takeInit } from "./reset.ts";
+import type { SoftVcpu } from "./vcpu.ts";
+
+const APIC_BASE = 0x1b;
+
+/** CPUID leaf 1: OSXSAVE, and the local APIC's bit and id. Leaf 7: OSPKE, which nothing here has. */
+const OSXSAVE = 1 << 27;
+
+export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
+  const { vm } = vcpu;
+  const tpr = { value: 0 };
+  const apicBase = { value: 0xfee00000n | 0x800n };
+  return {
+    local,
+
+    hooks: {
+      cpuid: (leaf, subleaf) => {
+        const found = vcpu.cpuid.get(leaf, subleaf);
+        if (leaf !== 1) return found;
+        const enabled = (vcpu.core?.state.get64(State.cr4) ?? 0n) & Cr4.OSXSAVE;
+        return { ...found, ecx: enabled ? found.ecx | OSXSAVE : found.ecx & ~OSXSAVE };
+      },
+      readMsr: (index) => vcpu.msrs.readOther(index),
+      writeMsr: (index, value) => vcpu.msrs.writeOther(index, value),
+      readTsc: () => vcpu.msrs.readTsc(),
+      writeTsc: (value) => vcpu.msrs.writeTsc(value),
+
+      // Without a chip in the hypervisor the monitor keeps these.
+      readTpr: () => (vm.interrupts.hasLocalApics ? vcpu.interrupts.cr8 : tpr.value),
+      writeTpr: (priority) => {
+        if (vm.interrupts.hasLocalApics) vcpu.interrupts.cr8 = priority;
+        else tpr.value = priority;
+      },
+      readApicBase: () => {
+        if (!vm.interrupts.hasLocalApics) return apicBase.value;
+        const low = vcpu.interrupts.readMsr(APIC_BASE);
+        return BigInt(low >>> 0) | (BigInt(vcpu.interrupts.msrHigh >>> 0) << 32n);
+      },
+      writeApicBase: (value) => {
+        if (vm.interrupts.hasLocalApics) {
+          return vcpu.interrupts.writeMsr(APIC_BASE, Number(value & 0xffffffffn), Number(value >> 32n), true);
+        }
+        apicBase.value = value;
+        return true;
+      },
+
+      readPort: (port, size) => local.readPort(port, size),
+      writePort: (port, size, value) => local.writePort(port, size, value),
+      /** No hypercall does anything here; a guest that tries one is told so (KVM_ENOSYS). */
+      hypercall: () => {
+        vcpu.core.state.setGpr(0, BigInt.asUintN(64, -1000n));
+        return true;
+      },
+    },
+    microcode: {
+      rdmsr: (cpu) => vcpu.msrs.guestRead(cpu),
+      wrmsr: (cpu) => vcpu.msrs.guestWrite(cpu),
+    },
+
+    attend: () => vcpu.attend(),
+    get asked() {
+      return vm.board.isAsked(vcpu.slot);
+    },
+    expireTimers: () => {
+      if (!vm.interrupts.hasLocalApics) return;
+      const now = vm.clock.hostNs();
+      if (now >= vcpu.interrupts.nextDeadline) vcpu.interrupts.expire(now);
+    },
+    hasInterrupt: () => vm.interrupts.hasLocalApics && vcpu.interrupts.hasInterrupt(),
+    acknowledgeInterrupt: () => vcpu.interrupts.acknowledge(),
+    get pendingApicEvents() {
+      return vm.interrupts.hasLocalApics ? vcpu.interrupts.events : 0;
+    },
+    takeApicEvents: () => {
+      if (vcpu.interrupts.takeInit()) takeInit(vcpu);
+      const vector = vcpu.interrupts.takeSipi();
+      if (vector >= 0) startProcessor(vcpu, vector);
+    },
+    takeNmis: () => vcpu.interrupts.takeNmis(),
+    sleep: () => {
+      const wait = vcpu.interrupts.nextDeadline - vm.clock.hostNs();
+      vm.board.sleep(vcpu.slot, wait === Infinity ? Infinity : Math.max(0, wait / 1e6));
+    },
+    get hasLocalApic() {
+      return vm.interrupts.hasLocalApics;
+    },
+    get wantsInterruptWindow() {
+      return !vm.interrupts.hasIoapic && vcpu.page.view.getUint8(0) !== 0;
+    },
+    requestedMsr: () => vcpu.msrs.exitOfRequest(),
+    get replaying() {
+      return vcpu.msrs.replaying;
+    },
+    codeWritten: () => vm.askOthers(vcpu.slot, Attention.CODE),
+    codeWatched: () => vm.askOthers(vcpu.slot, Attention.WRITES),
+    get isAlone() {
+      return vm.record.openVcpus <= 1;
+    },
+  };
+}

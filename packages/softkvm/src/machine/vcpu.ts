@@ -1,0 +1,369 @@
+/** A vCPU of the software hypervisor: the core with its interrupt controller, clock, run page and doorbells. */
+
+import {
+  type Capability,
+  CoalescedRing,
+  type CpuidEntry,
+  type DebugRegs,
+  type DirtyRing,
+  ExitReason,
+  type Fpu,
+  type GuestDebug,
+  GuestDebugControl,
+  KvmError,
+  MpState,
+  type MsrEntry,
+  type Regs,
+  Run,
+  RunExit,
+  RunPage,
+  type Sregs,
+  type Sregs2,
+  SyncRegsFlag,
+  type Translation,
+  type Vcpu,
+  type VcpuEvents,
+  type Xcrs,
+} from "@lodge/kvm";
+import { VcpuInterrupts } from "../interrupts/index.ts";
+import { getFpu, getXcrs, getXsave, setFpu, setXcrs, setXsave } from "../system/fpu-records.ts";
+import { getDebugRegs, getRegs, setDebugRegs, setRegs } from "../system/regs.ts";
+import { getSregs, getSregs2, setSregs, setSregs2 } from "../system/sregs.ts";
+import { getEvents, setEvents } from "../system/vcpu-events.ts";
+import { Attention } from "./board.ts";
+import { AREA_BYTES, Core } from "./core.ts";
+import { CpuidTable } from "./cpuid.ts";
+import { ExitWriter } from "./exits.ts";
+import { LocalBus } from "./local-bus.ts";
+import { MsrBank } from "./msrs.ts";
+import type { SoftKickHandle } from "./notifier.ts";
+import { resetProcessor } from "./reset.ts";
+import { surround } from "./surroundings.ts";
+import type { SoftVm } from "./vm.ts";
+
+/** Pages of 64 KiB of the area behind guest memory that a vCPU takes. */
+const AREA_PAGES = AREA_BYTES / 65536;
+/** The run page, and the page of port data behind it, as the kernel lays them out. */
+const RUN_BYTES = 8192;
+
+export class SoftVcpu implements Vcpu {
+  readonly id: number;
+  readonly page: RunPage;
+  readonly kickHandle: SoftKickHandle;
+  readonly coalescedRing: CoalescedRing;
+  readonly dirtyRing: DirtyRing | undefined = undefined;
+  /** Its slot on the board. */
+  readonly slot: number;
+  readonly vm: SoftVm;
+  readonly core: Core;
+  readonly interrupts: VcpuInterrupts;
+  readonly cpuid = new CpuidTable();
+  readonly msrs: MsrBank;
+  readonly #index: number;
+  readonly #exits: ExitWriter;
+  #debug: GuestDebug | undefined;
+  #open = true;
+
+  constructor(vm: SoftVm, id: number) {
+    this.vm = vm;
+    this.id = id;
+    const { interrupts, record, board } = vm;
+    if (!(Number.isInteger(id) && id >= 0 && id < 256)) {
+      throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the id is above what this hypervisor allows (255)`);
+    }
+    if (interrupts.bus.ports.some((port) => port.id === id)) {
+      throw new KvmError(
+        "KVM_REQUEST_FAILED",
+        `vCPU ${id}: the machine has one with this id; a vCPU is used by the thread that created it`,
+      );
+    }
+    this.#index = interrupts.addApic(id);
+    if (this.#index < 0) throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the machine has as many as it can`);
+    const firstPage = record.area(this.#index, () => vm.growMemory(AREA_PAGES));
+    this.slot = board.openVcpu();
+    this.page = new RunPage(new SharedArrayBuffer(RUN_BYTES));
+    this.coalescedRing = new CoalescedRing(vm.handle.coalesced, 0);
+    this.kickHandle = { kind: "soft", board: board.buffer, slot: this.slot, closed: new SharedArrayBuffer(4) };
+
+    this.msrs = new MsrBank(this);
+    const local = new LocalBus(vm, this.coalescedRing, () => this.interrupts);
+    this.core = new Core(vm.memory, firstPage * 65536, vm.map, surround(this, local));
+    this.interrupts = new VcpuInterrupts(interrupts, this.#index, {
+      nowNs: () => vm.clock.hostNs(),
+      tscToNs: (tsc) => vm.clock.ticksToNs(tsc - this.msrs.tscOffset),
+    });
+    this.interrupts.reset();
+    if (interrupts.hasLocalApics && id !== 0) this.core.mpState = MpState.UNINITIALIZED;
+    this.#exits = new ExitWriter(this);
+    resetProcessor(this.core.processor, false);
+    record.vcpuOpened(this.#index, this.slot);
+    vm.claimIrqfds();
+  }
+
+  run(): ExitReason {
+    this.#check();
+    const { board } = this.vm;
+    this.#takeSyncRegs();
+    this.#exits.takeAnswer();
+    board.enterGuest(this.slot);
+    let reason: ExitReason;
+    try {
+      reason = this.core.run();
+    } finally {
+      board.leaveGuest(this.slot);
+    }
+    this.#exits.write(reason);
+    this.#giveSyncRegs();
+    return reason;
+  }
+
+  completeExit(): void {
+    this.page.immediateExit = true;
+    this.run();
+  }
+
+  getRegs(): Regs {
+    return getRegs(this.#check().processor);
+  }
+  setRegs(regs: Regs): void {
+    setRegs(this.#check().processor, regs);
+    this.#exits.forget();
+  }
+  getSregs(): Sregs {
+    return getSregs(this.#check().processor);
+  }
+  setSregs(sregs: Sregs): void {
+    setSregs(this.#check().processor, sregs);
+  }
+  getSregs2(): Sregs2 {
+    return getSregs2(this.#check().processor);
+  }
+  setSregs2(sregs: Sregs2): void {
+    setSregs2(this.#check().processor, sregs);
+  }
+  getFpu(): Fpu {
+    return getFpu(this.#check().processor);
+  }
+  setFpu(fpu: Fpu): void {
+    setFpu(this.#check().processor, fpu);
+  }
+  getXsave(): Uint8Array {
+    return getXsave(this.#check().processor);
+  }
+  setXsave(area: Uint8Array): void {
+    setXsave(this.#check().processor, area);
+  }
+  getXcrs(): Xcrs {
+    return getXcrs(this.#check().processor);
+  }
+  setXcrs(xcrs: Xcrs): void {
+    setXcrs(this.#check().processor, xcrs);
+  }
+  getDebugRegs(): DebugRegs {
+    return getDebugRegs(this.#check().processor);
+  }
+  setDebugRegs(regs: DebugRegs): void {
+    setDebugRegs(this.#check().processor, regs);
+  }
+
+  getLapic(): Uint8Array {
+    this.#requireApic();
+    this.vm.injectIrqfds();
+    return this.interrupts.getLapic();
+  }
+  setLapic(registers: Uint8Array): void {
+    this.#requireApic();
+    if (registers.length !== 1024)
+      throw new KvmError("KVM_INVALID", `a local APIC of ${registers.length} bytes, not 1024`);
+    if (this.interrupts.setLapic(registers)) return;
+    throw new KvmError("KVM_REQUEST_FAILED", `local APIC of vCPU ${this.id}: its id is another processor's`);
+  }
+
+  getMpState(): MpState {
+    return this.#check().mpState;
+  }
+  setMpState(state: MpState): void {
+    const core = this.#check();
+    if (!this.vm.interrupts.hasLocalApics && state !== MpState.RUNNABLE) {
+      throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${this.id}: without an interrupt chip it can only be runnable`);
+    }
+    core.mpState = state === MpState.SIPI_RECEIVED ? MpState.INIT_RECEIVED : state;
+    core.mustLook = true;
+  }
+  getEvents(): VcpuEvents {
+    const { processor } = this.#check();
+    processor.events.nmisPending = Math.min(2, processor.events.nmisPending + this.interrupts.takeNmis());
+    return getEvents(processor);
+  }
+  setEvents(events: VcpuEvents): void {
+    setEvents(this.#check().processor, events);
+  }
+  getNestedState(): undefined {
+    this.#check();
+    return undefined;
+  }
+  setNestedState(): void {
+    throw new KvmError("KVM_CAPABILITY_MISSING", "the software processor runs no hypervisor inside the guest");
+  }
+
+  getMsrs(indices: readonly number[]): MsrEntry[] {
+    this.#check();
+    return indices.map((index) => ({ index, data: this.msrs.read(index) }));
+  }
+  setMsrs(entries: readonly MsrEntry[]): void {
+    this.#check();
+    for (const { index, data } of entries) this.msrs.write(index, data);
+  }
+
+  getCpuid(): CpuidEntry[] {
+    this.#check();
+    return this.cpuid.entries.map((entry) => ({ ...entry }));
+  }
+  setCpuid(entries: readonly CpuidEntry[]): void {
+    const { processor } = this.#check();
+    this.cpuid.set(entries);
+    processor.updateFeatures();
+    this.interrupts.setFeatures(this.cpuid.apicFeatures());
+  }
+  getTscKhz(): number {
+    this.#check();
+    return this.vm.record.tscKhz;
+  }
+  setTscKhz(khz: number): void {
+    this.#check();
+    this.vm.setTscKhz(khz);
+  }
+
+  setGuestDebug(debug: GuestDebug): void {
+    const { debug: control } = this.#check();
+    const { ENABLE, SINGLESTEP, USE_SW_BP, USE_HW_BP, INJECT_BP, INJECT_DB } = GuestDebugControl;
+    const on = (bit: number) => (debug.control & ENABLE) !== 0 && (debug.control & bit) !== 0;
+    if (debug.control & (INJECT_BP | INJECT_DB)) {
+      this.core.processor.events.exception = {
+        vector: debug.control & INJECT_BP ? 3 : 1,
+        error: undefined,
+        payload: undefined,
+        soft: (debug.control & INJECT_BP) !== 0,
+      };
+    }
+    this.#debug = debug;
+    control.singleStep = on(SINGLESTEP);
+    control.softwareBreakpoints = on(USE_SW_BP);
+    const dr7 = Number(debug.debugreg[7] ?? 0n);
+    const execution = (index: number) => (dr7 >> (index * 2)) & 3 && ((dr7 >> (16 + index * 4)) & 3) === 0;
+    control.breakpoints = on(USE_HW_BP)
+      ? [0, 1, 2, 3].map((index) => (execution(index) ? debug.debugreg[index] : undefined))
+      : [];
+    this.core.watchFor(on(USE_HW_BP) ? debug.debugreg : undefined);
+  }
+
+  injectNmi(): void {
+    this.#check();
+    this.interrupts.queueNmi();
+    this.core.mustLook = true;
+  }
+  injectInterrupt(vector: number): void {
+    const { processor } = this.#check();
+    const subject = `interrupt vector ${vector}`;
+    if (!(Number.isInteger(vector) && vector >= 0 && vector < 256)) {
+      throw new KvmError("KVM_REQUEST_FAILED", `${subject}: a vector is 0 to 255`);
+    }
+    if (this.vm.interrupts.hasIoapic) {
+      throw new KvmError(
+        "KVM_REQUEST_FAILED",
+        `${subject}: the machine has interrupt chips, which inject for themselves`,
+      );
+    }
+    if (processor.events.interrupt >= 0) {
+      throw new KvmError("KVM_REQUEST_FAILED", `${subject}: another interrupt waits to be injected`);
+    }
+    processor.events.interrupt = vector;
+    this.core.mustLook = true;
+  }
+
+  translate(linearAddress: bigint): Translation {
+    const gpa = this.#check().access.translate(Number(BigInt.asIntN(64, linearAddress)));
+    const valid = gpa >= 0;
+    return { linearAddress, physicalAddress: valid ? gpa : 0, valid: valid ? 1 : 0, writeable: 1, usermode: 0 };
+  }
+
+  notifyPaused(): boolean {
+    this.#check();
+    return this.msrs.kvmclock.notePaused();
+  }
+
+  enableCapability(capability: Capability): void {
+    throw new KvmError("KVM_CAPABILITY_MISSING", `capability ${capability} is not one of a single vCPU`);
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    Atomics.store(new Int32Array(this.kickHandle.closed), 0, 1);
+    this.vm.record.vcpuClosed(this.#index);
+    this.vm.board.closeVcpu(this.slot);
+    this.vm.claimIrqfds();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** What the guest's debug registers are overridden by. */
+  get guestDebug(): GuestDebug | undefined {
+    return this.#debug;
+  }
+
+  /** Attends to what other threads ask for. */
+  attend(): ExitReason | undefined {
+    const { board } = this.vm;
+    const asked = board.take(this.slot);
+    if (asked !== 0) {
+      if (asked & Attention.MEMORY) this.core.memoryChanged();
+      if (asked & Attention.WRITES) this.core.writesChanged();
+      if (asked & Attention.CODE) this.core.codeChanged();
+      if (asked & Attention.IRQFD) this.vm.injectIrqfds();
+      board.looked(this.slot);
+    }
+    if (asked & Attention.KICK || this.page.immediateExit) {
+      this.page.immediateExit = false;
+      return ExitReason.INTR;
+    }
+    if (this.vm.interrupts.hasLocalApics && !this.vm.interrupts.hasIoapic) {
+      const vector = this.interrupts.takeIoapicEoi();
+      if (vector > 0) {
+        this.page.view.setUint8(Run.offset.exit + RunExit.eoi.offset.vector, vector);
+        return ExitReason.IOAPIC_EOI;
+      }
+    }
+    return undefined;
+  }
+
+  #check(): Core {
+    if (!this.#open) throw new KvmError("KVM_CLOSED", `vCPU ${this.id} is closed`);
+    return this.core;
+  }
+
+  #requireApic(): void {
+    this.#check();
+    if (this.vm.interrupts.hasLocalApics) return;
+    throw new KvmError("KVM_REQUEST_FAILED", "the machine has no interrupt chip; create it first");
+  }
+
+  #takeSyncRegs(): void {
+    const dirty = this.page.dirtyRegs;
+    if (dirty === 0n) return;
+    if (dirty & SyncRegsFlag.REGS) this.setRegs(this.page.syncRegs);
+    if (dirty & SyncRegsFlag.SREGS) this.setSregs(this.page.syncSregs);
+    if (dirty & SyncRegsFlag.EVENTS) this.setEvents(this.page.syncEvents);
+    this.page.dirtyRegs = 0n;
+  }
+
+  #giveSyncRegs(): void {
+    const wanted = this.page.view.getBigUint64(Run.offset.kvmValidRegs, true);
+    if (wanted === 0n) return;
+    if (wanted & SyncRegsFlag.REGS) this.page.syncRegs = this.getRegs();
+    if (wanted & SyncRegsFlag.SREGS) this.page.syncSregs = this.getSregs();
+    if (wanted & SyncRegsFlag.EVENTS) this.page.syncEvents = this.getEvents();
+  }
+}

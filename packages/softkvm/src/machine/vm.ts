@@ -1,0 +1,374 @@
+/** A machine of the software hypervisor. All that its threads share is in shared memory; see {@link SoftVmHandle}. */
+
+import {
+  Capability,
+  type ClockData,
+  type CoalescedZoneRange,
+  capabilityName,
+  type Doorbell,
+  type GsiRoute,
+  type GuestMemory,
+  type IoapicState,
+  type Irqchip,
+  KvmError,
+  type MemorySlot,
+  type Msi,
+  type MsrFilterRange,
+  type Notifier,
+  type PicState,
+  type PitState,
+  type Vcpu,
+  type Vm,
+  type VmHandle,
+} from "@lodge/kvm";
+import { InterruptController, interruptAreaBytes } from "../interrupts/index.ts";
+import { MemoryMap, type MemoryMapHandle } from "../mmu/memory-map.ts";
+import { Attention, Board } from "./board.ts";
+import { checkExtension } from "./capabilities.ts";
+import { MachineClock } from "./clock.ts";
+import { notifierSlot } from "./notifier.ts";
+import { SoftVcpu } from "./vcpu.ts";
+import { MAX_VCPUS, VmRecord } from "./vm-record.ts";
+
+export interface SoftVmHandle extends VmHandle {
+  readonly kind: "soft";
+  readonly board: SharedArrayBuffer;
+  readonly map: MemoryMapHandle;
+  readonly interrupts: SharedArrayBuffer;
+  readonly record: SharedArrayBuffer;
+  /** A page of coalesced writes. */
+  readonly coalesced: SharedArrayBuffer;
+}
+
+export class SoftVm implements Vm {
+  readonly memory: GuestMemory;
+  readonly handle: SoftVmHandle;
+  readonly board: Board;
+  readonly map: MemoryMap;
+  readonly interrupts: InterruptController;
+  readonly record: VmRecord;
+  readonly clock: MachineClock;
+  readonly #owner: boolean;
+
+  private constructor(handle: SoftVmHandle, board: Board, owner: boolean) {
+    this.handle = handle;
+    this.memory = handle.memory;
+    this.board = board;
+    this.map = new MemoryMap(handle.map);
+    this.record = new VmRecord(handle.record);
+    this.clock = new MachineClock(this.record);
+    this.#owner = owner;
+    this.interrupts = new InterruptController(handle.interrupts, 0, MAX_VCPUS, {
+      nowNs: () => this.clock.hostNs(),
+      wake: (index) => {
+        const slot = this.record.vcpuSlot(index);
+        if (slot >= 0) this.board.ask(slot, Attention.INTERRUPT);
+      },
+      resample: (gsi) => {
+        for (const entry of this.record.irqfds()) {
+          if (entry.gsi === gsi && entry.resample >= 0) this.board.signal(entry.resample);
+        }
+      },
+    });
+  }
+
+  static create(board: Board, memory: GuestMemory): SoftVm {
+    const handle: SoftVmHandle = {
+      kind: "soft",
+      memory,
+      board: board.buffer,
+      map: MemoryMap.create(memory.buffer.byteLength).handle,
+      interrupts: new SharedArrayBuffer(interruptAreaBytes(MAX_VCPUS)),
+      record: new VmRecord().buffer,
+      coalesced: new SharedArrayBuffer(4096),
+    };
+    const vm = new SoftVm(handle, board, true);
+    vm.clock.begin();
+    return vm;
+  }
+
+  static attach(handle: SoftVmHandle): SoftVm {
+    return new SoftVm(handle, new Board(handle.board), false);
+  }
+
+  checkExtension(capability: Capability): number {
+    this.#open();
+    return checkExtension(capability);
+  }
+
+  enableCapability(capability: Capability, ...args: bigint[]): void {
+    this.#open();
+    const argument = Number(args[0] ?? 0n);
+    switch (capability) {
+      case Capability.SPLIT_IRQCHIP:
+        this.enableSplitIrqchip(argument);
+        return;
+      case Capability.MANUAL_DIRTY_LOG_PROTECT2:
+        this.record.manualDirtyLog = argument;
+        return;
+      case Capability.X86_USER_SPACE_MSR:
+        this.record.msrExits = argument;
+        return;
+      case Capability.EXCEPTION_PAYLOAD:
+        this.record.exceptionPayload = argument !== 0;
+        return;
+      case Capability.X2APIC_API:
+        this.interrupts.configure({ x2apicApi: argument });
+        return;
+      case Capability.HALT_POLL:
+        // A halted vCPU sleeps at once; there is nothing to poll for.
+        return;
+      default:
+        throw missing(capability);
+    }
+  }
+
+  setMemorySlot(slot: MemorySlot): void {
+    this.#open();
+    if (slot.sizeBytes === 0)
+      throw new KvmError("KVM_INVALID", `memory slot ${slot.slot}: a slot has at least one page`);
+    const old = this.map.slot(slot.slot);
+    if (old !== undefined && (old.sizeBytes !== slot.sizeBytes || old.readOnly !== (slot.readOnly ?? false))) {
+      throw new KvmError(
+        "KVM_REQUEST_FAILED",
+        `memory slot ${slot.slot}: a slot keeps its size and read-only flag until it is deleted`,
+      );
+    }
+    this.map.setSlot(slot);
+    this.#tellAll(Attention.MEMORY);
+  }
+  deleteMemorySlot(slot: number): void {
+    this.#open();
+    this.map.deleteSlot(slot);
+    this.#tellAll(Attention.MEMORY);
+  }
+  /** For Intel's processors; this one needs no such pages. */
+  setTssAddress(): void {
+    this.#open();
+  }
+  setIdentityMapAddress(): void {
+    this.#open();
+    if (this.record.openVcpus > 0) {
+      throw new KvmError("KVM_REQUEST_FAILED", "identity map: set it before the first vCPU, and once");
+    }
+  }
+
+  getDirtyLog(slot: number, bitmap: Uint8Array): void {
+    this.#open();
+    const manual = this.record.manualDirtyLog !== 0;
+    this.map.readDirty(slot, bitmap, !manual);
+    // From here on the guest's next write to each page is noticed. Writes up to now are in memory when this returns.
+    if (!manual) this.#tellAll(Attention.WRITES);
+  }
+  clearDirtyLog(slot: number, firstPage: number, pageCount: number, bitmap: Uint8Array): void {
+    this.#open();
+    this.map.clearDirty(slot, firstPage, pageCount, bitmap);
+    this.#tellAll(Attention.WRITES);
+  }
+  enableManualDirtyLog(initiallySet = false): void {
+    this.enableCapability(Capability.MANUAL_DIRTY_LOG_PROTECT2, initiallySet ? 3n : 1n);
+  }
+  enableDirtyRing(): void {
+    throw missing(Capability.DIRTY_LOG_RING);
+  }
+  resetDirtyRings(): number {
+    throw missing(Capability.DIRTY_LOG_RING);
+  }
+
+  createIrqchip(): void {
+    this.#beforeVcpus("interrupt chips: create them before the first vCPU");
+    if (this.interrupts.hasLocalApics) {
+      throw new KvmError("KVM_REQUEST_FAILED", "interrupt chips: the machine has them already");
+    }
+    this.interrupts.createIrqchip();
+  }
+  enableSplitIrqchip(ioapicPins: number): void {
+    this.#beforeVcpus("a split interrupt chip is enabled before the first vCPU");
+    if (this.interrupts.hasLocalApics) {
+      throw new KvmError("KVM_REQUEST_FAILED", "interrupt chips: the machine has them already");
+    }
+    this.interrupts.enableSplitIrqchip(ioapicPins);
+  }
+  createPit(options: { speaker?: boolean } = {}): void {
+    if (!this.interrupts.hasIoapic) throw new KvmError("KVM_REQUEST_FAILED", "PIT: create the interrupt chips first");
+    if (this.interrupts.hasPit) throw new KvmError("KVM_REQUEST_FAILED", "PIT: the machine has one already");
+    this.interrupts.createPit(options);
+  }
+  getPic(chip: typeof Irqchip.PIC_MASTER | typeof Irqchip.PIC_SLAVE): PicState {
+    return this.#chips().getPic(chip);
+  }
+  setPic(chip: typeof Irqchip.PIC_MASTER | typeof Irqchip.PIC_SLAVE, state: PicState): void {
+    this.#chips().setPic(chip, state);
+  }
+  getIoapic(): IoapicState {
+    return this.#chips().getIoapic();
+  }
+  setIoapic(state: IoapicState): void {
+    this.#chips().setIoapic(state);
+  }
+  getPit(): PitState {
+    this.#requirePit();
+    return this.interrupts.getPit();
+  }
+  setPit(state: PitState): void {
+    this.#requirePit();
+    this.interrupts.setPit(state);
+  }
+
+  setIrqLine(gsi: number, high: boolean): number {
+    return this.#chips().setIrqLine(gsi, high);
+  }
+  setGsiRouting(routes: readonly GsiRoute[]): void {
+    this.#requireApics();
+    this.interrupts.setRouting(routes);
+  }
+  signalMsi(msi: Msi): number {
+    this.#requireApics();
+    return this.interrupts.signalMsi(msi);
+  }
+
+  assignIrqfd(notifier: Notifier, gsi: number, resample?: Notifier): void {
+    this.#requireApics();
+    const slot = notifierSlot(notifier, this.board);
+    const resampleSlot = resample === undefined ? -1 : notifierSlot(resample, this.board);
+    this.record.addIrqfd({ notifier: slot, gsi, resample: resampleSlot });
+    if (resample !== undefined) this.interrupts.setResample(gsi, true);
+    this.claimIrqfds();
+  }
+  deassignIrqfd(notifier: Notifier, gsi: number): void {
+    const entry = this.record.removeIrqfd(notifierSlot(notifier, this.board), gsi);
+    if (entry === undefined) return;
+    this.board.setOwner(entry.notifier, -1);
+    const others = this.record.irqfds().some((other) => other.gsi === gsi && other.resample >= 0);
+    if (entry.resample >= 0 && !others) this.interrupts.setResample(gsi, false);
+  }
+  /** Names the vCPU that injects the interrupts of notifiers: the first that is open. */
+  claimIrqfds(): void {
+    const owner = this.record.openSlots()[0] ?? -1;
+    for (const entry of this.record.irqfds()) this.board.setOwner(entry.notifier, owner);
+    if (owner >= 0) this.board.ask(owner, Attention.IRQFD);
+  }
+  /** Injects what notifiers have asked for since the last time. */
+  injectIrqfds(): void {
+    for (const { notifier, gsi, resample } of this.record.irqfds()) {
+      if (this.board.takeCount(notifier) > 0) this.interrupts.signalIrqfd(gsi, resample >= 0);
+    }
+  }
+
+  assignIoeventfd(notifier: Notifier, where: Doorbell): void {
+    this.#open();
+    this.record.addDoorbell(where, notifierSlot(notifier, this.board));
+  }
+  deassignIoeventfd(notifier: Notifier, where: Doorbell): void {
+    this.#open();
+    this.record.removeDoorbell(where, notifierSlot(notifier, this.board));
+  }
+  registerCoalescedZone(zone: CoalescedZoneRange): void {
+    this.#open();
+    this.record.addZone(zone);
+  }
+  unregisterCoalescedZone(zone: CoalescedZoneRange): void {
+    this.#open();
+    this.record.removeZone(zone);
+  }
+
+  getClock(): ClockData {
+    this.#open();
+    return this.clock.get();
+  }
+  setClock(clock: ClockData): void {
+    this.#open();
+    this.clock.set(clock);
+    this.#tellAll(Attention.INTERRUPT);
+  }
+  setTscKhz(khz: number): void {
+    if (!(Number.isInteger(khz) && khz > 0)) throw new KvmError("KVM_INVALID", `a TSC of ${khz} kHz`);
+    this.record.tscKhz = khz;
+  }
+  getTscKhz(): number {
+    return this.record.tscKhz;
+  }
+  setHaltPollNs(): void {
+    this.#open();
+  }
+
+  setMsrExits(reasons: number): void {
+    this.enableCapability(Capability.X86_USER_SPACE_MSR, BigInt(reasons));
+  }
+  setMsrFilter(ranges: readonly MsrFilterRange[], options: { denyByDefault?: boolean } = {}): void {
+    this.#open();
+    this.record.setFilter(ranges, options.denyByDefault ?? false);
+  }
+
+  createVcpu(id: number): Vcpu {
+    this.#open();
+    return new SoftVcpu(this, id);
+  }
+
+  close(): void {
+    if (!this.#owner || this.record.closed) return;
+    const open = this.record.openVcpus;
+    if (open > 0) {
+      throw new KvmError(
+        "KVM_IN_USE",
+        `${open} of the machine's vCPUs are open: kick them, and let their threads close them first`,
+      );
+    }
+    this.record.markClosed();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Room behind the guest's memory, for a vCPU's state; returns its first page of 64 KiB. */
+  growMemory(pages: number): number {
+    try {
+      return this.memory.grow(pages);
+    } catch (cause) {
+      throw new KvmError(
+        "KVM_REQUEST_FAILED",
+        "no room for another vCPU behind the guest's memory: software machines have at most 3.75 GiB and 16 vCPUs",
+        { cause },
+      );
+    }
+  }
+
+  /** Asks all vCPUs but one, and does not wait. */
+  askOthers(own: number, bits: number): void {
+    for (const slot of this.record.openSlots()) if (slot !== own) this.board.ask(slot, bits);
+  }
+
+  #open(): void {
+    if (this.record.closed) throw new KvmError("KVM_CLOSED", "this machine is closed");
+  }
+
+  /** Every vCPU has taken note when this returns, or will before it runs the guest again. */
+  #tellAll(bits: number): void {
+    for (const slot of this.record.openSlots()) this.board.askAndWait(slot, bits);
+  }
+
+  #beforeVcpus(message: string): void {
+    this.#open();
+    if (this.record.openVcpus > 0) throw new KvmError("KVM_REQUEST_FAILED", message);
+  }
+
+  #requireApics(): void {
+    this.#open();
+    if (this.interrupts.hasLocalApics) return;
+    throw new KvmError("KVM_REQUEST_FAILED", "the machine has no interrupt chip; create it first");
+  }
+  #chips(): InterruptController {
+    this.#open();
+    if (this.interrupts.hasIoapic) return this.interrupts;
+    throw new KvmError("KVM_REQUEST_FAILED", "the machine has no interrupt chip; create it first");
+  }
+  #requirePit(): void {
+    this.#open();
+    if (!this.interrupts.hasPit) throw new KvmError("KVM_REQUEST_FAILED", "the machine has no PIT; create it first");
+  }
+}
+
+function missing(capability: Capability): KvmError {
+  return new KvmError("KVM_CAPABILITY_MISSING", `the software hypervisor has no ${capabilityName(capability)}`);
+}
