@@ -56,6 +56,8 @@ export class Access {
   readonly walker: Walker;
   readonly mmio: Mmio;
   readonly watch: Watchpoints;
+  /** The state's transfer field: what was loaded, or is to be stored. */
+  readonly transfer: Uint8Array;
   readonly #state: CpuState;
   readonly #map: MemoryMap;
   readonly #hooks: AccessHooks;
@@ -82,6 +84,7 @@ export class Access {
     this.#view = state.view;
     this.#bytes = new Uint8Array(state.view.buffer);
     this.#transfer = state.base + State.transfer;
+    this.transfer = this.#bytes.subarray(this.#transfer, this.#transfer + 32);
   }
 
   /** Loads 1 to 32 bytes into the state's transfer field. */

@@ -31,6 +31,16 @@ export class MsrState {
   specCtrl = 0n;
   xss = 0n;
   debugCtl = 0n;
+
+  /** As after power-up. */
+  reset(): void {
+    const fresh = new MsrState();
+    this.mtrrFixed.set(fresh.mtrrFixed);
+    this.mtrrVariable.set(fresh.mtrrVariable);
+    this.mcBanks.set(fresh.mcBanks);
+    const { mtrrFixed, mtrrVariable, mcBanks } = this;
+    Object.assign(this, fresh, { mtrrFixed, mtrrVariable, mcBanks });
+  }
 }
 
 /** Machine check banks, as KVM gives a guest by default. */

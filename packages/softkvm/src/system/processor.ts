@@ -171,6 +171,13 @@ export class Processor {
     this.state.set64(State.transfer, value);
     this.#succeed(this.memory.store(va, size, kind));
   }
+  /** Loads to, or stores from, `memory.transfer`. */
+  load(va: number, size: number, kind = 0): void {
+    this.#succeed(this.memory.load(va, size, kind));
+  }
+  store(va: number, size: number, kind = 0): void {
+    this.#succeed(this.memory.store(va, size, kind));
+  }
   /** Faults as an access of the whole range would. */
   probe(va: number, size: number, kind = 0): void {
     if (!this.memory.probe(va, size, kind)) throw GUEST_FAULT;

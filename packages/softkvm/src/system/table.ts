@@ -8,6 +8,7 @@ import type { Microcode } from "./microcode.ts";
 import { PROCESSOR_INSTRUCTIONS } from "./processor-control.ts";
 import { SEGMENT_INSTRUCTIONS } from "./segments.ts";
 import { SYSTEM_CALL_INSTRUCTIONS } from "./system-calls.ts";
+import { XSAVE_INSTRUCTIONS } from "./xsave.ts";
 
 export const MICROCODE: Readonly<Record<string, Microcode>> = {
   ...SEGMENT_INSTRUCTIONS,
@@ -17,4 +18,5 @@ export const MICROCODE: Readonly<Record<string, Microcode>> = {
   ...SYSTEM_CALL_INSTRUCTIONS,
   ...PROCESSOR_INSTRUCTIONS,
   ...IO_INSTRUCTIONS,
+  ...XSAVE_INSTRUCTIONS,
 };
