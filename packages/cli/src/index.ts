@@ -1,0 +1,3 @@
+/** The lodge command as a function. */
+
+export { main } from "./main.ts";
