@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Worker } from "node:worker_threads";
-import { SharedLock } from "./lock.ts";
 import type { IpiTask } from "./testing/ipi-worker.ts";
-import type { LineTask } from "./testing/line-worker.ts";
+import type { LockTask } from "./testing/lock-worker.ts";
 import { SoftMachine } from "./testing/soft-machine.ts";
 
 /** Starts a worker for each task; resolves with what each posts last, once all have said that they are ready. */
@@ -47,29 +46,14 @@ for (const processors of [2, 3]) {
   });
 }
 
-test("threads that raise lines of one IOAPIC at once lose no edge", async () => {
-  const rounds = 5000;
-  const soft = new SoftMachine(1);
-  const words = new SharedArrayBuffer(64);
-  const start = new Int32Array(words);
-  const tasks = [4, 5].map((gsi): LineTask => ({ area: soft.area, words, gsi, rounds }));
-  const url = new URL("./testing/line-worker.ts", import.meta.url);
-  const outcomes = await together<number>(url, tasks, () => {
-    Atomics.store(start, 0, 1);
-    Atomics.notify(start, 0);
+test("the lock is one thread's at a time", async () => {
+  const rounds = 20_000;
+  const buffer = new SharedArrayBuffer(12);
+  const words = new Int32Array(buffer);
+  const tasks = [1, 2, 3].map((): LockTask => ({ words: buffer, rounds }));
+  await together<string>(new URL("./testing/lock-worker.ts", import.meta.url), tasks, () => {
+    Atomics.store(words, 2, 1);
+    Atomics.notify(words, 2);
   });
-  // Masked pins: each edge is counted by the 8259A's input latch alone, merged or new, never -1.
-  assert.deepEqual(outcomes, [rounds, rounds]);
-  const state = soft.controller.getPic(0);
-  assert.equal(state.irr & 0x30, 0x30);
-  assert.equal(state.lastIrr & 0x30, 0);
-});
-
-test("the lock is one thread's at a time, also where it may not sleep", () => {
-  const words = new Int32Array(new ArrayBuffer(8));
-  const lock = new SharedLock(words, 0);
-  lock.acquire();
-  assert.equal(words[0], 1);
-  lock.release();
-  assert.equal(words[0], 0);
+  assert.deepEqual([...words], [0, 3 * rounds, 1]);
 });
