@@ -2,16 +2,22 @@
  * The instruction decoder (Intel SDM vol. 2, chapter 2). Where processors differ it does as Intel's do: near branches
  * ignore an operand size prefix in 64-bit mode, and far pointers in memory have 64 bits of offset with REX.W.
  *
- * Bytes are taken strictly in order and no byte is asked for that the length does not depend on or include, so a fault on
- * the next page is raised only if that page is needed. The order of what can be wrong is that of a processor whose length
- * decoder works first: no such opcode (#UD, found as soon as the bytes say so), bytes missing or too many of them, then
- * operands and prefixes that the instruction does not allow (#UD).
+ * Bytes are taken strictly in order, and only those that belong to the instruction, so a fault on the next page is raised
+ * only if that page is needed. As on processors, the length comes first: bytes that are missing or too many go before #UD,
+ * even where there is no such instruction (see tables/undefined.ts).
  */
 
 import { readAddress, readSigned } from "./address.ts";
 import { type Form, Key, type OperandSpec, Size, Source } from "./form.ts";
 import { type CodeSize, type Instruction, Operand, SegmentRegister, Status } from "./instruction.ts";
-import { arrangeOpcodes, FEATURES, groupOf, type Opcode, type OpcodeMapTable } from "./opcode-map.ts";
+import {
+  arrangeOpcodes,
+  FEATURES,
+  groupOf,
+  type Opcode,
+  type OpcodeMapTable,
+  UNDEFINED_MNEMONIC,
+} from "./opcode-map.ts";
 
 /** No instruction may be longer. */
 const MAX_LENGTH = 15;
@@ -69,7 +75,8 @@ export class Decoder {
 
   /**
    * Decodes what begins at `offset` in `bytes`, of which those before `end` are at hand, into `out`. `out` holds an
-   * instruction only when the result is `Status.OK`.
+   * instruction only when the result is `Status.OK`; with `Status.UNDEFINED` its length tells how many bytes it took to
+   * know.
    */
   decode(bytes: Uint8Array, offset: number, end: number, bits: CodeSize, out: Instruction): Status {
     const long = bits === 64;
@@ -109,44 +116,49 @@ export class Decoder {
 
     let map: number = MAP_ONE;
     let vex = false;
+    let reserved = false;
     this.#vexLong = false;
     this.#vvvv = 0;
     if (opcode === 0x0f) {
       if (position >= limit) return short;
       opcode = bytes[position++]!;
       map = MAP_0F;
-      if (opcode === 0x38 || opcode === 0x3a) {
-        map = opcode === 0x38 ? MAP_0F38 : MAP_0F3A;
+      if (opcode >= 0x38 && opcode <= 0x3f) {
+        // 39 and 3b to 3f are escapes to maps that are empty so far: odd ones as 38, with an immediate as 3a.
+        map = opcode & 2 ? MAP_0F3A : MAP_0F38;
+        reserved = opcode !== 0x38 && opcode !== 0x3a;
         if (position >= limit) return short;
         opcode = bytes[position++]!;
       }
-    } else if (opcode === 0xc4 || opcode === 0xc5) {
+    } else if (opcode === 0xc4 || opcode === 0xc5 || opcode === 0x62) {
       if (position >= limit) return short;
-      // Outside 64-bit mode these are LES and LDS, which have no register form.
-      if (long || bytes[position]! >= 0xc0) {
+      const first = bytes[position]!;
+      // Outside 64-bit mode these are LES, LDS and BOUND, which have no register form. Without a map, too, the length is
+      // that of LES; two of the map's bits count for this.
+      if ((long || first >= 0xc0) && (opcode === 0xc5 || (first & 3) !== 0)) {
+        const payload = opcode === 0xc5 ? 1 : opcode === 0xc4 ? 2 : 3;
+        const select = opcode === 0xc5 ? 1 : first & 0x1f;
+        if (position + payload >= limit) return short;
+        const second = bytes[position + (payload > 1 ? 1 : 0)]!;
         vex = true;
-        if (position + (opcode === 0xc4 ? 2 : 1) >= limit) return short;
-        const first = bytes[position++]!;
-        let second = first;
-        let select = 1;
+        operandPrefix = false;
+        reserved = select > 3 || opcode === 0x62;
         rex = first & 0x80 ? 0 : REX_R;
-        if (opcode === 0xc4) {
-          second = bytes[position++]!;
-          select = first & 0x1f;
-          rex |= (first & 0x40 ? 0 : REX_X) | (first & 0x20 ? 0 : REX_B) | (second & 0x80 ? REX_W : 0);
-        }
-        if (hasRex || mandatory !== 0 || operandPrefix || lock || select < 1 || select > 3) return Status.UNDEFINED;
-        // Elsewhere there are eight registers: of R and X the bits are set, and B and the upper bit of vvvv do not count.
+        if (payload > 1) rex |= (first & 0x40 ? 0 : REX_X) | (first & 0x20 ? 0 : REX_B) | (second & 0x80 ? REX_W : 0);
+        // Elsewhere there are eight registers: R and X are as LES demands, and B does not count.
         if (!long) rex &= REX_W;
-        this.#vvvv = (~second >> 3) & (long ? 15 : 7);
+        // Unused, vvvv has to be 0 (as encoded, all ones) in every mode.
+        this.#vvvv = (~second >> 3) & 15;
         this.#vexLong = (second & 4) !== 0;
         key = PREFIX_KEY[second & 3]! | (this.#vexLong ? Key.L : 0);
-        map = MAP_VEX + select * 256;
-        opcode = bytes[position++]!;
+        map = MAP_VEX + (select & 3) * 256;
+        opcode = bytes[position + payload]!;
+        position += payload + 1;
       }
     }
 
     const entry: Opcode | undefined = (long ? this.#long : this.#legacy)[map + opcode];
+    out.length = position - offset;
     if (entry === undefined) return Status.UNDEFINED;
     let modrm = 0;
     if (entry.hasModrm) {
@@ -158,6 +170,7 @@ export class Decoder {
     if (rex & REX_W) key |= Key.W;
     if (rex & REX_B) key |= Key.REX_B;
     const form = choose(entry.forms[groupOf(modrm)]!, key);
+    out.length = position - offset;
     if (form === undefined) return Status.UNDEFINED;
 
     const operandSize = long
@@ -192,19 +205,19 @@ export class Decoder {
     this.#addressSize = addressSize;
     this.#segment = segment;
     const specs = form.operands;
-    let valid = true;
+    let valid = !reserved && form.mnemonic !== UNDEFINED_MNEMONIC;
     for (let i = 0; i < specs.length; i++) {
       const result = this.#operand(specs[i]!, out.operands[i as 0]);
       if (result === Status.MORE) return short;
       if (result !== Status.OK) valid = false;
     }
     if (lock && !(form.lockable && out.operands[0].kind === "mem")) valid = false;
-    if (vex && this.#vvvv !== 0 && !form.usesVvvv) valid = false;
+    if (vex && (hasRex || mandatory !== 0 || (this.#vvvv !== 0 && !form.usesVvvv))) valid = false;
     if (form.vsib && !isValidGather(out)) valid = false;
+    out.length = this.#position - offset;
     if (!valid) return Status.UNDEFINED;
 
     out.form = form;
-    out.length = this.#position - offset;
     out.bits = bits;
     out.operandSize = operandSize;
     out.addressSize = addressSize;
@@ -234,7 +247,7 @@ export class Decoder {
         }
         return this.#memoryOperand(spec, out);
       case Source.VVVV:
-        return this.#register(spec, this.#vvvv, out);
+        return this.#register(spec, this.#vvvv & (this.#bits === 64 ? 15 : 7), out);
       case Source.IMM:
       case Source.SIGNED:
       case Source.ONE:

@@ -105,7 +105,7 @@ export interface Form {
   /** Whether 64-bit mode has it, the other modes have it, or both. */
   readonly modes: "all" | "legacy" | "long";
   readonly map: OpcodeMap;
-  /** The opcode byte; with `+r` the first of eight. */
+  /** The opcode byte, the first of several. */
   readonly byte: number;
   readonly opcodes: number;
   readonly hasModrm: boolean;

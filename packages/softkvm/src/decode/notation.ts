@@ -9,7 +9,7 @@
  *
  * **Opcode**: a byte in hexadecimal. Before it, the mandatory prefix, or several by commas, out of `np`, `66`, `f3` and
  * `f2`; without, a legacy encoding takes any, and a VEX encoding `np`. After it, `/n` is ModRM.reg and `:xx` the whole
- * ModRM byte; `+r` stands for eight opcodes that carry a register and `+cc` for sixteen that carry a condition. Of several
+ * ModRM byte; `xx-yy` is a range of opcodes, `+r` stands for eight that carry a register and `+cc` for sixteen that carry a condition. Of several
  * lines that match an encoding the first holds.
  *
  * **Operands**: a letter for the place and one for the size. Places: E G R Z general register or memory by ModRM, by its
@@ -137,7 +137,7 @@ function readOperand(text: string): OperandSpec & { mod: Mod } {
   return { text, source, bank: place.bank, size, reg: place.reg ?? 0, mod: place.mod ?? "any" };
 }
 
-const OPCODE = /^(?:([np63f2,]+)\.)?([0-9a-f]{2})(?:\/([0-7])|:([0-9a-f]{2}))?(\+r|\+cc)?$/;
+const OPCODE = /^(?:([np63f2,]+)\.)?([0-9a-f]{2})(?:-([0-9a-f]{2}))?(?:\/([0-7])|:([0-9a-f]{2}))?(\+r|\+cc)?$/;
 const SECTION = /^\[(\S+) (\S+)\]$/;
 const PREFIX_KEYS: Record<string, number> = { np: Key.NP, "66": Key.P66, f3: Key.PF3, f2: Key.PF2 };
 const FLOWS: readonly string[] = ["jump", "branch", "call", "return", "far", "trap"] satisfies Flow[];
@@ -174,7 +174,8 @@ function readLine(line: string, map: OpcodeMap, feature: string, moreFlags: stri
   const opcode = OPCODE.exec(words[0]!);
   const mnemonic = words[1];
   if (!opcode || mnemonic === undefined) throw new Error(`opcode table: cannot read "${line}"`);
-  const [, prefixes = map.startsWith("vex") ? "np" : undefined, byteText, regText, modrmText, plus] = opcode;
+  const [, prefixes = map.startsWith("vex") ? "np" : undefined, byteText, lastText, regText, modrmText, plus] = opcode;
+  const byte = Number.parseInt(byteText!, 16);
   const hasOperands = words[2] !== undefined && !FLAGS.includes(words[2]);
   const flags = new Set(words.slice(hasOperands ? 3 : 2));
   for (const flag of flags)
@@ -223,8 +224,8 @@ function readLine(line: string, map: OpcodeMap, feature: string, moreFlags: stri
       size64: flags.has("f64") ? "forced" : flags.has("d64") ? "default" : "normal",
       modes: flags.has("i64") ? "legacy" : flags.has("o64") ? "long" : "all",
       map,
-      byte: Number.parseInt(byteText!, 16) + Math.max(condition, 0),
-      opcodes: plus === "+r" ? 8 : 1,
+      byte: byte + Math.max(condition, 0),
+      opcodes: plus === "+r" ? 8 : lastText === undefined ? 1 : Number.parseInt(lastText, 16) - byte + 1,
       hasModrm: regText !== undefined || modrmText !== undefined || operands.some(usesModrm),
       ignoresMod: flags.has("anymod"),
       vsib,

@@ -3,9 +3,15 @@
 import { type Form, Key, OPCODE_MAPS } from "./form.ts";
 import { readTables } from "./notation.ts";
 import { TABLES } from "./tables/index.ts";
+import { UNDEFINED } from "./tables/undefined.ts";
 
 /** Every form there is; `form.id` is the index. */
 export const FORMS: readonly Form[] = readTables(TABLES);
+
+/** What else has a length, though it is no instruction. */
+const UNDEFINED_FORMS = readTables([UNDEFINED]);
+/** Mnemonic of such forms. */
+export const UNDEFINED_MNEMONIC = "(bad)";
 
 /** The features that forms name. */
 export const FEATURES: ReadonlySet<string> = new Set(FORMS.map((form) => form.feature));
@@ -28,8 +34,9 @@ export function groupOf(modrm: number): number {
 /** The opcodes of a processor that has `features`, in 64-bit mode (`long`) or the others. */
 export function arrangeOpcodes(mode: "legacy" | "long", features: ReadonlySet<string>): OpcodeMapTable {
   const lists: (Form[] | undefined)[] = new Array(OPCODE_MAPS.length * 256).fill(undefined);
-  for (const form of FORMS) {
-    if (!features.has(form.feature) || (form.modes !== "all" && form.modes !== mode)) continue;
+  for (const form of [...FORMS, ...UNDEFINED_FORMS]) {
+    const present = features.has(form.feature) || form.mnemonic === UNDEFINED_MNEMONIC;
+    if (!present || (form.modes !== "all" && form.modes !== mode)) continue;
     const first = OPCODE_MAPS.indexOf(form.map) * 256 + form.byte;
     for (let opcode = first; opcode < first + form.opcodes; opcode++) {
       const list = lists[opcode];
