@@ -102,7 +102,8 @@ export class Machine implements Disposable {
 
   /** The default slot, with other flags. */
   setSlot(flags: { logDirtyPages?: boolean; readOnly?: boolean } = {}): void {
-    const sizeBytes = this.memory.buffer.byteLength;
+    // Not the buffer's own length: a hypervisor in software puts more behind the guest's memory.
+    const sizeBytes = this.bytes.length;
     this.vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes, memoryOffset: 0, ...flags });
   }
 

@@ -294,6 +294,10 @@ export class Core {
     const mode = state.get32(State.mode);
     const { mnemonic } = instruction.form;
     const microcode = this.#outside.microcode[mnemonic] ?? MICROCODE[mnemonic];
+    if (mnemonic === "int3" && this.debug.softwareBreakpoints) {
+      processor.rip = processor.instructionRip;
+      return -this.#debugged(Vector.BP, 0n);
+    }
     try {
       if (microcode === undefined) processor.undefinedInstruction();
       else microcode(processor, instruction);
@@ -311,16 +315,15 @@ export class Core {
   #fault(): ExitReason | undefined {
     this.mmio.clear();
     takeFault(this.processor);
-    const { exception } = this.processor.events;
-    if (this.debug.softwareBreakpoints && exception?.vector === Vector.BP) {
-      return this.#debugged(Vector.BP, 0n);
-    }
     return this.#deliver(() => deliverPending(this.processor));
   }
 
   #deliver(act: () => boolean): ExitReason | undefined {
     try {
-      if (!act()) return ExitReason.SHUTDOWN;
+      if (!act()) {
+        this.processor.events.tripleFault = false;
+        return ExitReason.SHUTDOWN;
+      }
       this.mmio.clear();
       return undefined;
     } catch (error) {

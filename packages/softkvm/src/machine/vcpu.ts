@@ -271,7 +271,7 @@ export class SoftVcpu implements Vcpu {
     if (this.vm.interrupts.hasIoapic) {
       throw new KvmError(
         "KVM_REQUEST_FAILED",
-        `${subject}: the machine has interrupt chips, which inject for themselves`,
+        `${subject}: the machine has an interrupt chip in the hypervisor, which injects for itself`,
       );
     }
     if (processor.events.interrupt >= 0) {
@@ -330,9 +330,9 @@ export class SoftVcpu implements Vcpu {
       return ExitReason.INTR;
     }
     if (this.vm.interrupts.hasLocalApics && !this.vm.interrupts.hasIoapic) {
-      const vector = this.interrupts.takeIoapicEoi();
-      if (vector > 0) {
-        this.page.view.setUint8(Run.offset.exit + RunExit.eoi.offset.vector, vector);
+      const ended = this.interrupts.takeIoapicEoi();
+      if (ended > 0) {
+        this.page.view.setUint8(Run.offset.exit + RunExit.eoi.offset.vector, ended - 1);
         return ExitReason.IOAPIC_EOI;
       }
     }

@@ -11,6 +11,7 @@ import {
   type IoapicState,
   type Irqchip,
   KvmError,
+  ManualDirtyLog,
   type MemorySlot,
   type Msi,
   type MsrFilterRange,
@@ -134,7 +135,7 @@ export class SoftVm implements Vm {
         `memory slot ${slot.slot}: a slot keeps its size and read-only flag until it is deleted`,
       );
     }
-    this.map.setSlot(slot);
+    this.map.setSlot(slot, (this.record.manualDirtyLog & ManualDirtyLog.INITIALLY_SET) !== 0);
     this.#tellAll(Attention.MEMORY);
   }
   deleteMemorySlot(slot: number): void {
@@ -216,7 +217,8 @@ export class SoftVm implements Vm {
   }
 
   setIrqLine(gsi: number, high: boolean): number {
-    return this.#chips().setIrqLine(gsi, high);
+    this.#requireApics();
+    return this.interrupts.setIrqLine(gsi, high);
   }
   setGsiRouting(routes: readonly GsiRoute[]): void {
     this.#requireApics();

@@ -89,6 +89,10 @@ export class Access {
 
   /** Loads 1 to 32 bytes into the state's transfer field. */
   load(va: number, size: number, kind: number): Outcome {
+    if (kind & AccessKind.LOCK && !this.#busLocked) {
+      this.#map.lockBus();
+      this.#busLocked = true;
+    }
     const room = PAGE - (va & (PAGE - 1));
     const first = this.#locate(va, kind, false);
     if (first === FAULT) return Outcome.FAULT;
@@ -101,12 +105,6 @@ export class Access {
       const secondGpa = this.#gpa;
       if (!this.#loadPart(first, firstGpa, 0, room)) return Outcome.EXIT;
       if (!this.#loadPart(second, secondGpa, room, size - room)) return Outcome.EXIT;
-    }
-    if (kind & AccessKind.LOCK && !this.#busLocked) {
-      this.#map.lockBus();
-      this.#busLocked = true;
-      // What was loaded outside of the lock may be old.
-      return this.load(va, size, kind);
     }
     if (this.watch.active) this.watch.note(va, size, (kind & WRITE) !== 0);
     return Outcome.OK;
@@ -225,14 +223,14 @@ export class Access {
     const linear = map.offset;
     const readOnly = (map.flags & SlotFlag.READ_ONLY) !== 0;
     if (this.watch.active && this.watch.covers(va)) {
-      if (write && !readOnly) this.#markDirty(linear);
+      if (write && !readOnly) this.#markDirty();
     } else {
       const page = linear - (linear % PAGE);
       this.tlb.fill(bank, TlbTable.READ, va, page, walker.pageShift, walker.global);
       if (!readOnly && walker.writable) {
-        if (write) this.#markDirty(linear);
+        if (write) this.#markDirty();
         const index = page / PAGE;
-        const unmarked = map.flags & SlotFlag.LOG_DIRTY && !map.dirty.has(index);
+        const unmarked = map.flags & SlotFlag.LOG_DIRTY && !map.dirty.has(map.dirtyPage);
         if (!unmarked && !map.code.has(index)) {
           this.tlb.fill(bank, TlbTable.WRITE, va, page, walker.pageShift, walker.global);
         }
@@ -245,8 +243,8 @@ export class Access {
     return linear;
   }
 
-  #markDirty(linear: number): void {
-    if (this.#map.flags & SlotFlag.LOG_DIRTY) this.#map.dirty.set(Math.floor(linear / PAGE));
+  #markDirty(): void {
+    if (this.#map.flags & SlotFlag.LOG_DIRTY) this.#map.dirty.set(this.#map.dirtyPage);
   }
 
   #pageFault(va: number, error: number): typeof FAULT {

@@ -27,7 +27,11 @@ const Header = {
 } as const;
 
 /** A slot's record: float64 numbers, exact for every address. A slot of size 0 does not exist. */
-const Field = { guestAddress: 0, sizeBytes: 1, memoryOffset: 2, flags: 3, count: 4 } as const;
+/** `dirty`: the slot's first bit in the dirty log. */
+const Field = { guestAddress: 0, sizeBytes: 1, memoryOffset: 2, flags: 3, dirty: 4, count: 5 } as const;
+
+/** The dirty log has room for slots that show the same memory so often. */
+const LOGS = 4;
 
 /** Flags of a piece of memory. */
 export const SlotFlag = { READ_ONLY: 1, LOG_DIRTY: 2 } as const;
@@ -45,13 +49,15 @@ interface Piece {
   /** What to add to a guest physical address to get the offset in linear memory. */
   readonly delta: number;
   readonly flags: number;
+  /** What to add to a guest physical page number to get its bit in the dirty log. */
+  readonly dirty: number;
 }
 
-const NOTHING: Piece = { start: 0, end: 0, delta: 0, flags: 0 };
+const NOTHING: Piece = { start: 0, end: 0, delta: 0, flags: 0, dirty: 0 };
 
 export class MemoryMap {
   readonly handle: MemoryMapHandle;
-  /** Pages of linear memory that were written through a slot that logs. */
+  /** Pages that were written, by slots that log: each has a range of bits of its own. */
   readonly dirty: PageBits;
   /** Pages of linear memory that hold translated code: stores to them take the slow path. The translator sets them. */
   readonly code: PageBits;
@@ -59,6 +65,8 @@ export class MemoryMap {
   /** After a {@link lookup} that found something: the byte's offset in linear memory and its slot's {@link SlotFlag}s. */
   offset = 0;
   flags = 0;
+  /** The page's bit in {@link dirty}, if its slot logs. */
+  dirtyPage = 0;
 
   readonly #header: Int32Array;
   readonly #slots: Float64Array;
@@ -73,14 +81,14 @@ export class MemoryMap {
     this.#header = new Int32Array(buffer, 0, Header.words);
     this.#slots = new Float64Array(buffer, Header.words * 4, MAX_SLOTS * Field.count);
     const bitmaps = Header.words * 4 + MAX_SLOTS * Field.count * 8;
-    this.dirty = new PageBits(new Int32Array(buffer, bitmaps, words));
-    this.code = new PageBits(new Int32Array(buffer, bitmaps + words * 4, words));
+    this.code = new PageBits(new Int32Array(buffer, bitmaps, words));
+    this.dirty = new PageBits(new Int32Array(buffer, bitmaps + words * 4, words * LOGS));
   }
 
   /** The map of a new machine: no slots. `sizeBytes` of linear memory, from offset 0, are the guest's. */
   static create(sizeBytes: number): MemoryMap {
     const words = PageBits.wordsFor(sizeBytes / PAGE);
-    const buffer = new SharedArrayBuffer(Header.words * 4 + MAX_SLOTS * Field.count * 8 + words * 8);
+    const buffer = new SharedArrayBuffer(Header.words * 4 + MAX_SLOTS * Field.count * 8 + words * 4 * (1 + LOGS));
     return new MemoryMap({ buffer, sizeBytes });
   }
 
@@ -89,8 +97,8 @@ export class MemoryMap {
     return Atomics.load(this.#header, Header.generation);
   }
 
-  /** Adds a slot, or changes its place or flags. Turning the dirty log on begins with no page dirty. */
-  setSlot(slot: MemorySlot): void {
+  /** Adds a slot, or changes its place or flags. Turning the dirty log on begins with all pages or none dirty. */
+  setSlot(slot: MemorySlot, initiallyDirty = false): void {
     const { guestAddress, sizeBytes, memoryOffset, readOnly = false, logDirtyPages = false } = slot;
     const subject = `memory slot ${this.#check(slot.slot)} (0x${sizeBytes.toString(16)} bytes at 0x${guestAddress.toString(16)})`;
     const aligned = (value: number) => Number.isSafeInteger(value) && value >= 0 && value % PAGE === 0;
@@ -101,7 +109,9 @@ export class MemoryMap {
       throw new KvmError("KVM_INVALID", `${subject}: guest physical addresses have 52 bits`);
     }
     if (memoryOffset + sizeBytes > this.handle.sizeBytes) {
-      throw new KvmError("KVM_INVALID", `${subject}: it ends beyond the machine's memory`);
+      const end = `0x${(memoryOffset + sizeBytes).toString(16)}`;
+      const size = `0x${this.handle.sizeBytes.toString(16)}`;
+      throw new KvmError("KVM_INVALID", `${subject}: it ends at ${end} of a memory of ${size} bytes`);
     }
     this.#change(() => {
       for (let other = 0; other < MAX_SLOTS; other++) {
@@ -109,12 +119,16 @@ export class MemoryMap {
         const size = this.#slots[at + Field.sizeBytes]!;
         const start = this.#slots[at + Field.guestAddress]!;
         if (other !== slot.slot && size > 0 && start < guestAddress + sizeBytes && guestAddress < start + size) {
-          throw new KvmError("KVM_INVALID", `${subject}: it overlaps slot ${other}`);
+          throw new KvmError("KVM_REQUEST_FAILED", `${subject}: it overlaps another slot (${other})`);
         }
       }
       const at = slot.slot * Field.count;
       const logged = this.#slots[at + Field.sizeBytes]! > 0 && this.#slots[at + Field.flags]! & SlotFlag.LOG_DIRTY;
-      if (logDirtyPages && !logged) this.dirty.fill(memoryOffset / PAGE, sizeBytes / PAGE, false);
+      if (logDirtyPages && !logged) {
+        const first = this.#room(subject, slot.slot, sizeBytes / PAGE);
+        this.#slots[at + Field.dirty] = first;
+        this.dirty.fill(first, sizeBytes / PAGE, initiallyDirty);
+      }
       this.#slots[at + Field.guestAddress] = guestAddress;
       this.#slots[at + Field.sizeBytes] = sizeBytes;
       this.#slots[at + Field.memoryOffset] = memoryOffset;
@@ -123,7 +137,8 @@ export class MemoryMap {
   }
 
   deleteSlot(slot: number): void {
-    this.#existing(slot);
+    if (this.slot(slot) === undefined)
+      throw new KvmError("KVM_INVALID", `memory slot ${slot}: there is none to delete`);
     this.#change(() => {
       this.#slots.fill(0, slot * Field.count, (slot + 1) * Field.count);
     });
@@ -151,16 +166,21 @@ export class MemoryMap {
    * what is taken through one is not seen through the other.
    */
   readDirty(slot: number, bitmap: Uint8Array, clear: boolean): void {
-    const { memoryOffset, sizeBytes } = this.#logging(slot, bitmap, 0, undefined);
-    const count = sizeBytes / PAGE;
-    if (clear) this.dirty.take(memoryOffset / PAGE, count, bitmap);
-    else this.dirty.read(memoryOffset / PAGE, count, bitmap);
+    const count = this.#logging(slot, bitmap, 0, undefined).sizeBytes / PAGE;
+    if (clear) this.dirty.take(this.#firstDirty(slot), count, bitmap);
+    else this.dirty.read(this.#firstDirty(slot), count, bitmap);
   }
 
   /** Clears the marks of those pages of `firstPage` to `firstPage + pageCount - 1` that `bitmap` names. */
   clearDirty(slot: number, firstPage: number, pageCount: number, bitmap: Uint8Array): void {
-    const { memoryOffset } = this.#logging(slot, bitmap, firstPage, pageCount);
-    this.dirty.clearThose(memoryOffset / PAGE + firstPage, pageCount, bitmap);
+    const end = this.#logging(slot, bitmap, firstPage, pageCount).sizeBytes / PAGE;
+    if (firstPage % 64 !== 0 || (pageCount % 64 !== 0 && firstPage + pageCount !== end)) {
+      throw new KvmError(
+        "KVM_REQUEST_FAILED",
+        `pages ${firstPage}+${pageCount} of slot ${slot}: first page and count are multiples of 64, unless the slot ends`,
+      );
+    }
+    this.dirty.clearThose(this.#firstDirty(slot) + firstPage, pageCount, bitmap);
   }
 
   /** Where a guest physical address lies: false for a hole, else {@link offset} and {@link flags}. */
@@ -174,6 +194,7 @@ export class MemoryMap {
     }
     this.offset = gpa + piece.delta;
     this.flags = piece.flags;
+    this.dirtyPage = Math.floor(gpa / PAGE) + piece.dirty;
     return true;
   }
 
@@ -213,8 +234,15 @@ export class MemoryMap {
     this.#last = NOTHING;
     this.#pieces = [];
     for (let at = 0; at < copy.length; at += Field.count) {
-      const [start, size, offset, flags] = copy.subarray(at, at + Field.count);
-      if (size! > 0) this.#pieces.push({ start: start!, end: start! + size!, delta: offset! - start!, flags: flags! });
+      const [start, size, offset, flags, firstDirty] = copy.subarray(at, at + Field.count) as unknown as number[];
+      if (size === 0) continue;
+      this.#pieces.push({
+        start: start!,
+        end: start! + size!,
+        delta: offset! - start!,
+        flags: flags!,
+        dirty: firstDirty! - start! / PAGE,
+      });
     }
     this.#pieces.sort((one, other) => one.start - other.start);
   }
@@ -236,6 +264,30 @@ export class MemoryMap {
     throw new KvmError("KVM_INVALID", `memory slot ${slot}: slots are 0 to ${MAX_SLOTS - 1}`);
   }
 
+  #firstDirty(slot: number): number {
+    return this.#slots[slot * Field.count + Field.dirty]!;
+  }
+
+  /** Bits of the dirty log that no other slot uses, from a multiple of 32 on. */
+  #room(subject: string, own: number, pages: number): number {
+    const taken: [number, number][] = [];
+    for (let slot = 0; slot < MAX_SLOTS; slot++) {
+      const at = slot * Field.count;
+      if (slot === own || !(this.#slots[at + Field.flags]! & SlotFlag.LOG_DIRTY)) continue;
+      taken.push([this.#slots[at + Field.dirty]!, this.#slots[at + Field.sizeBytes]! / PAGE]);
+    }
+    taken.sort(([a], [b]) => a - b);
+    let first = 0;
+    for (const [start, count] of taken) {
+      if (start - first >= pages) break;
+      first = Math.max(first, Math.ceil((start + count) / 32) * 32);
+    }
+    if (first + pages > PageBits.wordsFor(this.handle.sizeBytes / PAGE) * 32 * LOGS) {
+      throw new KvmError("KVM_REQUEST_FAILED", `${subject}: too many slots log the same memory`);
+    }
+    return first;
+  }
+
   #existing(slot: number): Required<MemorySlot> {
     const found = this.slot(slot);
     if (found === undefined) throw new KvmError("KVM_INVALID", `memory slot ${slot}: there is none`);
@@ -246,12 +298,22 @@ export class MemoryMap {
     const found = this.#existing(slot);
     const pages = found.sizeBytes / PAGE;
     const wanted = count ?? pages;
-    if (!found.logDirtyPages) throw new KvmError("KVM_INVALID", `memory slot ${slot}: it logs no dirty pages`);
-    if (!Number.isInteger(first) || !Number.isInteger(wanted) || first < 0 || wanted < 0 || first + wanted > pages) {
-      throw new KvmError("KVM_INVALID", `memory slot ${slot}: pages ${first} to ${first + wanted - 1} of ${pages}`);
+    if (!found.logDirtyPages) {
+      throw new KvmError(
+        "KVM_REQUEST_FAILED",
+        `memory slot ${slot}: it does not log dirty pages; set it with logDirtyPages`,
+      );
     }
-    if (bitmap.length * 8 < wanted) {
-      throw new KvmError("KVM_INVALID", `memory slot ${slot}: a bitmap of ${bitmap.length} bytes for ${wanted} pages`);
+    if (!Number.isInteger(first) || !Number.isInteger(wanted) || first < 0 || wanted < 0 || first + wanted > pages) {
+      throw new KvmError(
+        "KVM_REQUEST_FAILED",
+        `memory slot ${slot}: pages ${first} to ${first + wanted - 1} of ${pages}`,
+      );
+    }
+    // As the kernel's, in words of 64 bits.
+    const needed = Math.ceil(wanted / 64) * 8;
+    if (bitmap.length < needed) {
+      throw new KvmError("KVM_INVALID", `${wanted} pages need a bitmap of ${needed} bytes, not ${bitmap.length}`);
     }
     return found;
   }

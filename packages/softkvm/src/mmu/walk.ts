@@ -11,7 +11,7 @@
 
 import { State } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
-import { type MemoryMap, PAGE, SlotFlag } from "./memory-map.ts";
+import { type MemoryMap, SlotFlag } from "./memory-map.ts";
 import { cr0, cr4, efer, Intent, PageFault, PTE_HIGH_NX, Pte, pagingLevels } from "./paging.ts";
 
 const HIGH = 2 ** 32;
@@ -52,7 +52,7 @@ export class Walker {
   readonly #at = new Float64Array(4);
   readonly #low = new Int32Array(4);
   /** Whether the entry's slot logs dirty pages. */
-  readonly #logged = new Uint8Array(4);
+  readonly #logged = new Int32Array(4);
   #used = 0;
   /** The entry just read. */
   #entryLow = 0;
@@ -240,7 +240,7 @@ export class Walker {
   #locate(gpa: number): boolean {
     if (!this.#map.lookup(gpa)) return false;
     this.#at[this.#used] = this.#map.flags & SlotFlag.READ_ONLY ? -1 : this.#map.offset;
-    this.#logged[this.#used] = this.#map.flags & SlotFlag.LOG_DIRTY;
+    this.#logged[this.#used] = this.#map.flags & SlotFlag.LOG_DIRTY ? this.#map.dirtyPage : -1;
     return true;
   }
 
@@ -252,7 +252,7 @@ export class Walker {
       const at = this.#at[index]!;
       if (wanted === entry || at < 0) continue;
       if (Atomics.compareExchange(this.#words, at / 4, entry, wanted) !== entry) return false;
-      if (this.#logged[index]) this.#map.dirty.set(Math.floor(at / PAGE));
+      if (this.#logged[index]! >= 0) this.#map.dirty.set(this.#logged[index]!);
     }
     return true;
   }
