@@ -36,7 +36,7 @@ export class ApicBus {
 
   /** The machine's local APICs, present or not, in the order of their making. */
   get ports(): readonly ApicPort[] {
-    const count = Atomics.load(this.#area.words, Vm.apicCount);
+    const count = this.#area.words[Vm.apicCount]!;
     while (this.#ports.length < count) this.#ports.push(new ApicPort(this.#area, this.#ports.length));
     return this.#ports;
   }

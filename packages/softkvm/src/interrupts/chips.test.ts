@@ -159,6 +159,19 @@ describe("IOAPIC", () => {
   });
 });
 
+test("split chip: the monitor's 8259As on LINT0", () => {
+  const soft = machine(1, { split: 24 });
+  const vcpu = soft.vcpus[0]!;
+  assert.equal(vcpu.injectExternal(0x33), true);
+  assert.equal(vcpu.injectExternal(0x34), false);
+  assert.equal(vcpu.hasInterrupt(), false, "LINT0 is masked");
+  store(soft, Reg.LVT_LINT0, DeliveryMode.EXTINT);
+  assert.ok(soft.woken.has(0));
+  assert.equal(vcpu.takesExternal, false);
+  assert.equal(vcpu.acknowledge(), 0x33);
+  assert.equal(vcpu.takesExternal, true);
+});
+
 describe("8259As", () => {
   /** Both initialized at vectors 0x20 and 0x28, all open. */
   function pics(icw4 = 1): SoftMachine {

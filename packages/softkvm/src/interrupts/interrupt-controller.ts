@@ -329,14 +329,12 @@ export class InterruptController {
     }
     // The sum over those that are not masked; masked only if all are.
     let status = -1;
-    const add = (result: number): void => {
-      if (result >= 0) status = Math.max(status, 0) + result;
-    };
     const ioapicPin = this.#routing.ioapicPin(at);
-    if (ioapicPin >= 0) add(this.ioapic.setLine(ioapicPin, source, high));
-    for (const pin of [this.#routing.firstPicPin(at), this.#routing.secondPicPin(at)]) {
-      if (pin >= 0) add(this.#pics.setLine(pin, source, high));
-    }
+    if (ioapicPin >= 0) status = added(status, this.ioapic.setLine(ioapicPin, source, high));
+    const firstPin = this.#routing.firstPicPin(at);
+    if (firstPin >= 0) status = added(status, this.#pics.setLine(firstPin, source, high));
+    const secondPin = this.#routing.secondPicPin(at);
+    if (secondPin >= 0) status = added(status, this.#pics.setLine(secondPin, source, high));
     return status;
   }
 
@@ -400,6 +398,10 @@ export class InterruptController {
     }
     return false;
   }
+}
+
+function added(status: number, next: number): number {
+  return next < 0 ? status : Math.max(status, 0) + next;
 }
 
 /** The 8254's output. */

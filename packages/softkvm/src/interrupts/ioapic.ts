@@ -99,7 +99,7 @@ export class Ioapic {
 
   /** Whether the end of this vector may concern a pin. Needs no lock. */
   mayHandle(vector: number): boolean {
-    return (Atomics.load(this.#words, At.vectors + (vector >> 5)) & (1 << (vector & 31))) !== 0;
+    return (this.#words[At.vectors + (vector >> 5)]! & (1 << (vector & 31))) !== 0;
   }
 
   /** A processor ended an interrupt, which had come as a level or an edge. */

@@ -208,7 +208,8 @@ export class LocalApic extends ApicPort {
   /** The processor takes `vector`, which {@link pendingVector} named. */
   acknowledge(vector: number): void {
     this.clear(Reg.IRR, vector);
-    this.set(Reg.ISR, vector);
+    const at = this.#serviceWord(vector);
+    this.words[at] = this.words[at]! | (1 << (vector & 31));
     this.updatePriority();
   }
 
@@ -217,7 +218,8 @@ export class LocalApic extends ApicPort {
     const vector = this.highest(Reg.ISR);
     // Not every EOI belongs to one: guests write some to be sure.
     if (vector < 0) return -1;
-    this.clear(Reg.ISR, vector);
+    const at = this.#serviceWord(vector);
+    this.words[at] = this.words[at]! & ~(1 << (vector & 31));
     this.updatePriority();
     this.#onEoi(vector);
     return vector;
@@ -260,9 +262,7 @@ export class LocalApic extends ApicPort {
       page[word(Reg.ID)] = this.id;
       page[word(Reg.LDR)] = x2apicLogicalId(this.id);
     }
-    page.forEach((value, index) => {
-      Atomics.store(this.words, this.at + index, value);
-    });
+    this.words.set(page, this.at);
     this.#writeVersion();
     this.updatePriority();
     this.timer.resume(this.register(Reg.LVT_TIMER) & this.#timerModes);
@@ -295,7 +295,7 @@ export class LocalApic extends ApicPort {
     if (!host && old === modes && next === ApicBase.ENABLED) return false;
     if (!host && old === 0 && next === modes) return false;
 
-    this.#word(Lapic.baseLow, low);
+    Atomics.store(this.words, this.at + Lapic.baseLow, low);
     this.#word(Lapic.baseHigh, high);
     if (old === next) return true;
     if (next === modes) {
@@ -312,7 +312,7 @@ export class LocalApic extends ApicPort {
     return Atomics.and(this.words, this.at + Lapic.events, ~mask) & mask;
   }
   get events(): number {
-    return Atomics.load(this.words, this.at + Lapic.events);
+    return this.words[this.at + Lapic.events]!;
   }
 
   get #timerModes(): number {
@@ -329,12 +329,17 @@ export class LocalApic extends ApicPort {
     return (low >>> 0) + (high >>> 0) * 2 ** 32 >= 2 ** bits;
   }
 
+  /** Nobody else writes what is being served. */
+  #serviceWord(vector: number): number {
+    return this.at + word(Reg.ISR) + (vector >> 5) * 4;
+  }
+
   #word(offset: number, value: number): void {
-    Atomics.store(this.words, this.at + offset, value);
+    this.words[this.at + offset] = value;
   }
 
   #write(offset: number, value: number): void {
-    Atomics.store(this.words, this.at + word(offset), value);
+    this.words[this.at + word(offset)] = value;
   }
 
   /** Directed EOI only where the monitor plays the IOAPIC: KVM's has no EOI register, and guests do not look. */
@@ -354,7 +359,8 @@ export class LocalApic extends ApicPort {
 
   #writeLvt(offset: number, value: number, modes: number): void {
     const masked = this.softwareEnabled ? value : value | Lvt.MASKED;
-    this.#write(offset, masked & (lvtWritable(offset) | modes));
+    // Atomic for LINT0's sake: of this and a rise of the 8259As' wire, one sees the other.
+    Atomics.store(this.words, this.at + word(offset), masked & (lvtWritable(offset) | modes));
   }
 
   #send(low: number, high: number): void {

@@ -1,7 +1,10 @@
 /** What the rest of the machine is told once no lock is held. Every thread has its own; it lives for one call. */
 
 export interface NoticePorts {
-  /** The processor in this slot has something to look at. May be called from every thread, also for its own. */
+  /**
+   * The processor in this slot has something to look at. May be called from every thread, also for its own. It stores
+   * atomically to a word that the processor clears by an atomic exchange before it looks: that orders its plain reads.
+   */
   wake(apicIndex: number): void;
   /** The guest ended an interrupt of this GSI, which an irqfd with resampling holds: its line is down now. */
   resample(gsi: number): void;

@@ -64,7 +64,7 @@ export class Pics {
 
   /** The wire to the processor. Needs no lock. */
   get output(): boolean {
-    return Atomics.load(this.#words, Pic.output) !== 0;
+    return this.#words[Pic.output] !== 0;
   }
 
   /** Sets one source's level at a pin, 0 to 15. Returns 1 for a new request, 0 for one merged, -1 for a masked pin. */

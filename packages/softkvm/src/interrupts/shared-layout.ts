@@ -161,6 +161,8 @@ export const Lapic = sequence(LAPIC_PAGE_WORDS, {
   nmis: 1,
   /** 1 + the vector of a level interrupt whose end the monitor's IOAPIC must hear of, or 0. */
   ioapicEoi: 1,
+  /** Split chip: 1 + the vector that the monitor's 8259As put on LINT0, or 0. */
+  external: 1,
   /** 1 + the vector by which the clock chip's interrupt came, while it is not ended, or 0. */
   rtcVector: 1,
   timerArmed: 1,

@@ -50,18 +50,31 @@ export class VcpuInterrupts {
   /** Whether a maskable interrupt would be taken now. */
   hasInterrupt(): boolean {
     this.#pvEoi.settle();
-    return this.#picWants() || this.apic.pendingVector() >= 0;
+    return this.#externalWants() || this.#picWants() || this.apic.pendingVector() >= 0;
   }
 
   /** The processor takes an interrupt: its vector, or -1 if there is none after all. */
   acknowledge(): number {
     this.#pvEoi.settle();
+    if (this.#externalWants()) return Atomics.exchange(this.apic.words, this.apic.at + Lapic.external, 0) - 1;
     if (this.#picWants()) return this.#machine.acknowledgePic();
     const vector = this.apic.pendingVector();
     if (vector < 0) return -1;
     this.apic.acknowledge(vector);
     if (!this.#machine.listensForEoi(this.apic, vector)) this.#pvEoi.offer();
     return vector;
+  }
+
+  /** KVM_INTERRUPT on a split chip: what the monitor's 8259As want. False while another waits. */
+  injectExternal(vector: number): boolean {
+    const at = this.apic.at + Lapic.external;
+    if (Atomics.compareExchange(this.apic.words, at, 0, (vector & 0xff) + 1) !== 0) return false;
+    this.#recheck();
+    return true;
+  }
+  /** Whether the monitor's 8259As would be heard, and nothing of theirs waits. */
+  get takesExternal(): boolean {
+    return this.apic.words[this.apic.at + Lapic.external] === 0 && this.apic.acceptsPic;
   }
 
   /** What waits beside interrupts: {@link LapicEvent} bits. */
@@ -76,6 +89,10 @@ export class VcpuInterrupts {
     if (this.apic.takeEvents(LapicEvent.SIPI) === 0) return -1;
     return Atomics.load(this.apic.words, this.apic.at + Lapic.sipiVector) & 0xff;
   }
+  /** A restored processor had a start-up waiting (KVM_MP_STATE_SIPI_RECEIVED). */
+  raiseSipi(): void {
+    Atomics.or(this.apic.words, this.apic.at + Lapic.events, LapicEvent.SIPI);
+  }
   takeSmi(): boolean {
     return this.apic.takeEvents(LapicEvent.SMI) !== 0;
   }
@@ -84,7 +101,7 @@ export class VcpuInterrupts {
     return this.apic.takeEvents(LapicEvent.UNHALT) !== 0;
   }
   hasNmi(): boolean {
-    return Atomics.load(this.apic.words, this.apic.at + Lapic.nmis) !== 0;
+    return this.apic.words[this.apic.at + Lapic.nmis] !== 0;
   }
   /** How many NMIs came, at most 2. */
   takeNmis(): number {
@@ -201,6 +218,10 @@ export class VcpuInterrupts {
     const accepted = this.apic.deliverLocal(lvt);
     this.#machine.notices.flush();
     return accepted;
+  }
+
+  #externalWants(): boolean {
+    return this.apic.words[this.apic.at + Lapic.external] !== 0 && this.apic.acceptsPic;
   }
 
   #picWants(): boolean {

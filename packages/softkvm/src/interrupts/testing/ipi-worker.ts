@@ -57,7 +57,7 @@ const targets = Array.from({ length: processors }, (_, target) => target).filter
 const left = new Map(targets.map((target) => [target, rounds]));
 let finished = false;
 while (Atomics.load(words, FINISHED) < processors) {
-  Atomics.store(words, index, 0);
+  Atomics.exchange(words, index, 0);
   serve();
   for (const [target, count] of left) {
     if (count === 0 || Atomics.load(outstanding, slot(index, target)) !== 0) continue;
