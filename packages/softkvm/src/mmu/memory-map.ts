@@ -307,7 +307,7 @@ export class MemoryMap {
     if (!Number.isInteger(first) || !Number.isInteger(wanted) || first < 0 || wanted < 0 || first + wanted > pages) {
       throw new KvmError(
         "KVM_REQUEST_FAILED",
-        `memory slot ${slot}: pages ${first} to ${first + wanted - 1} of ${pages}`,
+        `pages ${first}+${wanted} of slot ${slot}: they are within the slot, which has ${pages}`,
       );
     }
     // As the kernel's, in words of 64 bits.
