@@ -88,10 +88,15 @@ export class SoftVcpu implements Vcpu {
     this.msrs = new MsrBank(this);
     const local = new LocalBus(vm, this.coalescedRing, () => this.interrupts);
     this.core = new Core(vm.memory, firstPage * 65536, vm.map, surround(this, local));
-    this.interrupts = new VcpuInterrupts(interrupts, this.#index, {
-      nowNs: () => vm.clock.hostNs(),
-      tscToNs: (tsc) => vm.clock.ticksToNs(tsc - this.msrs.tscOffset),
-    });
+    this.interrupts = new VcpuInterrupts(
+      interrupts,
+      this.#index,
+      {
+        nowNs: () => vm.clock.hostNs(),
+        tscToNs: (tsc) => vm.clock.ticksToNs(tsc - this.msrs.tscOffset),
+      },
+      guestBytes(vm),
+    );
     this.interrupts.reset();
     if (interrupts.hasLocalApics && id !== 0) this.core.mpState = MpState.UNINITIALIZED;
     this.#exits = new ExitWriter(this);
@@ -366,4 +371,17 @@ export class SoftVcpu implements Vcpu {
     if (wanted & SyncRegsFlag.SREGS) this.page.syncSregs = this.getSregs();
     if (wanted & SyncRegsFlag.EVENTS) this.page.syncEvents = this.getEvents();
   }
+}
+
+/** Guest physical memory by the byte, for what the interrupt controller shares with the guest (PV EOI). */
+function guestBytes(vm: SoftVm) {
+  const bytes = new Uint8Array(vm.memory.buffer);
+  return {
+    readByte: (gpa: number) => (vm.map.lookup(gpa) ? bytes[vm.map.offset]! : -1),
+    writeByte: (gpa: number, value: number) => {
+      if (!vm.map.lookup(gpa)) return false;
+      bytes[vm.map.offset] = value;
+      return true;
+    },
+  };
 }

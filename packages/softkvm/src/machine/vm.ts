@@ -226,7 +226,7 @@ export class SoftVm implements Vm {
   }
   signalMsi(msi: Msi): number {
     this.#requireApics();
-    return this.interrupts.signalMsi(msi);
+    return Math.max(0, this.interrupts.signalMsi(msi));
   }
 
   assignIrqfd(notifier: Notifier, gsi: number, resample?: Notifier): void {
