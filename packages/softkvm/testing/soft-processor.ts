@@ -1,7 +1,7 @@
 /** A processor without fast code for tests of the cold side: every instruction is microcode. */
 
 import { STATE_SIZE, State } from "../src/cpu/layout.ts";
-import { CpuState } from "../src/cpu/state.ts";
+import { CpuState, Flag } from "../src/cpu/state.ts";
 import { Decoder } from "../src/decode/decoder.ts";
 import { Instruction, Status } from "../src/decode/instruction.ts";
 import { Access, Outcome } from "../src/mmu/access.ts";
@@ -15,6 +15,7 @@ import { execute } from "../src/system/execute.ts";
 import type { Cpuid } from "../src/system/features.ts";
 import { Processor, type ProcessorHooks } from "../src/system/processor.ts";
 import { resetProcessor } from "../src/system/reset.ts";
+import { MICROCODE } from "../src/system/table.ts";
 
 export interface SoftProcessor {
   readonly cpu: Processor;
@@ -24,8 +25,8 @@ export interface SoftProcessor {
   halted: boolean;
   shutdown: boolean;
   apicBase: bigint;
-  /** Executes until HLT, shutdown or a request to the monitor; throws after so many instructions. */
-  run(limit?: number): "halt" | "shutdown" | "exit" | "limit" | "no-microcode";
+  /** Executes until HLT, shutdown, a request to the monitor, or so many instructions; or where no test program goes. */
+  run(limit?: number): "halt" | "shutdown" | "exit" | "limit" | "hole" | "no-microcode";
 }
 
 /** Everything that the semantics here can do. */
@@ -109,7 +110,9 @@ export function softProcessor(memoryBytes: number, cpuid: Cpuid = FULL_CPUID): S
   const instruction = new Instruction();
   const code = new Uint8Array(16);
 
-  /** Fetches and decodes; false when that faulted. */
+  let hole = false;
+
+  /** Fetches and decodes; false when that faulted, or nothing was there. */
   function fetch(): boolean {
     const bits = ([16, 32, 64] as const)[state.get32(State.mode) & 3]!;
     let length = 0;
@@ -129,7 +132,7 @@ export function softProcessor(memoryBytes: number, cpuid: Cpuid = FULL_CPUID): S
       const va = bits === 64 ? Number(BigInt.asIntN(64, offset)) : Number(BigInt.asUintN(32, base + offset));
       const at = memory.fetch(va);
       if (at < 0) {
-        if (at === -2) throw new Error(`code fetched from a hole at ${va.toString(16)}`);
+        hole = at === -2;
         return false;
       }
       code[length++] = self.bytes[at]!;
@@ -142,12 +145,17 @@ export function softProcessor(memoryBytes: number, cpuid: Cpuid = FULL_CPUID): S
       if (!deliverPending(cpu)) return "shutdown";
       cpu.instructionRip = cpu.rip;
       let outcome: Outcome = Outcome.FAULT;
+      hole = false;
       if (fetch()) {
         const bits = instruction.bits === 64 ? 64 : instruction.bits === 32 ? 32 : 16;
         cpu.rip = BigInt.asUintN(bits, cpu.rip + BigInt(instruction.length));
-        if (simple(cpu, instruction)) outcome = Outcome.OK;
-        else outcome = execute(cpu, instruction);
+        const shadow = state.get32(State.interruptShadow);
+        if (MICROCODE[instruction.form.mnemonic] === undefined) return "no-microcode";
+        outcome = execute(cpu, instruction);
+        // It is over after this instruction, unless this one began it.
+        if (outcome === Outcome.OK && shadow !== 0) state.set32(State.interruptShadow, 0);
       }
+      if (hole) return "hole";
       if (outcome === Outcome.FAULT) {
         cpu.rip = cpu.instructionRip;
         takeFault(cpu);
@@ -155,7 +163,9 @@ export function softProcessor(memoryBytes: number, cpuid: Cpuid = FULL_CPUID): S
         cpu.rip = cpu.instructionRip;
         return "exit";
       } else {
-        state.set32(State.flagRest, state.get32(State.flagRest) & ~0x10000);
+        if (instruction.form.mnemonic !== "iret") {
+          state.set32(State.flagRest, state.get32(State.flagRest) & ~Flag.RF);
+        }
         mmio.clear();
         if (self.halted) return "halt";
       }
@@ -163,9 +173,4 @@ export function softProcessor(memoryBytes: number, cpuid: Cpuid = FULL_CPUID): S
     return "limit";
   }
   return self;
-}
-
-/** The few instructions besides microcode that test programs have. */
-function simple(_cpu: Processor, instruction: Instruction): boolean {
-  return instruction.form.mnemonic === "nop";
 }
