@@ -19,6 +19,8 @@ import {
   UNDEFINED_MNEMONIC,
 } from "./opcode-map.ts";
 
+export { FORMS } from "./opcode-map.ts";
+
 /** No instruction may be longer. */
 const MAX_LENGTH = 15;
 

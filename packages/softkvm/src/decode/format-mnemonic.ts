@@ -6,7 +6,7 @@ export interface MnemonicText {
   mnemonic: string;
   /** An operand that the name says already, or -1. */
   hidden: number;
-  /** The first operand is implied: the x87 stack's top, or the memory of maskmov. */
+  /** The first operand is implied: the x87 stack's top, or the memory of maskmov and monitor. */
   dropFirst: boolean;
 }
 
@@ -77,7 +77,7 @@ export function formatMnemonic(instruction: Instruction): MnemonicText {
       text.hidden = operandCount - 1;
     }
   }
-  if (name.startsWith("maskmov") || name.startsWith("vmaskmovdqu")) text.dropFirst = true;
+  if (name === "monitor" || name.startsWith("maskmov") || name.startsWith("vmaskmovdqu")) text.dropFirst = true;
   if (form.opcode.startsWith("one d") && form.operands[0]?.text === "ST") {
     const memory = operands[1].kind === "mem";
     text.dropFirst = memory || STACK_IMPLIED.test(name);

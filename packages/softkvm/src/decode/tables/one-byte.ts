@@ -70,7 +70,7 @@ export const ONE_BYTE = `
 61 popa i64
 62 bound Gv,Ma i64
 63 arpl Ew,Gw i64
-63 movsxd Gv,Ed o64
+63 movsxd Gv,Ez o64
 68 push Iz d64
 69 imul Gv,Ev,Iz
 6a push sIb d64
@@ -132,7 +132,7 @@ export const ONE_BYTE = `
 8e/5 mov.to-sreg GS,Ew ends
 8f/0 pop Ev d64
 
-f3.90 pause b0
+f3.90 pause
 90 nop b0
 90+r xchg Zv,rAX
 # Sign extension of AL, AX or EAX by operand size; cwd into rDX.

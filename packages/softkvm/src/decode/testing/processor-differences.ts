@@ -2,7 +2,7 @@
 
 /** Valid, but #UD outside ring 0, in compatibility mode on Intel, without VMX or SMM, or always. */
 export const UNDEFINED_IN_RING_3: ReadonlySet<string> = new Set([
-  ...["ud0", "ud1", "ud2", "rsm", "monitor", "mwait", "clac", "stac", "xsetbv", "vmmcall", "vmcall"],
+  ...["ud0", "ud1", "ud2", "rsm", "monitor", "mwait", "clac", "stac", "vmmcall", "vmcall"],
 ]);
 /** The same outside 64-bit mode. */
 export const UNDEFINED_IN_COMPATIBILITY: ReadonlySet<string> = new Set(["syscall", "sysret"]);
@@ -23,7 +23,7 @@ const NEWER: Record<string, RegExp> = {
   TSX: new RegExp(`${PREFIXES}(?:c[67]f8|0f01d[56])`),
   "AMX tiles": new RegExp(`${VEX_0F38}(?:4[9b]|5[ce])`),
   "SERIALIZE, HRESET, PTWRITE, WAITPKG, SGX, TDX, user interrupts": new RegExp(
-    `${PREFIXES}(?:0f01(?:e[8c-f]|cc|d7)|0f3af0|0fae[2367aef]|0fc7f)`,
+    `${PREFIXES}(?:0f01(?:e[8c-f]|cc|d7)|0f3af0|0fae[2367abef][0-7]|0fc7f)`,
   ),
   "MOVDIRI, MOVDIR64B, ENQCMD": new RegExp(`${PREFIXES}0f38f[89]`),
 };
