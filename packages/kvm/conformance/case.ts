@@ -30,6 +30,8 @@ export interface Host {
   readonly hypervisor: Hypervisor;
   /** The host's kernel interprets ring 0 code, and may not know every instruction. */
   readonly interprets: boolean;
+  /** Its processor is QEMU's emulation of one, whose virtualization has gaps. */
+  readonly tcg: boolean;
   /** Loops and counts at full length, however long it takes. */
   readonly thorough: boolean;
   assemble(guest: Guest): AssembledGuest;

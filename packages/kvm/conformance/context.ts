@@ -67,11 +67,16 @@ export class Context implements AsyncDisposable {
   }
 
   /**
-   * Ends the case as skipped if the host's kernel interprets ring 0 and shows a known shortcoming of that: `found` is
-   * what the case has just seen. On a host that executes the same finding is for the case to fail on.
+   * Ends the case as skipped if the host is of this kind and shows a known shortcoming of it: `found` is what the case has
+   * just seen. On any other host the same finding is for the case to fail on.
    */
-  excuse(found: boolean, shortcoming: string): void {
-    if (found && this.host.interprets) this.skip(`this host's kernel interprets ring 0 and ${shortcoming}`);
+  excuse(found: boolean, kind: "interprets" | "tcg", shortcoming: string): void {
+    if (!found || !this.host[kind]) return;
+    this.skip(
+      kind === "tcg"
+        ? `this host's processor is QEMU's TCG, which ${shortcoming}`
+        : `this host's kernel interprets ring 0 and ${shortcoming}`,
+    );
   }
 
   /** Puts a vCPU under the watchdog. */

@@ -14,6 +14,7 @@ import { messages } from "./cases/messages.ts";
 import { mmio } from "./cases/mmio.ts";
 import { modes } from "./cases/modes.ts";
 import { pio } from "./cases/pio.ts";
+import { smp } from "./cases/smp.ts";
 import { stops } from "./cases/stops.ts";
 import { timers } from "./cases/timers.ts";
 import { CheckFailed, Unsupported } from "./check.ts";
@@ -37,6 +38,7 @@ export const suite: readonly Group[] = [
   dirtyRing,
   debug,
   kick,
+  smp,
 ];
 
 /** Every guest of the suite, for assembling them ahead. */

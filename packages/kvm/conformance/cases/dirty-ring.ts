@@ -14,6 +14,14 @@ const RING_BYTES = 4096 * 4;
 
 /** Writes to as many pages from DATA on as the word at 0x500 says, in order; an exit after each, another after all. */
 const writer = protected32`
+        mov ecx, [0x500]
+        mov esi, ${DATA}
+      touch:
+        mov al, [esi]
+        add esi, ${PAGE}
+        loop touch
+        xor eax, eax
+        out 0x30, al
       again:
         mov ecx, [0x500]
         mov edi, ${DATA}
@@ -37,8 +45,7 @@ const cases: readonly Case[] = [
     unsupported,
     guest: writer,
     run(t) {
-      const m = ringed(t, RING_BYTES);
-      m.view.setUint32(0x500, 3, true);
+      const m = ringed(t, RING_BYTES, 3);
       round(m);
       equal(harvest(m), [FIRST, FIRST + 1, FIRST + 2], "the pages");
       equal(m.vm.resetDirtyRings(), 3, "how many pages are tracked anew");
@@ -51,8 +58,7 @@ const cases: readonly Case[] = [
     unsupported,
     guest: writer,
     run(t) {
-      const m = ringed(t, RING_BYTES);
-      m.view.setUint32(0x500, 2, true);
+      const m = ringed(t, RING_BYTES, 2);
       round(m);
       equal(m.vm.resetDirtyRings(), 0, "how many pages before the harvest");
       equal(harvest(m), [FIRST, FIRST + 1], "the pages");
@@ -64,9 +70,8 @@ const cases: readonly Case[] = [
     unsupported,
     guest: writer,
     run(t) {
-      const m = ringed(t, PAGE, 0x200000);
       const wanted = 2 * (PAGE / DirtyGfn.size) - 80;
-      m.view.setUint32(0x500, wanted, true);
+      const m = ringed(t, PAGE, wanted);
       const seen: number[] = [];
       let full = 0;
       while (!round(m)) {
@@ -76,8 +81,9 @@ const cases: readonly Case[] = [
       }
       seen.push(...harvest(m));
       ok(full >= 1, "the ring was full at least once");
+      // A page may come twice: an exit between its mark and its write lets the write mark it anew.
       equal(
-        seen,
+        [...new Set(seen)],
         Array.from({ length: wanted }, (_, index) => FIRST + index),
         "all pages in order",
       );
@@ -88,9 +94,9 @@ const cases: readonly Case[] = [
     unsupported,
     guest: writer,
     run(t) {
-      const m = ringed(t, RING_BYTES);
+      const m = ringed(t, RING_BYTES, 1);
       refused(
-        () => m.vm.getDirtyLog(0, new Uint8Array(32)),
+        () => m.vm.getDirtyLog(0, new Uint8Array(64)),
         "KVM_REQUEST_FAILED",
         "dirty rings, which exclude bitmaps",
       );
@@ -108,11 +114,11 @@ const cases: readonly Case[] = [
 
 export const dirtyRing: Group = { name: "dirty ring", cases };
 
-function ringed(t: Context, bytes: number, memoryBytes?: number): Machine {
-  const m = t.machine({
-    beforeVcpus: (vm) => vm.enableDirtyRing(bytes),
-    ...(memoryBytes === undefined ? {} : { memoryBytes }),
-  });
+/** A machine whose guest has touched its pages (dirty-log.ts says why) and logs from now on. */
+function ringed(t: Context, bytes: number, pages: number): Machine {
+  const m = t.machine({ beforeVcpus: (vm) => vm.enableDirtyRing(bytes), memoryBytes: 0x200000 });
+  m.view.setUint32(0x500, pages, true);
+  m.expectOut(0x30, 0);
   m.setSlot({ logDirtyPages: true });
   return m;
 }

@@ -302,7 +302,9 @@ export const exceptions: Group = {
         m.handle(13, "handler");
         // 8 * vector + 2: in the IDT.
         const expected = { error: 0x40an, rip: "culprit", cs: BigInt(Selector.USER_CODE), address: 0n };
-        equal(caught(m), expected, "the fault");
+        const fault = caught(m);
+        t.excuse(fault.error === 0x812n, "tcg", "has 16 * vector + 2 in this error code");
+        equal(fault, expected, "the fault");
       },
     },
     {

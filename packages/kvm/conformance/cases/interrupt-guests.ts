@@ -48,7 +48,11 @@ export const Pin = { LEVEL: 1 << 15, REMOTE_IRR: 1 << 14, MASKED: 1 << 16 } as c
 export function mustBeInService(t: Context, m: Machine, vector: number): void {
   const registers = new DataView(m.vcpu.getLapic().buffer);
   const bits = registers.getUint32(Apic.ISR + (vector >> 5) * 16, true);
-  t.excuse(((bits >> (vector & 31)) & 1) === 0, "ends an interrupt as it delivers it: the APIC's ISR stays empty");
+  t.excuse(
+    ((bits >> (vector & 31)) & 1) === 0,
+    "interprets",
+    "ends an interrupt as it delivers it: the APIC's ISR stays empty",
+  );
 }
 
 /** Tells the case that the guest is at this point. */

@@ -92,6 +92,7 @@ export const modes: Group = {
         m.vcpu.setSregs({ ...sregs, ds: { ...sregs.ds, limit: 0xfff, g: 0 } });
         m.expect(ExitReason.HLT);
         const { rax, rbx, rcx } = m.vcpu.getRegs();
+        t.excuse(rbx === 2n, "tcg", "does not check segment limits");
         equal(rbx & 0xffn, 1n, "the byte at the limit is read, the one beyond is not");
         equal({ error: rax, eip: rcx }, { error: 0n, eip: BigInt(m.at("beyond")) }, "the handler's stack");
       },
@@ -316,5 +317,5 @@ function startPaging(t: Context, m: Machine, cr4: bigint): void {
   const sregs = m.vcpu.getSregs();
   m.vcpu.setSregs({ ...sregs, cr3: BigInt(TABLES), cr4, cr0: sregs.cr0 | Cr0.PG });
   const dropped = (m.vcpu.getSregs().cr0 & Cr0.PG) === 0n;
-  t.excuse(dropped, "has no paging outside long mode: CR0.PG does not stay set");
+  t.excuse(dropped, "interprets", "has no paging outside long mode: CR0.PG does not stay set");
 }

@@ -1,5 +1,6 @@
 /** The kernel's /dev/kvm as a host of the suite. */
 
+import { cpus } from "node:os";
 import { Worker } from "node:worker_threads";
 import { INTERPRETED_NS, measureRingZero } from "../../src/index.ts";
 import { openKvm } from "../../src/linux/index.ts";
@@ -14,6 +15,7 @@ export function openKvmHost(): Host {
     name: "kvm",
     hypervisor,
     interprets: measureRingZero(hypervisor) > INTERPRETED_NS,
+    tcg: cpus()[0]?.model.startsWith("QEMU TCG") ?? false,
     thorough: process.env.LODGE_LONG === "1",
     assemble,
     startThread: () => startWorker(new URL("./kvm-thread.ts", import.meta.url)),
