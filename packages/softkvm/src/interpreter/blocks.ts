@@ -7,13 +7,12 @@
 import { Mode, State } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
 import { Decoder } from "../decode/decoder.ts";
-import { Source } from "../decode/form.ts";
 import { type CodeSize, Instruction, type Operand, Status } from "../decode/instruction.ts";
 import { meaningOf } from "../semantics/table.ts";
 import { type Handlers, JumpCache, Slot } from "./handlers.ts";
 import { Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
-import { segmentOf, shapeOf } from "./shape.ts";
+import { addressedOperand, segmentOf, shapeOf } from "./shape.ts";
 
 const MAX_INSTRUCTIONS = 64;
 const MAX_LENGTH = 15;
@@ -29,6 +28,27 @@ export interface Block {
   readonly count: number;
   /** The next page's place in linear memory, when an instruction reaches into it; else -1. */
   readonly secondPage: number;
+  /** Where control goes from here by direct jumps; nothing where an instruction is TypeScript's. */
+  readonly edges: Edges;
+  /** The region that begins here, if it is compiled. */
+  region: Region | undefined;
+}
+
+/** Places in linear memory, as if the neighbouring pages were the virtual ones: distances are what counts. */
+export interface Edges {
+  readonly taken?: number;
+  readonly fallThrough?: number;
+}
+
+const NO_EDGES: Edges = {};
+
+/** Compiled code for a block and others that it leads to. */
+export interface Region {
+  readonly head: Block;
+  readonly members: readonly Block[];
+  /** Its handler, and the one that it stands in for. */
+  readonly slot: number;
+  readonly original: number;
 }
 
 /** An instruction that cannot be executed at all: the exception it raises instead. */
@@ -59,6 +79,8 @@ export class Blocks {
   readonly #byPage = new Map<number, Set<Block>>();
   /** First records of blocks that are no more, with their keys. */
   readonly #dead = new Map<number, string>();
+  /** Regions by the blocks that they contain. */
+  readonly #regions = new Map<Block, Set<Region>>();
   /** Instructions that TypeScript does, by record. */
   readonly #microcode = new Map<number, Instruction>();
   readonly #decoder = new Decoder();
@@ -124,6 +146,53 @@ export class Blocks {
     return block.record;
   }
 
+  /** The block at a place in linear memory, if it is decoded. */
+  at(host: number, mode: number): Block | undefined {
+    return this.#byKey.get(`${host} ${mode}`);
+  }
+
+  /** The block that {@link find} would find now, if it is decoded already. */
+  peek(rip: bigint, codeBase: bigint): Block | undefined {
+    const mode = this.#state.get32(State.mode);
+    const linear = (mode & Mode.BITS) === 2 ? rip : (codeBase + rip) & 0xffffffffn;
+    return this.at(this.#source.fetch(linear), mode);
+  }
+
+  /** A block's instructions, decoded anew. */
+  instructions(block: Block): Instruction[] {
+    const bits = ([16, 32, 64] as const)[block.mode & Mode.BITS]!;
+    const end = block.host + block.length;
+    const instructions: Instruction[] = [];
+    for (let at = block.host; at < end; ) {
+      const instruction = new Instruction();
+      this.#decoder.decode(this.#bytes, at, end, bits, instruction);
+      instructions.push(instruction);
+      at += instruction.length;
+    }
+    return instructions;
+  }
+
+  /** A region has been compiled: it is entered at its head from now on, until one of its blocks is no more. */
+  enterRegion(head: Block, members: readonly Block[], slot: number): void {
+    const view = this.#state.view;
+    const original = view.getUint32(head.record + Record.handler, true);
+    const region: Region = { head, members, slot, original };
+    head.region = region;
+    view.setUint32(head.record + Record.handler, slot, true);
+    for (const member of members) {
+      const regions = this.#regions.get(member) ?? new Set();
+      this.#regions.set(member, regions.add(region));
+    }
+  }
+
+  /** Goes back to the interpreter at a region's head. */
+  #leaveRegion(region: Region): void {
+    this.#state.view.setUint32(region.head.record + Record.handler, region.original, true);
+    region.head.region = undefined;
+    for (const member of region.members) this.#regions.get(member)?.delete(region);
+    this.#handlers.uninstall(region.slot);
+  }
+
   /**
    * The record of the one instruction at an address, for a step: what follows it is the end of the block. It holds until
    * the next call.
@@ -180,6 +249,8 @@ export class Blocks {
   }
 
   #kill(block: Block): void {
+    for (const region of this.#regions.get(block) ?? []) this.#leaveRegion(region);
+    this.#regions.delete(block);
     const view = this.#state.view;
     for (let index = 0; index < block.count; index++) {
       view.setUint32(block.record + index * Record.size + Record.handler, Slot.RESYNC, true);
@@ -207,6 +278,8 @@ export class Blocks {
   /** Everything decoded is forgotten: when the arena is full. */
   #reset(): void {
     for (const page of this.#byPage.keys()) this.#source.unwatch(page);
+    for (const block of this.#byKey.values()) if (block.region !== undefined) this.#leaveRegion(block.region);
+    this.#regions.clear();
     this.#byKey.clear();
     this.#byPage.clear();
     this.#dead.clear();
@@ -220,6 +293,7 @@ export class Blocks {
   #decode(linear: bigint, host: number, mode: number, limit: number = MAX_INSTRUCTIONS): Block | Undecodable {
     const keep = limit > 1;
     if (keep && this.#free + (MAX_INSTRUCTIONS + 1) * Record.size > this.#arenaEnd) this.#reset();
+    const view = this.#state.view;
     const bits = ([16, 32, 64] as const)[mode & Mode.BITS]!;
     const pageEnd = (host | (PAGE - 1)) + 1;
     const first = keep ? this.#free : this.#single;
@@ -227,6 +301,7 @@ export class Blocks {
     let count = 0;
     let ended = false;
     let secondPage = -1;
+    let isWhole = true;
     const instruction = this.#scratch;
     while (count < limit && at < pageEnd && !ended) {
       let status: Status = this.#decoder.decode(this.#bytes, at, pageEnd, bits, instruction);
@@ -241,16 +316,18 @@ export class Blocks {
         return { kind: status === Status.TOO_LONG ? "too long" : "undefined" };
       }
       ended = this.#write(first + count * Record.size, instruction, at - host, host, pageEnd, mode);
+      isWhole &&= view.getUint32(first + count * Record.size + Record.handler, true) !== Slot.MICROCODE;
       at += instruction.length;
       count += 1;
       if (secondPage >= 0) break;
     }
+    const edges = isWhole ? edgesOf(ended ? instruction : undefined, at) : NO_EDGES;
     if (!ended) {
       this.#writeEnd(first + count * Record.size, at - host, keep && at < pageEnd);
       count += 1;
     }
     this.#handlers.flush();
-    const block = { host, length: at - host, mode, record: first, count, secondPage };
+    const block: Block = { host, length: at - host, mode, record: first, count, secondPage, edges, region: undefined };
     if (keep) {
       this.#free = first + count * Record.size;
       this.#register(block);
@@ -288,7 +365,6 @@ export class Blocks {
     }
     view.setUint32(record + Record.handler, this.#handlers.slotOf(shape, meaning), true);
     const base = this.#state.base;
-    let memory: Operand | undefined;
     for (let index = 0; index < instruction.operandCount; index++) {
       const operand = instruction.operands[index]!;
       switch (operand.kind) {
@@ -296,8 +372,6 @@ export class Blocks {
           view.setUint32(record + Record.register[index]!, base + registerOffset(operand), true);
           break;
         case "mem":
-          // The destination of a string instruction is always in ES and needs no record.
-          if (form.operands[index]!.source !== Source.ES_DI) memory = operand;
           break;
         case "imm":
           view.setBigInt64(record + Record.immediate, operand.value64, true);
@@ -316,6 +390,7 @@ export class Blocks {
           break;
       }
     }
+    const memory = addressedOperand(instruction);
     if (memory !== undefined) this.#writeAddress(record, memory, next);
     const segment = segmentOf(instruction, memory);
     view.setUint32(record + Record.segment, base + State.segmentBase + segment * 8, true);
@@ -343,16 +418,29 @@ export class Blocks {
 }
 
 /** Where a register operand is in the vCPU's state. */
-function registerOffset(operand: Operand): number {
+export function registerOffset(operand: Operand): number {
   switch (operand.bank) {
     case "gpr":
       return State.gpr + operand.reg * 8 + (operand.high ? 1 : 0);
     case "xmm":
     case "ymm":
       return State.vector + operand.reg * 32;
+    case "mm":
+      return State.fpr + (operand.reg & 7) * 16;
     default:
       return State.zero;
   }
+}
+
+/** Where a block's last instruction leads, which ends at `end`; undefined for one that just stops. */
+function edgesOf(last: Instruction | undefined, end: number): Edges {
+  if (last === undefined) return { fallThrough: end };
+  const target = last.operands[last.operandCount - 1]!;
+  if (last.operandCount === 0 || target.kind !== "rel") return NO_EDGES;
+  // Outside 64-bit code a prefix may cut the target to 16 bits, which distances do not show.
+  if (last.bits === 32 && last.operandSize === 16) return NO_EDGES;
+  const taken = end + target.value;
+  return last.form.flow === "branch" ? { taken, fallThrough: end } : { taken };
 }
 
 function cloneOf(instruction: Instruction): Instruction {

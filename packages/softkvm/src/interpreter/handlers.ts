@@ -4,7 +4,10 @@
  */
 
 import { STATE_SIZE, State } from "../cpu/layout.ts";
+import { CpuState } from "../cpu/state.ts";
 import type { Meaning } from "../semantics/context.ts";
+import { VECTOR_FUNCTION_TYPE, VECTOR_FUNCTIONS, vectorFunctions } from "../vector-unit/functions.ts";
+import { VectorUnit } from "../vector-unit/unit.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
 import { Record, Return } from "./record.ts";
@@ -24,12 +27,21 @@ export const JumpCache = {
 } as const;
 
 /** Slots of the handlers that belong to no instruction. */
-export const Slot = { MICROCODE: 1, RESYNC: 2, END: 3, FORWARD: 4, FIRST_FREE: 5 } as const;
+export const Slot = {
+  MICROCODE: 1,
+  RESYNC: 2,
+  END: 3,
+  FORWARD: 4,
+  VECTOR_FUNCTIONS: 5,
+  FIRST_FREE: 5 + VECTOR_FUNCTIONS,
+} as const;
 
 /** What handlers call when the lookaside buffer misses: `Access` of mmu/access.ts. */
 export interface SlowPaths {
   load(linear: number, size: number, kind: number): number;
   store(linear: number, size: number, kind: number): number;
+  /** As `store`, but gives `CODE_PAGE` and stores nothing where code is; only compiled code asks. */
+  storeUnlessCode?(linear: number, size: number, kind: number): number;
   segmentFault(segment: number, isWrite: number): void;
 }
 
@@ -43,8 +55,10 @@ export class Handlers {
   readonly #table: WebAssembly.Table;
   readonly #memory: WebAssembly.Memory;
   readonly #slow: SlowPaths;
+  readonly #vectorUnit: (operation: number, argument: number) => number;
   readonly #base: number;
   readonly #lookup: WebAssembly.ExportedFunction;
+  readonly #freeSlots: number[] = [];
   #nextSlot: number = Slot.FIRST_FREE;
 
   /** `base`: where the vCPU's state is in `memory`. */
@@ -53,6 +67,9 @@ export class Handlers {
     this.#base = base;
     this.#slow = slow;
     this.#table = new WebAssembly.Table({ element: "anyfunc", initial: 1024 });
+    for (const [index, each] of vectorFunctions().entries()) this.#table.set(Slot.VECTOR_FUNCTIONS + index, each);
+    const unit = new VectorUnit(new CpuState(memory.buffer, base));
+    this.#vectorUnit = (operation, argument) => unit.run(operation, argument);
     const exports = this.#instantiate(coreModule(base), {});
     this.enter = exports.enter as (record: number) => Return;
     this.#lookup = exports.lookup as WebAssembly.ExportedFunction;
@@ -91,26 +108,49 @@ export class Handlers {
     this.#instantiate(module, { lookup: this.#lookup });
   }
 
+  /** Instantiates compiled code and gives it a slot: see compiler/. */
+  install(module: ModuleBuilder, index: number): number {
+    const slot = this.#freeSlots.pop() ?? this.#nextSlot++;
+    if (slot >= this.#table.length) this.#table.grow(1024);
+    module.elements(slot, [index]);
+    this.#instantiate(module, { lookup: this.#lookup, store: this.#slow.storeUnlessCode ?? this.#slow.store });
+    return slot;
+  }
+
+  /** Lets go of compiled code. */
+  uninstall(slot: number): void {
+    this.#table.set(slot, null);
+    this.#freeSlots.push(slot);
+  }
+
   #instantiate(module: ModuleBuilder, more: WebAssembly.Imports[string]): { readonly [name: string]: unknown } {
     const { load, store, segmentFault } = this.#slow;
     const instance = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), {
-      lodge: { memory: this.#memory, table: this.#table, load, store, segmentFault, ...more },
+      lodge: {
+        ...{ memory: this.#memory, table: this.#table, load, store, segmentFault },
+        vectorUnit: this.#vectorUnit,
+        ...more,
+      },
     });
     return instance.exports;
   }
 }
 
 /** Declares what every handler module imports. The core module makes `lookup` itself. */
-function importOutside(module: ModuleBuilder, importLookup: boolean): Outside {
+export function importOutside(module: ModuleBuilder, importLookup: boolean): Outside {
   // The memory may grow to anything that 32 bits reach.
   module.importMemory("lodge", "memory", 1, 65536);
   module.importTable("lodge", "table", 1);
   const load = module.importFunction("lodge", "load", ["f64", "i32", "i32"], ["i32"]);
   const store = module.importFunction("lodge", "store", ["f64", "i32", "i32"], ["i32"]);
   const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
+  const vectorUnit = module.importFunction("lodge", "vectorUnit", ["i32", "i32"], ["i32"]);
   const lookup = importLookup ? module.importFunction("lodge", "lookup", [], ["i32"]) : -1;
   const handlerType = module.type(HANDLER.parameters, HANDLER.results);
-  return { load, store, segmentFault, lookup, handlerType };
+  const { parameters, results } = VECTOR_FUNCTION_TYPE;
+  const vectorFunctionType = module.type(parameters, results);
+  const vectorFunctions = Slot.VECTOR_FUNCTIONS;
+  return { load, store, segmentFault, vectorUnit, vectorFunctionType, vectorFunctions, lookup, handlerType };
 }
 
 /** The way in, the look-up of jumps, and the handlers that are no instructions. */

@@ -3,13 +3,15 @@
  * are in the vCPU's state in memory.
  */
 
-import { Seg, SegmentRange, State, Tlb } from "../cpu/layout.ts";
+import { Seg, SegmentRange, State, Tlb, Vector } from "../cpu/layout.ts";
 import { AccessKind } from "../mmu/access.ts";
-import type { Access, Context, IntegerSize, OperandShape, Value } from "../semantics/context.ts";
+import type { Access, Alignment, Context, IntegerSize, OperandShape, Value, VectorSize } from "../semantics/context.ts";
 import { fromI64, zeroExtend } from "../semantics/words.ts";
+import type { VectorFunction } from "../vector-unit/functions.ts";
 import type { Code, StoreKind } from "../wasm/code.ts";
 import { ConstI32, ConstI64, type Expr, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
-import { c32, c64, call, compareExchange, f64, i32, i64, v128 } from "../wasm/ops.ts";
+import { c32, c64, call, callIndirect, compareExchange, f64, i32, i64 } from "../wasm/ops.ts";
+import { i32x4, i64x2, splat, v128 } from "../wasm/simd.ts";
 import { Record, Return } from "./record.ts";
 import type { Shape } from "./shape.ts";
 
@@ -24,6 +26,14 @@ export interface Outside {
   readonly store: number;
   /** (segment, is write): raises the fault of an offset beyond the segment. */
   readonly segmentFault: number;
+  /**
+   * (operation, argument) → whether it faulted; operands are the two halves of `State.transfer`, the result is its first:
+   * `VectorUnit.run`.
+   */
+  readonly vectorUnit: number;
+  /** The type of `VectorFunction`s, and the slot of the first. */
+  readonly vectorFunctionType: number;
+  readonly vectorFunctions: number;
   /** Goes on at `State.blockRip`: a handler without parameters. */
   readonly lookup: number;
   /** The type of handlers. */
@@ -41,6 +51,12 @@ const loads = {
   4: i32.load,
   8: i64.load,
 } as const;
+const vectorLoads: { readonly [size in VectorSize]: (address: I32) => V128 } = {
+  2: (address) => i32x4.replace_lane(splat(4, 0), 0, i32.load16_u(address)),
+  4: v128.load32_zero,
+  8: v128.load64_zero,
+  16: v128.load,
+};
 const storeKinds: { readonly [size in IntegerSize]: StoreKind } = { 1: "i32_8", 2: "i32_16", 4: "i32", 8: "i64" };
 
 export class RecordContext implements Context {
@@ -52,22 +68,23 @@ export class RecordContext implements Context {
   readonly bits: 16 | 32 | 64;
   readonly lock: boolean;
   readonly rep: number;
-  readonly #shape: Shape;
-  readonly #base: number;
-  readonly #outside: Outside;
-  readonly #record: I32;
+  protected readonly shape: Shape;
+  protected readonly base: number;
+  protected readonly outside: Outside;
+  protected readonly record: I32;
   /** Locals that are set once: using them again needs no copy. */
-  readonly #constant = new Set<Expr>();
+  protected readonly constant = new Set<Expr>();
   /** Linear addresses by way of SS, whose faults are #SS. */
-  readonly #onStack = new Set<Expr>();
-  #ended = false;
+  protected readonly onStack = new Set<Expr>();
+  protected ended = false;
 
-  constructor(code: Code, shape: Shape, base: number, outside: Outside) {
+  /** `record`: where the instruction's record is; by default what the handler is given. */
+  constructor(code: Code, shape: Shape, base: number, outside: Outside, record = code.parameters[0] as I32) {
     this.code = code;
-    this.#shape = shape;
-    this.#base = base;
-    this.#outside = outside;
-    this.#record = code.parameters[0] as I32;
+    this.shape = shape;
+    this.base = base;
+    this.outside = outside;
+    this.record = record;
     this.operands = shape.operands;
     this.operandSize = shape.operandSize;
     this.addressSize = shape.addressSize;
@@ -79,9 +96,9 @@ export class RecordContext implements Context {
 
   /** Goes on to the next record, unless the instruction has ended the block. */
   finish(): void {
-    if (this.#ended) return;
-    const next = this.let(i32.add(this.#record, c32(Record.size)));
-    this.#enter(next);
+    if (this.ended) return;
+    const next = this.let(i32.add(this.record, c32(Record.size)));
+    this.enter(next);
   }
 
   // Operands.
@@ -90,11 +107,11 @@ export class RecordContext implements Context {
     const { kind, size } = this.operands[index]!;
     switch (kind) {
       case "gpr":
-        return loads[size as IntegerSize](this.#register(index));
+        return loads[size as IntegerSize](this.register(index));
       case "mem":
         return this.load(size as IntegerSize, this.linearAddress(index, "read"));
       case "imm":
-        return fromI64(size as IntegerSize, i64.load(this.#record, Record.immediate));
+        return fromI64(size as IntegerSize, i64.load(this.record, Record.immediate));
       default:
         throw new Error(`a ${kind} operand has no integer value`);
     }
@@ -107,7 +124,7 @@ export class RecordContext implements Context {
       this.store(size as IntegerSize, this.linearAddress(index, "write"), now);
       return;
     }
-    this.#storeRegister(this.#register(index), 0, size as IntegerSize, value);
+    this.storeRegister(this.register(index), 0, size as IntegerSize, value);
   }
 
   modify(index: number, change: (old: Value) => Value): void {
@@ -119,22 +136,98 @@ export class RecordContext implements Context {
     this.write(index, change(this.read(index)));
   }
 
-  readVector(index: number): V128 {
-    return v128.load(this.#register(index));
+  readVector(index: number, alignment: Alignment = "aligned"): V128 {
+    const { kind, size } = this.operands[index]!;
+    if (kind !== "mem") return vectorLoads[size as VectorSize](this.register(index));
+    const linear = this.linearAddress(index, "read");
+    if (size === 16 && alignment === "aligned") this.checkAlignment(linear);
+    return this.loadVector(size as VectorSize, linear);
   }
 
-  writeVector(index: number, value: V128): void {
-    this.code.store("v128", this.#register(index), 0, value);
+  writeVector(index: number, value: V128, alignment: Alignment = "aligned"): void {
+    const { kind, size } = this.operands[index]!;
+    if (kind !== "mem") {
+      storeLow(this.code, size as VectorSize, this.register(index), value);
+      // What holds an mm register reads as a NaN or infinity of x87 (Intel SDM vol. 1, 9.6.2).
+      if (kind === "mm") this.code.store("i32_16", this.register(index), 8, c32(0xffff));
+      return;
+    }
+    const now = this.let(value);
+    const linear = this.linearAddress(index, "write");
+    if (size === 16 && alignment === "aligned") this.checkAlignment(linear);
+    this.storeVector(size as VectorSize, linear, now);
+  }
+
+  writeWhole(index: number, value: V128): void {
+    this.code.store("v128", this.register(index), 0, value);
+  }
+
+  vectorRegister(register: number): V128 {
+    return v128.load(this.address(State.vector + register * 32));
+  }
+
+  setVectorRegister(register: number, value: V128): void {
+    this.code.store("v128", this.address(State.vector + register * 32), 0, value);
+  }
+
+  loadVector(size: VectorSize, linear: Local<"i64">): V128 {
+    const value = this.code.local("v128");
+    this.translated(
+      size,
+      linear,
+      Tlb.read,
+      (host) => this.code.set(value, vectorLoads[size](host)),
+      () => {
+        this.slow(this.outside.load, linear, size, 0);
+        this.code.set(value, vectorLoads[size](this.address(State.transfer)));
+      },
+    );
+    this.constant.add(value);
+    return value;
+  }
+
+  storeVector(size: VectorSize, linear: Local<"i64">, value: V128): void {
+    const now = this.let(value);
+    this.translated(
+      size,
+      linear,
+      Tlb.write,
+      (host) => storeLow(this.code, size, host, now),
+      () => {
+        this.code.store("v128", this.address(State.transfer), 0, now);
+        this.slow(this.outside.store, linear, size, 0);
+      },
+    );
+  }
+
+  immediate(index: number): number {
+    const { value } = this.operands[index]!;
+    if (value === undefined) throw new Error(`${this.shape.mnemonic} is not among the decidingImmediates`);
+    return value;
+  }
+
+  vectorUnit(operation: number, a: V128, b: V128, argument: I32 = c32(0)): V128 {
+    this.code.store("v128", this.address(State.transfer), 0, a);
+    this.code.store("v128", this.address(State.transfer), 16, b);
+    this.setState32(State.record, this.record);
+    const faulted = callI32(this.outside.vectorUnit, c32(operation), argument);
+    this.code.if(faulted, () => this.abandon());
+    return this.let(v128.load(this.address(State.transfer)));
+  }
+
+  vectorFunction(number: VectorFunction, a: V128, b: V128, third: V128 = splat(8, 0)): V128 {
+    const { vectorFunctionType, vectorFunctions } = this.outside;
+    return callIndirect("v128", vectorFunctionType, c32(vectorFunctions + number), a, b, third);
   }
 
   // Addresses and memory.
 
   effectiveAddress(_index: number): I64 {
-    const { size, hasIndex } = this.#shape.address;
-    const pointer = (field: number) => i64.load(i32.load(this.#record, field));
-    let sum = i64.add(pointer(Record.base), i64.load(this.#record, Record.displacement));
+    const { size, hasIndex } = this.shape.address;
+    const pointer = (field: number) => i64.load(i32.load(this.record, field));
+    let sum = i64.add(pointer(Record.base), i64.load(this.record, Record.displacement));
     if (hasIndex) {
-      const scale = i64.extend_i32_u(i32.load(this.#record, Record.scale));
+      const scale = i64.extend_i32_u(i32.load(this.record, Record.scale));
       sum = i64.add(sum, i64.shl(pointer(Record.index), scale));
     }
     return maskTo(size, sum);
@@ -146,40 +239,40 @@ export class RecordContext implements Context {
 
   linear(segment: number | "operand", offset: I64, size: number, access: Access): Local<"i64"> {
     let within = offset;
-    if (this.#shape.address.checked) {
+    if (this.shape.address.checked) {
       within = this.let(offset);
-      this.#checkSegment(segment, within, size, access);
+      this.checkSegment(segment, within, size, access);
     }
-    const linear = this.#local(this.#addBase(segment, within));
-    if (segment === Seg.SS || (segment === "operand" && this.#shape.address.stack)) this.#onStack.add(linear);
+    const linear = this.local(this.addBase(segment, within));
+    if (segment === Seg.SS || (segment === "operand" && this.shape.address.stack)) this.onStack.add(linear);
     return linear;
   }
 
   load(size: IntegerSize, linear: Local<"i64">): Value {
     const value = this.code.local(size === 8 ? "i64" : "i32");
-    this.#translated(
+    this.translated(
       size,
       linear,
       Tlb.read,
       (host) => this.code.set(value, loads[size](host)),
       () => {
-        this.#slow(this.#outside.load, linear, size, 0);
-        this.code.set(value, loads[size](this.#address(State.transfer)));
+        this.slow(this.outside.load, linear, size, 0);
+        this.code.set(value, loads[size](this.address(State.transfer)));
       },
     );
-    this.#constant.add(value);
+    this.constant.add(value);
     return value;
   }
 
   store(size: IntegerSize, linear: Local<"i64">, value: Value): void {
     const now = this.let(value);
-    this.#translated(
+    this.translated(
       size,
       linear,
       Tlb.write,
       (host) => this.code.store(storeKinds[size], host, 0, now),
       () => {
-        this.#slowStore(size, linear, now);
+        this.slowStore(size, linear, now);
       },
     );
   }
@@ -187,7 +280,7 @@ export class RecordContext implements Context {
   modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void {
     const host = this.code.local("i32");
     const old = this.code.local(size === 8 ? "i64" : "i32") as Local<"i32">;
-    this.#translated(
+    this.translated(
       size,
       linear,
       Tlb.write,
@@ -199,15 +292,15 @@ export class RecordContext implements Context {
       this.code.if(i32.and(host, c32(size - 1)), () => this.code.set(host, SLOW));
     }
     this.code.if(i32.eq(host, SLOW), () => {
-      this.#slow(this.#outside.load, linear, size, AccessKind.WRITE | (this.lock ? AccessKind.LOCK : 0));
-      this.code.set(old, loads[size](this.#address(State.transfer)) as I32);
+      this.slow(this.outside.load, linear, size, AccessKind.WRITE | (this.lock ? AccessKind.LOCK : 0));
+      this.code.set(old, loads[size](this.address(State.transfer)) as I32);
     });
     const attempt = (retry: (lost: I32) => void): void => {
       this.code.if(i32.ne(host, SLOW), () => this.code.set(old, loads[size](host) as I32));
       const result = this.let(change(old));
       this.code.if(
         i32.eq(host, SLOW),
-        () => this.#slowStore(size, linear, result, this.lock ? AccessKind.LOCK : 0),
+        () => this.slowStore(size, linear, result, this.lock ? AccessKind.LOCK : 0),
         () => {
           if (!this.lock) {
             this.code.store(storeKinds[size], host, 0, result);
@@ -225,23 +318,23 @@ export class RecordContext implements Context {
   // Implicit registers.
 
   gpr(register: number, size: IntegerSize): Value {
-    return loads[size](this.#address(State.gpr + register * 8));
+    return loads[size](this.address(State.gpr + register * 8));
   }
 
   setGpr(register: number, size: IntegerSize, value: Value): void {
-    this.#storeRegister(this.#address(State.gpr + register * 8), 0, size, value);
+    this.storeRegister(this.address(State.gpr + register * 8), 0, size, value);
   }
 
   push(size: IntegerSize, value: Value): void {
     const now = this.let(value);
-    const stack = this.#stackPointer();
+    const stack = this.stackPointer();
     const below = this.let(maskTo(this.stackSize, i64.sub(stack, c64(size))));
     this.store(size, this.linear(Seg.SS, below, size, "write"), now);
     this.setGpr(4, this.stackSize, fromI64(this.stackSize, below));
   }
 
   pop(size: IntegerSize): Value {
-    const stack = this.let(this.#stackPointer());
+    const stack = this.let(this.stackPointer());
     const value = this.load(size, this.linear(Seg.SS, stack, size, "read"));
     this.setGpr(4, this.stackSize, fromI64(this.stackSize, i64.add(stack, c64(size))));
     return value;
@@ -269,46 +362,46 @@ export class RecordContext implements Context {
   }
 
   state32(offset: number): I32 {
-    return i32.load(this.#address(offset));
+    return i32.load(this.address(offset));
   }
   state64(offset: number): I64 {
-    return i64.load(this.#address(offset));
+    return i64.load(this.address(offset));
   }
   setState32(offset: number, value: I32): void {
-    this.code.store("i32", this.#address(offset), 0, value);
+    this.code.store("i32", this.address(offset), 0, value);
   }
   setState64(offset: number, value: I64): void {
-    this.code.store("i64", this.#address(offset), 0, value);
+    this.code.store("i64", this.address(offset), 0, value);
   }
 
   let<T extends Expr>(value: T): T {
-    if (value instanceof ConstI32 || value instanceof ConstI64 || this.#constant.has(value)) return value;
+    if (value instanceof ConstI32 || value instanceof ConstI64 || this.constant.has(value)) return value;
     const local = this.code.let(value);
-    this.#constant.add(local);
+    this.constant.add(local);
     return local as Expr as T;
   }
 
   // Control.
 
   nextRip(): I64 {
-    return this.#ripAt(Record.next);
+    return this.ripAt(Record.next);
   }
 
   jumpRelative(): void {
-    this.#ended = true;
-    this.#follow(Record.immediate, Record.taken);
+    this.ended = true;
+    this.follow(Record.immediate, Record.taken);
   }
 
   branchRelative(condition: I32): void {
-    this.#ended = true;
-    this.code.if(condition, () => this.#follow(Record.immediate, Record.taken));
-    this.#follow(Record.next, Record.fallThrough);
+    this.ended = true;
+    this.code.if(condition, () => this.follow(Record.immediate, Record.taken));
+    this.follow(Record.next, Record.fallThrough);
   }
 
   jump(target: I64): void {
-    this.#ended = true;
+    this.ended = true;
     this.setState64(State.blockRip, target);
-    this.code.tailCall(this.#outside.lookup);
+    this.code.tailCall(this.outside.lookup);
   }
 
   repeatWhile(body: () => I32): void {
@@ -318,7 +411,7 @@ export class RecordContext implements Context {
         const budget = this.let(i32.sub(this.state32(State.budget), c32(1)));
         this.setState32(State.budget, budget);
         this.code.brIf(again, i32.ge_s(budget, c32(0)));
-        this.#leave(Return.BUDGET_REPEAT);
+        this.leave(Return.BUDGET_REPEAT);
       });
     });
   }
@@ -327,60 +420,71 @@ export class RecordContext implements Context {
     this.code.if(condition, () => {
       this.setState32(State.faultVector, c32(vector));
       this.setState32(State.faultError, c32(0));
-      this.#leave(Return.UNWIND);
+      this.leave(Return.UNWIND);
     });
   }
 
   /** Leaves for TypeScript to do this instruction. */
   microcode(): void {
-    this.#ended = true;
-    this.#leave(Return.MICROCODE);
+    this.ended = true;
+    this.leave(Return.MICROCODE);
   }
 
   /** Leaves because this record's block is no more. */
   resync(): void {
-    this.#ended = true;
-    this.#leave(Return.RESYNC);
+    this.ended = true;
+    this.leave(Return.RESYNC);
   }
 
   /** The end of a block without a branch. */
   endOfBlock(): void {
-    this.#ended = true;
-    this.#follow(Record.next, Record.fallThrough);
+    this.ended = true;
+    this.follow(Record.next, Record.fallThrough);
   }
 
   // Inside.
 
   /** Goes on at the block's start plus a distance of the record, over the chain field if that is known. */
-  #follow(distance: number, chain: number): void {
+  protected follow(distance: number, chain: number): void {
     const wide = distance === Record.immediate;
-    const by = wide ? i64.load(this.#record, distance) : i64.load32_u(this.#record, distance);
+    const by = wide ? i64.load(this.record, distance) : i64.load32_u(this.record, distance);
     // 66 makes a near branch 16 bits wide outside 64-bit code; the decoder says so in the operand size.
     const size = this.bits === 64 ? 8 : wide ? this.operandSize : this.bits === 16 ? 2 : 4;
     this.setState64(State.blockRip, maskTo(size as 2 | 4 | 8, i64.add(this.state64(State.blockRip), by)));
-    const target = this.let(i32.load(this.#record, chain));
+    const target = this.let(i32.load(this.record, chain));
     this.code.if(i32.gt_u(target, c32(CHAIN_LOOKUP)), () => {
       const budget = this.let(i32.sub(this.state32(State.budget), c32(1)));
       this.setState32(State.budget, budget);
       this.code.if(i32.lt_s(budget, c32(0)), () => this.code.return(c32(Return.BUDGET)));
-      this.#enter(target);
+      this.enter(target);
     });
-    this.code.if(target, () => this.code.tailCall(this.#outside.lookup));
-    this.setState32(State.chain, i32.add(this.#record, c32(chain)));
+    this.code.if(target, () => this.code.tailCall(this.outside.lookup));
+    this.setState32(State.chain, i32.add(this.record, c32(chain)));
     this.code.return(c32(Return.LOOKUP));
   }
 
-  #enter(record: I32): void {
-    this.code.tailCallIndirect(this.#outside.handlerType, i32.load(record, Record.handler), record);
+  protected enter(record: I32): void {
+    this.code.tailCallIndirect(this.outside.handlerType, i32.load(record, Record.handler), record);
   }
 
-  #leave(reason: Return): void {
-    this.setState32(State.record, this.#record);
+  /** Leaves after a helper has recorded a fault or an exit, which its outcome tells; `State.record` is set. */
+  protected abandon(_outcome?: I32): void {
+    this.code.return(c32(Return.UNWIND));
+  }
+
+  protected leave(reason: Return): void {
+    this.setState32(State.record, this.record);
     this.code.return(c32(reason));
   }
 
   /** Tries the lookaside buffer: `hit` gets the host address. An access across a page's end misses. */
-  #translated(size: number, linear: Local<"i64">, table: number, hit: (host: I32) => void, miss: () => void): void {
+  protected translated(
+    size: number,
+    linear: Local<"i64">,
+    table: number,
+    hit: (host: I32) => void,
+    miss: () => void,
+  ): void {
     const low = i32.wrap(linear);
     const index = i32.and(i32.shr_u(low, c32(8)), c32((Tlb.entries - 1) * Tlb.entrySize));
     const entry = this.let(i32.add(i32.add(this.state32(State.tlb), index), c32(table)));
@@ -392,83 +496,105 @@ export class RecordContext implements Context {
     );
   }
 
-  #slow(helper: number, linear: Local<"i64">, size: number, kind: number): void {
-    this.setState32(State.record, this.#record);
+  protected slow(helper: number, linear: Local<"i64">, size: number, kind: number): void {
+    this.setState32(State.record, this.record);
     const address = f64.convert_i64_s(linear);
-    const stack = this.#onStack.has(linear) ? AccessKind.STACK : 0;
-    const outcome = callI32(helper, address, c32(size), c32(kind | stack));
-    this.code.if(outcome, () => this.code.return(c32(Return.UNWIND)));
+    const stack = this.onStack.has(linear) ? AccessKind.STACK : 0;
+    const outcome = this.let(callI32(helper, address, c32(size), c32(kind | stack)));
+    this.code.if(outcome, () => this.abandon(outcome));
   }
 
-  #slowStore(size: IntegerSize, linear: Local<"i64">, value: Value, kind = 0): void {
-    this.code.store(storeKinds[size], this.#address(State.transfer), 0, value);
-    this.#slow(this.#outside.store, linear, size, kind);
+  protected checkAlignment(linear: Local<"i64">): void {
+    this.raiseIf(i32.and(i32.wrap(linear), c32(15)), Vector.GP);
   }
 
-  #checkSegment(segment: number | "operand", offset: I64, size: number, access: Access): void {
+  protected slowStore(size: IntegerSize, linear: Local<"i64">, value: Value, kind = 0): void {
+    this.code.store(storeKinds[size], this.address(State.transfer), 0, value);
+    this.slow(this.outside.store, linear, size, kind);
+  }
+
+  protected checkSegment(segment: number | "operand", offset: I64, size: number, access: Access): void {
     const first = access === "read" ? SegmentRange.readFirst : SegmentRange.writeFirst;
     const last = access === "read" ? SegmentRange.readLast : SegmentRange.writeLast;
-    const number = segment === "operand" ? this.#operandSegment() : c32(segment);
-    const range = this.let(i32.add(i32.mul(number, c32(SegmentRange.size)), c32(this.#base + State.segmentRanges)));
+    const number = segment === "operand" ? this.operandSegment() : c32(segment);
+    const range = this.let(i32.add(i32.mul(number, c32(SegmentRange.size)), c32(this.base + State.segmentRanges)));
     const outside = i32.or(
       i64.lt_u(offset, i64.load32_u(range, first)),
       i64.gt_u(i64.add(offset, c64(size - 1)), i64.load32_u(range, last)),
     );
     this.code.if(outside, () => {
-      this.setState32(State.record, this.#record);
-      this.code.call(this.#outside.segmentFault, number, c32(access === "write" ? 1 : 0));
-      this.code.return(c32(Return.UNWIND));
+      this.setState32(State.record, this.record);
+      this.code.call(this.outside.segmentFault, number, c32(access === "write" ? 1 : 0));
+      this.abandon();
     });
   }
 
+  protected operandSegmentBase(): I64 {
+    return i64.load(i32.load(this.record, Record.segment));
+  }
+
   /** The number of the memory operand's segment, from where its base is. */
-  #operandSegment(): I32 {
-    const base = i32.sub(i32.load(this.#record, Record.segment), c32(this.#base + State.segmentBase));
+  protected operandSegment(): I32 {
+    const base = i32.sub(i32.load(this.record, Record.segment), c32(this.base + State.segmentBase));
     return this.let(i32.shr_u(base, c32(3)));
   }
 
-  #addBase(segment: number | "operand", offset: I64): I64 {
+  protected addBase(segment: number | "operand", offset: I64): I64 {
     // In 64-bit code only FS and GS have a base, which the shape knows for the operand's segment.
     const added =
-      segment === "operand" ? this.#shape.address.hasSegment : this.bits !== 64 && this.#shape.address.hasSegment;
+      segment === "operand" ? this.shape.address.hasSegment : this.bits !== 64 && this.shape.address.hasSegment;
     const base = !added
       ? undefined
       : segment === "operand"
-        ? i64.load(i32.load(this.#record, Record.segment))
+        ? this.operandSegmentBase()
         : this.state64(State.segmentBase + segment * 8);
     const sum = base === undefined ? offset : i64.add(offset, base);
     return this.bits === 64 ? sum : base === undefined ? sum : maskTo(4, sum);
   }
 
-  #stackPointer(): I64 {
+  protected stackPointer(): I64 {
     return zeroExtend(this.stackSize, this.gpr(4, this.stackSize));
   }
 
-  #ripAt(field: number): I64 {
-    const sum = i64.add(this.state64(State.blockRip), i64.load32_u(this.#record, field));
+  protected ripAt(field: number): I64 {
+    const sum = i64.add(this.state64(State.blockRip), i64.load32_u(this.record, field));
     return maskTo(this.bits === 64 ? 8 : this.bits === 32 ? 4 : 2, sum);
   }
 
-  #register(index: number): I32 {
-    return i32.load(this.#record, Record.register[index]!);
+  protected register(index: number): I32 {
+    return i32.load(this.record, Record.register[index]!);
   }
 
-  #storeRegister(address: I32, offset: number, size: IntegerSize, value: Value): void {
+  protected storeRegister(address: I32, offset: number, size: IntegerSize, value: Value): void {
     // A 32-bit write clears the upper half.
     if (size === 4) this.code.store("i64", address, offset, i64.extend_i32_u(value as I32));
     else this.code.store(storeKinds[size], address, offset, value);
   }
 
-  #address(offset: number): ConstI32 {
-    return c32(this.#base + offset);
+  protected address(offset: number): ConstI32 {
+    return c32(this.base + offset);
   }
 
-  #local(value: I64): Local<"i64"> {
+  protected local(value: I64): Local<"i64"> {
     const local = this.let(value);
     if (local instanceof Local) return local as Local<"i64">;
     const copy = this.code.let(value);
-    this.#constant.add(copy);
+    this.constant.add(copy);
     return copy;
+  }
+}
+
+/** Stores the low bytes of a vector. */
+function storeLow(code: Code, size: VectorSize, address: I32, value: V128): void {
+  switch (size) {
+    case 2:
+      return code.store("i32_16", address, 0, i32x4.extract_lane(value, 0));
+    case 4:
+      return code.store("i32", address, 0, i32x4.extract_lane(value, 0));
+    case 8:
+      return code.store("i64", address, 0, i64x2.extract_lane(value, 0));
+    case 16:
+      return code.store("v128", address, 0, value);
   }
 }
 

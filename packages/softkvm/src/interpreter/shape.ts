@@ -7,6 +7,7 @@ import { Mode } from "../cpu/layout.ts";
 import { Source } from "../decode/form.ts";
 import type { Instruction, Operand } from "../decode/instruction.ts";
 import type { OperandShape } from "../semantics/context.ts";
+import { decidingImmediates } from "../semantics/sse/immediates.ts";
 
 /** How a memory operand's address is made. */
 export interface AddressShape {
@@ -40,12 +41,11 @@ const FS = 4;
 /** The shape of an instruction under a mode, or undefined when it has operands that only TypeScript reads. */
 export function shapeOf(instruction: Instruction, mode: number): Shape | undefined {
   const operands: OperandShape[] = [];
-  let memory: Operand | undefined;
+  const memory = addressedOperand(instruction);
   for (let index = 0; index < instruction.operandCount; index++) {
     const operand = instruction.operands[index]!;
-    const shape = operandShape(operand);
+    const shape = operandShape(operand, decidingImmediates[instruction.form.mnemonic]);
     if (shape === undefined) return undefined;
-    if (shape.kind === "mem" && instruction.form.operands[index]!.source !== Source.ES_DI) memory = operand;
     operands.push(shape);
   }
   const bits = instruction.bits;
@@ -59,7 +59,9 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
   };
   const stackSize = bits === 64 ? 8 : mode & Mode.STACK_32 ? 4 : 2;
   const { mnemonic, condition } = instruction.form;
-  const list = operands.map((operand) => `${operand.kind}${operand.size}`).join();
+  const list = operands
+    .map(({ kind, size, value }) => `${kind}${size}${value === undefined ? "" : `=${value}`}`)
+    .join();
   const flags = `${instruction.operandSize}/${instruction.addressSize}/${stackSize}/${bits}`;
   const access = `${+address.hasIndex}${+address.hasSegment}${+address.checked}${+address.stack}`;
   return {
@@ -77,13 +79,24 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
   };
 }
 
+/** The memory operand whose address an instruction encodes: not the destination of a string instruction, always in ES. */
+export function addressedOperand(instruction: Instruction): Operand | undefined {
+  return instruction.operands.find(
+    (operand, index) =>
+      index < instruction.operandCount &&
+      operand.kind === "mem" &&
+      instruction.form.operands[index]!.source !== Source.ES_DI,
+  );
+}
+
 /** The segment that an instruction's (explicit or string) memory operand is in. */
 export function segmentOf(instruction: Instruction, memory: Operand | undefined): number {
   if (memory !== undefined) return memory.segment;
   return instruction.segmentOverride >= 0 ? instruction.segmentOverride : 3;
 }
 
-function operandShape(operand: Operand): OperandShape | undefined {
+/** `deciding`: the bits of an immediate that belong to the shape, if it does. */
+function operandShape(operand: Operand, deciding: number | undefined): OperandShape | undefined {
   const size = operand.size;
   switch (operand.kind) {
     case "reg":
@@ -94,7 +107,7 @@ function operandShape(operand: Operand): OperandShape | undefined {
     case "mem":
       return { kind: "mem", size };
     case "imm":
-      return { kind: "imm", size };
+      return deciding === undefined ? { kind: "imm", size } : { kind: "imm", size, value: operand.value & deciding };
     case "rel":
       return { kind: "rel", size };
     case "far":

@@ -4,6 +4,8 @@
  */
 
 import { ExitReason, MpState } from "@lodge/kvm";
+import { Compiler } from "../compiler/compiler.ts";
+import { CODE_PAGE } from "../compiler/region-context.ts";
 import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
 import { CpuState, Flag } from "../cpu/state.ts";
 import { Blocks, type Undecodable } from "../interpreter/blocks.ts";
@@ -25,7 +27,7 @@ import { baseOf, limitOf } from "../system/segment-registers.ts";
 import { MICROCODE } from "../system/table.ts";
 
 /** Branches between two looks at the clock and at what other threads ask: some 100 µs of guest code. */
-const BUDGET = 20_000;
+const BUDGET = 10_000;
 
 /** DR6.BS: a single step. */
 const DR6_BS = 1n << 14n;
@@ -88,6 +90,7 @@ export class Core {
   mustLook = true;
   readonly #handlers: Handlers;
   readonly #blocks: Blocks;
+  readonly #compiler: Compiler;
   readonly #outside: Surroundings;
 
   constructor(memory: WebAssembly.Memory, base: number, map: MemoryMap, outside: Surroundings) {
@@ -123,6 +126,8 @@ export class Core {
     this.#handlers = new Handlers(memory, base, {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
+      storeUnlessCode: (linear, size, kind) =>
+        access.holdsCode(linear, size) ? CODE_PAGE : access.store(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
     });
     const source = {
@@ -144,6 +149,7 @@ export class Core {
     };
     const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES);
+    this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
   }
 
   /** Data breakpoints of the debugger, by DR0 to DR7, in place of the guest's; undefined: the guest's own. */
@@ -255,7 +261,13 @@ export class Core {
         processor.rip = blockRip;
         state.set32(State.chain, 0);
         this.mustLook = true;
+        this.#sample();
         return 0;
+      case Return.STEP: {
+        processor.rip = this.#ripAt(state.get32(State.record), Record.start);
+        const exit = this.#step();
+        return exit === undefined ? 0 : -exit;
+      }
       case Return.BUDGET_REPEAT:
         processor.rip = this.#ripAt(state.get32(State.record), Record.start);
         this.mustLook = true;
@@ -276,6 +288,19 @@ export class Core {
       }
       case Return.MICROCODE:
         return this.#microcode(state.get32(State.record));
+    }
+  }
+
+  /** What runs when the budget ends is what runs most: such blocks are compiled. */
+  #sample(): void {
+    const { processor, state } = this;
+    try {
+      const block = this.#blocks.peek(processor.rip, baseOf(state, Seg.CS));
+      if (block !== undefined) this.#compiler.sample(block);
+    } catch (error) {
+      // The page has gone; the fetch will fault in its own time.
+      if (error !== GUEST_FAULT && error !== NO_CODE) throw error;
+      state.view.setInt32(state.base + State.faultVector, NO_FAULT, true);
     }
   }
 

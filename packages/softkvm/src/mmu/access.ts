@@ -130,6 +130,15 @@ export class Access {
     return Outcome.OK;
   }
 
+  /** Whether storing there would change translated code. Faults are for the store itself to find. */
+  holdsCode(va: number, size: number): boolean {
+    for (const at of [va, va + size - 1]) {
+      const linear = this.tlb.lookup(this.tlb.selected, TlbTable.READ, at);
+      if (linear >= 0 && this.#map.code.has(Math.floor(linear / PAGE))) return true;
+    }
+    return false;
+  }
+
   /** Checks that a range can be read, or with `WRITE` written, as if it were: faults as an access would. */
   probe(va: number, size: number, kind: number): boolean {
     let at = va;

@@ -12,9 +12,11 @@ export class Label {
 }
 
 export class Code {
-  readonly #out = new Bytes();
+  #out = new Bytes();
   readonly #locals: ValueType[] = [];
   readonly #free: Record<ValueType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
+  /** Locals in use, in the order in which they were taken. */
+  readonly #given: Local[] = [];
   readonly parameters: readonly Local[];
   #depth = 0;
 
@@ -25,9 +27,31 @@ export class Code {
   /** A local variable. It begins as whatever its last use left, or 0. */
   local<T extends ValueType>(type: T): Local<T> {
     const reused = this.#free[type].pop();
-    if (reused !== undefined) return new Local(type, reused);
-    this.#locals.push(type);
-    return new Local(type, this.parameters.length + this.#locals.length - 1);
+    const index = reused ?? this.parameters.length + this.#locals.push(type) - 1;
+    const local = new Local(type, index);
+    this.#given.push(local);
+    return local;
+  }
+
+  /** Where {@link releaseSince} may go back to. */
+  get mark(): number {
+    return this.#given.length;
+  }
+
+  /** Gives back the locals that were taken since a mark, but for some. */
+  releaseSince(mark: number, kept: ReadonlySet<Expr>): void {
+    for (const local of this.#given.splice(mark)) {
+      if (kept.has(local)) this.#given.push(local);
+      else this.release(local);
+    }
+  }
+
+  /** Writes code in front of all that is written so far. */
+  before(write: () => void): void {
+    const rest = this.#out;
+    this.#out = new Bytes();
+    write();
+    this.#out.append(rest.view());
   }
 
   /** Gives a local's slot back; nothing may use it any more. */
@@ -145,6 +169,13 @@ export class Code {
     for (const operand of operands) operand.write(this.#out);
     this.#out.byte(0x12);
     this.#out.u32(index);
+  }
+
+  /** Orders all accesses to memory before it before all after it. */
+  fence(): void {
+    this.#out.byte(0xfe);
+    this.#out.byte(0x03);
+    this.#out.byte(0x00);
   }
 
   unreachable(): void {

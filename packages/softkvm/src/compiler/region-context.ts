@@ -1,0 +1,281 @@
+/**
+ * The compiler's view of an instruction: its operands are known and folded in, registers and flags are locals of the
+ * region's function. Everything else (memory, segments, slow paths) is as in the interpreter's view.
+ */
+
+import { State } from "../cpu/layout.ts";
+import type { Instruction, Operand } from "../decode/instruction.ts";
+import { registerOffset } from "../interpreter/blocks.ts";
+import { Return } from "../interpreter/record.ts";
+import { type Outside, RecordContext } from "../interpreter/record-context.ts";
+import type { Shape } from "../interpreter/shape.ts";
+import { addressedOperand, segmentOf } from "../interpreter/shape.ts";
+import type { IntegerSize, Value } from "../semantics/context.ts";
+import { fromI64 } from "../semantics/words.ts";
+import type { Code, Label } from "../wasm/code.ts";
+import type { Expr, I32, I64, Local } from "../wasm/expr.ts";
+import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
+
+const GPRS = 16;
+
+/** What a region's store gives instead of an `Outcome` when it has not stored, because the page holds code. */
+export const CODE_PAGE = 3;
+
+/** What the blocks of a region share: the locals that stand for the processor's state, and the way out. */
+export class RegionState {
+  readonly code: Code;
+  readonly base: number;
+  /** The virtual address of the region's first instruction. */
+  readonly entryRip: Local<"i64">;
+  readonly budget: Local<"i32">;
+  /** Why the region is left, and at which address to go on. */
+  readonly reason: Local<"i32">;
+  readonly exitRip: Local<"i64">;
+  readonly flagResult: Local<"i64">;
+  readonly flagAux: Local<"i32">;
+  exit: Label | undefined;
+  readonly #gpr: readonly Local<"i64">[];
+  readonly #used = new Set<number>();
+  readonly #written = new Set<number>();
+  #flagsUsed = false;
+  #flagsWritten = false;
+
+  constructor(code: Code, base: number) {
+    this.code = code;
+    this.base = base;
+    this.entryRip = code.local("i64");
+    this.budget = code.local("i32");
+    this.reason = code.local("i32");
+    this.exitRip = code.local("i64");
+    this.flagResult = code.local("i64");
+    this.flagAux = code.local("i32");
+    // Of all registers, so that their locals outlive the instructions that first name them.
+    this.#gpr = Array.from({ length: GPRS }, () => code.local("i64"));
+  }
+
+  gpr(register: number): Local<"i64"> {
+    this.#used.add(register);
+    return this.#gpr[register]!;
+  }
+  setGpr(register: number, value: I64): void {
+    this.code.set(this.gpr(register), value);
+    this.#written.add(register);
+  }
+
+  useFlags(): void {
+    this.#flagsUsed = true;
+  }
+  setFlags(result: I64, aux: I32): void {
+    this.#flagsUsed = true;
+    this.#flagsWritten = true;
+    this.code.set(this.flagAux, aux);
+    this.code.set(this.flagResult, result);
+  }
+
+  /** Loads what the region uses; written last, in front of all else. */
+  load(): void {
+    const { code } = this;
+    code.set(this.entryRip, i64.load(this.#at(State.blockRip)));
+    code.set(this.budget, i32.load(this.#at(State.budget)));
+    for (const register of this.#used) code.set(this.#gpr[register]!, i64.load(this.#at(State.gpr + register * 8)));
+    if (!this.#flagsUsed) return;
+    code.set(this.flagResult, i64.load(this.#at(State.flagResult)));
+    code.set(this.flagAux, i32.load(this.#at(State.flagAux)));
+  }
+
+  /** Stores what the region has changed. */
+  store(): void {
+    const { code } = this;
+    code.store("i64", this.#at(State.blockRip), 0, this.exitRip);
+    code.store("i32", this.#at(State.budget), 0, this.budget);
+    for (const register of this.#written) {
+      code.store("i64", this.#at(State.gpr + register * 8), 0, this.#gpr[register]!);
+    }
+    if (!this.#flagsWritten) return;
+    code.store("i64", this.#at(State.flagResult), 0, this.flagResult);
+    code.store("i32", this.#at(State.flagAux), 0, this.flagAux);
+  }
+
+  /** Goes to the way out. */
+  leave(reason: Return, rip: I64): void {
+    this.code.set(this.reason, c32(reason));
+    this.code.set(this.exitRip, rip);
+    this.code.br(this.exit!);
+  }
+
+  #at(offset: number): I32 {
+    return c32(this.base + offset);
+  }
+}
+
+/** Where an instruction stands in its region. */
+export interface Place {
+  /** The address of its interpreter's record: how TypeScript knows it when the region is left here. */
+  readonly record: number;
+  /** From the region's first instruction to its block's first. */
+  readonly block: number;
+  /** From its block's first instruction to the next one after this. */
+  readonly next: number;
+}
+
+export class RegionContext extends RecordContext {
+  /** What the branch at the block's end depends on. */
+  condition: I32 | undefined;
+  readonly #region: RegionState;
+  readonly #instruction: Instruction;
+  readonly #place: Place;
+  readonly #memory: Operand | undefined;
+
+  constructor(region: RegionState, shape: Shape, outside: Outside, instruction: Instruction, place: Place) {
+    super(region.code, shape, region.base, outside, c32(place.record));
+    this.#region = region;
+    this.#instruction = instruction;
+    this.#place = place;
+    this.#memory = addressedOperand(instruction);
+  }
+
+  /** Whether the instruction has ended its block by going somewhere that is known only at run time. */
+  get left(): boolean {
+    return this.ended;
+  }
+
+  override read(index: number): Value {
+    const { kind, size } = this.operands[index]!;
+    const operand = this.#instruction.operands[index]!;
+    if (kind === "imm") return fromI64(size as IntegerSize, c64(operand.value64));
+    if (kind !== "gpr") return super.read(index);
+    return this.#readGpr(operand.reg, size as IntegerSize, operand.high);
+  }
+
+  override write(index: number, value: Value): void {
+    const { kind, size } = this.operands[index]!;
+    if (kind !== "gpr") {
+      super.write(index, value);
+      return;
+    }
+    const operand = this.#instruction.operands[index]!;
+    this.#writeGpr(operand.reg, size as IntegerSize, operand.high, value);
+  }
+
+  override gpr(register: number, size: IntegerSize): Value {
+    return this.#readGpr(register, size, false);
+  }
+  override setGpr(register: number, size: IntegerSize, value: Value): void {
+    this.#writeGpr(register, size, false, value);
+  }
+
+  override effectiveAddress(index: number): I64 {
+    const operand = this.#instruction.operands[index]!;
+    let sum: I64;
+    if (operand.ripRelative) {
+      sum = i64.add(this.#region.entryRip, c64(operand.disp64 + BigInt(this.#place.block + this.#place.next)));
+    } else {
+      const displacement = c64(operand.disp64);
+      sum = operand.base < 0 ? displacement : i64.add(this.#region.gpr(operand.base), displacement);
+      if (operand.index >= 0) {
+        sum = i64.add(sum, i64.shl(this.#region.gpr(operand.index), c64(operand.scale)));
+      }
+    }
+    const { size } = this.shape.address;
+    return size === 8 ? sum : i64.and(sum, c64(size === 4 ? 0xffffffff : 0xffff));
+  }
+
+  override flagResult(): I64 {
+    this.#region.useFlags();
+    return this.#region.flagResult;
+  }
+  override flagAux(): I32 {
+    this.#region.useFlags();
+    return this.#region.flagAux;
+  }
+  override setFlags(result: I64, aux: I32): void {
+    // Either may be made of the old flags.
+    const newResult = this.let(result);
+    this.#region.setFlags(newResult, aux);
+  }
+
+  override nextRip(): I64 {
+    return this.#rip(this.#place.next);
+  }
+  override jumpRelative(): void {
+    this.ended = true;
+  }
+  override branchRelative(condition: I32): void {
+    this.ended = true;
+    this.condition = this.let(condition);
+  }
+  override jump(target: I64): void {
+    this.ended = true;
+    this.#region.leave(Return.LOOKUP, target);
+  }
+
+  override repeatWhile(body: () => I32): void {
+    const { budget } = this.#region;
+    this.code.loop((again) => {
+      const more = this.let(body());
+      this.code.if(more, () => {
+        this.code.set(budget, i32.sub(budget, c32(1)));
+        this.code.brIf(again, i32.ge_s(budget, c32(0)));
+        this.leave(Return.BUDGET_REPEAT);
+      });
+    });
+  }
+
+  /** Leaves with `State.record` telling the instruction; the address is that of its block. */
+  protected override leave(reason: Return): void {
+    this.setState32(State.record, c32(this.#place.record));
+    this.#region.leave(reason, this.#blockRip());
+  }
+  protected override abandon(outcome: I32 = c32(0)): void {
+    const reason = select(i32.eq(outcome, c32(CODE_PAGE)), c32(Return.STEP), c32(Return.UNWIND));
+    this.code.set(this.#region.reason, reason);
+    this.code.set(this.#region.exitRip, this.#blockRip());
+    this.code.br(this.#region.exit!);
+  }
+
+  protected override register(index: number): I32 {
+    const operand = this.#instruction.operands[index]!;
+    return c32(this.base + registerOffset(operand));
+  }
+  protected override operandSegment(): I32 {
+    return c32(segmentOf(this.#instruction, this.#memory));
+  }
+  protected override operandSegmentBase(): I64 {
+    return this.state64(State.segmentBase + segmentOf(this.#instruction, this.#memory) * 8);
+  }
+
+  /** Locals that the code behind this instruction still needs. */
+  kept(): ReadonlySet<Expr> {
+    return new Set(this.condition === undefined ? [] : [this.condition]);
+  }
+
+  #blockRip(): I64 {
+    return this.#rip(0);
+  }
+
+  #rip(distance: number): I64 {
+    const sum = i64.add(this.#region.entryRip, c64(this.#place.block + distance));
+    return this.bits === 64 ? sum : i64.and(sum, c64(this.bits === 32 ? 0xffffffff : 0xffff));
+  }
+
+  #readGpr(register: number, size: IntegerSize, high: boolean): Value {
+    const whole = this.#region.gpr(register);
+    if (size === 8) return whole;
+    const low = i32.wrap(whole);
+    if (size === 4) return low;
+    if (size === 2) return i32.and(low, c32(0xffff));
+    return i32.and(high ? i32.shr_u(low, c32(8)) : low, c32(0xff));
+  }
+
+  #writeGpr(register: number, size: IntegerSize, high: boolean, value: Value): void {
+    const region = this.#region;
+    if (size === 8) region.setGpr(register, value as I64);
+    else if (size === 4) region.setGpr(register, i64.extend_i32_u(value as I32));
+    else {
+      const shift = high ? 8 : 0;
+      const mask = (size === 1 ? 0xff : 0xffff) << shift;
+      const part = i64.extend_i32_u(i32.and(shift ? i32.shl(value as I32, c32(shift)) : (value as I32), c32(mask)));
+      region.setGpr(register, i64.or(i64.and(region.gpr(register), c64(~BigInt(mask))), part));
+    }
+  }
+}
