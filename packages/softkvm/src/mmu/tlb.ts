@@ -7,7 +7,6 @@
 
 import { State, Tlb } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
-import { PAGE } from "./memory-map.ts";
 
 const HIGH = 2 ** 32;
 /** Entries of all tables together: a table for each access kind of each bank. */
@@ -114,14 +113,14 @@ export class LookasideBuffers {
     this.#flushIf((slot) => ((slot / Tlb.entries) & 1) === TlbTable.WRITE);
   }
 
-  /** Write entries that lead to one page of linear memory: it holds code now, or its dirty bit was taken. */
-  flushWritesTo(linearPage: number): void {
+  /** Write entries that lead to the page at this place in linear memory: it holds code now, or its dirty bit was taken. */
+  flushWritesTo(page: number): void {
     const words = this.#words;
     this.#flushIf((slot) => {
       if (((slot / Tlb.entries) & 1) !== TlbTable.WRITE) return false;
       const at = slot * WORDS;
       const linear = (words[at]! >>> 0) + (words[at + 2]! >>> 0) + words[at + 3]! * HIGH;
-      return linear === linearPage * PAGE;
+      return linear === page;
     });
   }
 
