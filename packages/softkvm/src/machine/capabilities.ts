@@ -56,6 +56,9 @@ const answers = new Map<number, number>([
   [Capability.MAX_VCPUS, MAX_VCPUS],
   [Capability.MAX_VCPU_ID, 256],
   [Capability.NR_MEMSLOTS, 1024],
+  /** Bytes of the largest ring. */
+  [Capability.DIRTY_LOG_RING, 65536 * 16],
+  [Capability.DIRTY_LOG_RING_ACQ_REL, 65536 * 16],
   /** The ring is two pages behind the run page, as KVM's is. */
   [Capability.COALESCED_MMIO, 2],
   /** Registers, system registers, events. */

@@ -17,11 +17,6 @@ export class ExitWriter {
     this.#view = vcpu.page.view;
   }
 
-  /** Registers were replaced: what was asked for is of no interest any more. */
-  forget(): void {
-    this.#vcpu.msrs.forgetRequest();
-  }
-
   /** Takes what the monitor answered to the last exit. */
   takeAnswer(): void {
     const { mmio } = this.#vcpu.core;

@@ -5,7 +5,7 @@ import {
   CoalescedRing,
   type CpuidEntry,
   type DebugRegs,
-  type DirtyRing,
+  DirtyRing,
   ExitReason,
   type Fpu,
   type GuestDebug,
@@ -33,6 +33,7 @@ import { getEvents, setEvents } from "../system/vcpu-events.ts";
 import { Attention } from "./board.ts";
 import { AREA_BYTES, Core } from "./core.ts";
 import { CpuidTable } from "./cpuid.ts";
+import { DirtyRingProducer } from "./dirty-rings.ts";
 import { ExitWriter } from "./exits.ts";
 import { LocalBus } from "./local-bus.ts";
 import { MsrBank } from "./msrs.ts";
@@ -51,7 +52,7 @@ export class SoftVcpu implements Vcpu {
   readonly page: RunPage;
   readonly kickHandle: SoftKickHandle;
   readonly coalescedRing: CoalescedRing;
-  readonly dirtyRing: DirtyRing | undefined = undefined;
+  readonly dirtyRing: DirtyRing | undefined;
   /** Its slot on the board. */
   readonly slot: number;
   readonly vm: SoftVm;
@@ -61,6 +62,7 @@ export class SoftVcpu implements Vcpu {
   readonly msrs: MsrBank;
   readonly #index: number;
   readonly #exits: ExitWriter;
+  readonly #ring: DirtyRingProducer | undefined;
   #debug: GuestDebug | undefined;
   #open = true;
 
@@ -84,6 +86,12 @@ export class SoftVcpu implements Vcpu {
     this.page = new RunPage(new SharedArrayBuffer(RUN_BYTES));
     this.coalescedRing = new CoalescedRing(vm.handle.coalesced, 0);
     this.kickHandle = { kind: "soft", board: board.buffer, slot: this.slot, closed: new SharedArrayBuffer(4) };
+
+    const ring = vm.handle.rings[this.#index];
+    if (ring !== undefined) {
+      this.dirtyRing = new DirtyRing(ring.entries);
+      this.#ring = new DirtyRingProducer(ring);
+    }
 
     this.msrs = new MsrBank(this);
     const local = new LocalBus(vm, this.coalescedRing, () => this.interrupts);
@@ -110,6 +118,9 @@ export class SoftVcpu implements Vcpu {
     const { board } = this.vm;
     this.#takeSyncRegs();
     this.#exits.takeAnswer();
+    // Machines may have several vCPUs in one thread; the one that runs is the one that writes.
+    const ring = this.#ring;
+    this.vm.map.dirtied = ring && ((slot, page) => ring.push(slot, page));
     board.enterGuest(this.slot);
     let reason: ExitReason;
     try {
@@ -131,8 +142,9 @@ export class SoftVcpu implements Vcpu {
     return getRegs(this.#check().processor);
   }
   setRegs(regs: Regs): void {
-    setRegs(this.#check().processor, regs);
-    this.#exits.forget();
+    const { processor } = this.#check();
+    if (processor.rip !== regs.rip) this.msrs.forgetRequest();
+    setRegs(processor, regs);
   }
   getSregs(): Sregs {
     return getSregs(this.#check().processor);
@@ -334,6 +346,7 @@ export class SoftVcpu implements Vcpu {
       this.page.immediateExit = false;
       return ExitReason.INTR;
     }
+    if (this.#ring?.isFull) return ExitReason.DIRTY_RING_FULL;
     if (this.vm.interrupts.hasLocalApics && !this.vm.interrupts.hasIoapic) {
       const ended = this.interrupts.takeIoapicEoi();
       if (ended > 0) {

@@ -27,6 +27,7 @@ import { MemoryMap, type MemoryMapHandle } from "../mmu/memory-map.ts";
 import { Attention, Board } from "./board.ts";
 import { checkExtension } from "./capabilities.ts";
 import { MachineClock } from "./clock.ts";
+import { createRing, type DirtyRingHandle, DirtyRingProducer } from "./dirty-rings.ts";
 import { notifierSlot } from "./notifier.ts";
 import { SoftVcpu } from "./vcpu.ts";
 import { MAX_VCPUS, VmRecord } from "./vm-record.ts";
@@ -39,7 +40,12 @@ export interface SoftVmHandle extends VmHandle {
   readonly record: SharedArrayBuffer;
   /** A page of coalesced writes. */
   readonly coalesced: SharedArrayBuffer;
+  /** A dirty ring for each vCPU, by APIC index, once they are enabled. */
+  readonly rings: DirtyRingHandle[];
 }
+
+/** How many vCPUs there is room for behind a guest's memory. */
+const MAX_RINGS = 16;
 
 export class SoftVm implements Vm {
   readonly memory: GuestMemory;
@@ -82,6 +88,7 @@ export class SoftVm implements Vm {
       interrupts: new SharedArrayBuffer(interruptAreaBytes(MAX_VCPUS)),
       record: new VmRecord().buffer,
       coalesced: new SharedArrayBuffer(4096),
+      rings: [],
     };
     const vm = new SoftVm(handle, board, true);
     vm.clock.begin();
@@ -156,6 +163,12 @@ export class SoftVm implements Vm {
 
   getDirtyLog(slot: number, bitmap: Uint8Array): void {
     this.#open();
+    if (this.handle.rings.length > 0) {
+      throw new KvmError(
+        "KVM_REQUEST_FAILED",
+        `dirty log of slot ${slot}: this machine has dirty rings, which exclude bitmaps`,
+      );
+    }
     const manual = this.record.manualDirtyLog !== 0;
     this.map.readDirty(slot, bitmap, !manual);
     // From here on the guest's next write to each page is noticed. Writes up to now are in memory when this returns.
@@ -169,11 +182,20 @@ export class SoftVm implements Vm {
   enableManualDirtyLog(initiallySet = false): void {
     this.enableCapability(Capability.MANUAL_DIRTY_LOG_PROTECT2, initiallySet ? 3n : 1n);
   }
-  enableDirtyRing(): void {
-    throw missing(Capability.DIRTY_LOG_RING);
+  enableDirtyRing(bytes: number): void {
+    this.#open();
+    if (this.record.openVcpus > 0) throw new KvmError("KVM_INVALID", "dirty rings are enabled before the first vCPU");
+    const { rings } = this.handle;
+    while (rings.length < MAX_RINGS) rings.push(createRing(bytes));
   }
   resetDirtyRings(): number {
-    throw missing(Capability.DIRTY_LOG_RING);
+    this.#open();
+    let count = 0;
+    for (const ring of this.handle.rings) {
+      count += new DirtyRingProducer(ring).reset((slot, page) => this.map.forgetDirty(slot, page));
+    }
+    if (count > 0) this.#tellAll(Attention.WRITES);
+    return count;
   }
 
   createIrqchip(): void {

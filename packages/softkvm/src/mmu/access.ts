@@ -94,6 +94,7 @@ export class Access {
       this.#busLocked = true;
     }
     const room = PAGE - (va & (PAGE - 1));
+    if (va < HALF && va + size > HALF) return this.#notCanonical(kind);
     const first = this.#locate(va, kind, false);
     if (first === FAULT) return Outcome.FAULT;
     if (size <= room) {
@@ -113,6 +114,7 @@ export class Access {
   /** Stores 1 to 32 bytes from the state's transfer field. Nothing is written unless all of it can be. */
   store(va: number, size: number, kind: number): Outcome {
     const room = PAGE - (va & (PAGE - 1));
+    if (va < HALF && va + size > HALF) return this.#notCanonical(kind);
     const first = this.#locate(va, kind | WRITE, true);
     if (first === FAULT) return Outcome.FAULT;
     if (size <= room) {
@@ -253,7 +255,13 @@ export class Access {
   }
 
   #markDirty(): void {
-    if (this.#map.flags & SlotFlag.LOG_DIRTY) this.#map.dirty.set(this.#map.dirtyPage);
+    if (this.#map.flags & SlotFlag.LOG_DIRTY) this.#map.markDirty(this.#map.dirtyPage);
+  }
+
+  /** An operand that reaches out of the canonical addresses faults before its first page is looked at. */
+  #notCanonical(kind: number): typeof Outcome.FAULT {
+    this.#state.raise(kind & AccessKind.STACK ? Vector.SS : Vector.GP, 0);
+    return Outcome.FAULT;
   }
 
   #pageFault(va: number, error: number): typeof FAULT {

@@ -68,6 +68,9 @@ export class MemoryMap {
   /** The page's bit in {@link dirty}, if its slot logs. */
   dirtyPage = 0;
 
+  /** Told of each page of a slot that gets its mark: for the dirty ring of the vCPU that runs. */
+  dirtied: ((slot: number, page: number) => void) | undefined;
+
   readonly #header: Int32Array;
   readonly #slots: Float64Array;
   #pieces: Piece[] = [];
@@ -181,6 +184,25 @@ export class MemoryMap {
       );
     }
     this.dirty.clearThose(this.#firstDirty(slot) + firstPage, pageCount, bitmap);
+  }
+
+  /** Marks a page that is written, by its bit as {@link lookup} gives it. */
+  markDirty(bit: number): void {
+    if (this.dirty.has(bit)) return;
+    this.dirty.set(bit);
+    if (this.dirtied === undefined) return;
+    for (let slot = 0; slot < MAX_SLOTS; slot++) {
+      const at = slot * Field.count;
+      const page = bit - this.#slots[at + Field.dirty]!;
+      if (!(this.#slots[at + Field.flags]! & SlotFlag.LOG_DIRTY)) continue;
+      if (page >= 0 && page < this.#slots[at + Field.sizeBytes]! / PAGE) this.dirtied(slot, page);
+    }
+  }
+
+  /** Clears one page's mark, if the slot still has it. */
+  forgetDirty(slot: number, page: number): void {
+    const found = this.slot(slot);
+    if (found?.logDirtyPages && page < found.sizeBytes / PAGE) this.dirty.clear(this.#firstDirty(slot) + page);
   }
 
   /** Where a guest physical address lies: false for a hole, else {@link offset} and {@link flags}. */

@@ -252,7 +252,7 @@ export class Walker {
       const at = this.#at[index]!;
       if (wanted === entry || at < 0) continue;
       if (Atomics.compareExchange(this.#words, at / 4, entry, wanted) !== entry) return false;
-      if (this.#logged[index]! >= 0) this.#map.dirty.set(this.#logged[index]!);
+      if (this.#logged[index]! >= 0) this.#map.markDirty(this.#logged[index]!);
     }
     return true;
   }

@@ -8,6 +8,8 @@ export interface PendingException {
   payload: bigint | undefined;
   /** Pushed by an instruction (INT3, INTO, INT1): the return address is the next instruction's. */
   soft: boolean;
+  /** The monitor set it as pending, not as injected: it is told so again. */
+  pending?: boolean;
 }
 
 export class Events {

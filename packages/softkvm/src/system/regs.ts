@@ -19,12 +19,13 @@ export function getRegs(cpu: Processor): Regs {
 /** As in KVM, pending exceptions are dropped. */
 export function setRegs(cpu: Processor, regs: Regs): void {
   for (const [index, name] of NAMES.entries()) cpu.state.setGpr(index, regs[name]);
+  // An access that the monitor has answered belongs to its instruction; elsewhere nobody waits for it.
+  if (cpu.rip !== BigInt.asUintN(64, regs.rip)) cpu.memory.mmio.clear();
   cpu.rip = BigInt.asUintN(64, regs.rip);
   cpu.instructionRip = cpu.rip;
   // What RFLAGS does not have is dropped.
   cpu.state.rflags = Number(BigInt.asUintN(32, regs.rflags));
   cpu.events.exception = undefined;
-  cpu.memory.mmio.clear();
   cpu.modeMayHaveChanged();
 }
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { softProcessor } from "../../testing/soft-processor.ts";
-import { getSregs, setSregs } from "./sregs.ts";
-import { getRegs, setRegs } from "./regs.ts";
 import { flatProtectedMode } from "@lodge/kvm";
+import { softProcessor } from "../../testing/soft-processor.ts";
+import { getRegs, setRegs } from "./regs.ts";
+import { getSregs, setSregs } from "./sregs.ts";
 
 test("a halt in protected mode", () => {
   const soft = softProcessor(0x20000);

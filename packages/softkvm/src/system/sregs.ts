@@ -128,7 +128,6 @@ function putSystemRegisters(cpu: Processor, sregs: SystemRegisters): void {
   state.set64(State.efer, sregs.efer);
   hooks.writeTpr(Number(sregs.cr8 & 0xfn));
   derivePrivilege(state);
-  cpu.memory.mmio.clear();
   cpu.flushAll();
   cpu.modeMayHaveChanged();
 }

@@ -14,13 +14,14 @@ export function getEvents(cpu: Processor): VcpuEvents {
   const { events, state } = cpu;
   const { exception } = events;
   const hasPayload = exception?.payload !== undefined;
+  const pending = exception !== undefined && (hasPayload || exception.pending === true);
   return {
     exception: {
       // Without KVM_CAP_EXCEPTION_PAYLOAD, which nobody here enables, KVM tells pending ones as injected.
-      injected: exception && !hasPayload ? 1 : 0,
+      injected: exception && !pending ? 1 : 0,
       nr: exception?.vector ?? 0,
       hasErrorCode: exception?.error === undefined ? 0 : 1,
-      pending: hasPayload ? 1 : 0,
+      pending: pending ? 1 : 0,
       errorCode: exception?.error ?? 0,
     },
     interrupt: {
@@ -31,7 +32,7 @@ export function getEvents(cpu: Processor): VcpuEvents {
     },
     nmi: { injected: events.nmiInjected ? 1 : 0, pending: events.nmisPending, masked: events.nmiMasked ? 1 : 0 },
     sipiVector: 0,
-    flags: ALWAYS | (hasPayload ? VcpuEventsFlag.PAYLOAD : 0),
+    flags: ALWAYS | (pending ? VcpuEventsFlag.PAYLOAD : 0),
     smi: { smm: 0, pending: 0, smmInsideNmi: 0, latchedInit: 0 },
     tripleFault: { pending: events.tripleFault ? 1 : 0 },
     exceptionHasPayload: hasPayload ? 1 : 0,
@@ -49,6 +50,7 @@ export function setEvents(cpu: Processor, record: VcpuEvents): void {
         error: exception.hasErrorCode ? exception.errorCode : undefined,
         payload: flags & VcpuEventsFlag.PAYLOAD && record.exceptionHasPayload ? record.exceptionPayload : undefined,
         soft: exception.nr === Vector.BP || exception.nr === Vector.OF,
+        pending: exception.pending !== 0,
       }
     : undefined;
   events.interrupt = interrupt.injected || interrupt.soft ? interrupt.nr : -1;
