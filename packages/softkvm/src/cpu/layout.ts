@@ -172,10 +172,12 @@ export const Mode = {
   VM86: 0x20,
   /** CR0.PE. */
   PROTECTED: 0x40,
-  /** CR0.EM or TS is set or CR4.OSFXSR is not: SIMD and x87 instructions are checked first. */
+  /** CR0.EM or TS is set: SIMD and x87 instructions raise exceptions. */
   NO_FPU: 0x80,
   /** EFER.LMA. */
   LONG: 0x100,
+  /** CR4.OSFXSR is not set: instructions on xmm registers are #UD. */
+  NO_SSE: 0x200,
 } as const;
 
 /**

@@ -6,8 +6,9 @@
 import { Seg, SegmentRange, State, Tlb, Vector } from "../cpu/layout.ts";
 import { AccessKind } from "../mmu/access.ts";
 import type { Access, Alignment, Context, IntegerSize, OperandShape, Value, VectorSize } from "../semantics/context.ts";
+import type { Unit } from "../semantics/sse/availability.ts";
 import { fromI64, zeroExtend } from "../semantics/words.ts";
-import type { VectorFunction } from "../vector-unit/functions.ts";
+import { type VectorFunction, vectorFunctionNumber } from "../vector-unit/functions.ts";
 import type { Code, StoreKind } from "../wasm/code.ts";
 import { ConstI32, ConstI64, type Expr, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
 import { c32, c64, call, callIndirect, compareExchange, f64, i32, i64 } from "../wasm/ops.ts";
@@ -68,6 +69,7 @@ export class RecordContext implements Context {
   readonly bits: 16 | 32 | 64;
   readonly lock: boolean;
   readonly rep: number;
+  readonly missing: Unit | undefined;
   protected readonly shape: Shape;
   protected readonly base: number;
   protected readonly outside: Outside;
@@ -92,6 +94,7 @@ export class RecordContext implements Context {
     this.bits = shape.bits;
     this.lock = shape.lock;
     this.rep = shape.rep;
+    this.missing = shape.missing;
   }
 
   /** Goes on to the next record, unless the instruction has ended the block. */
@@ -215,9 +218,10 @@ export class RecordContext implements Context {
     return this.let(v128.load(this.address(State.transfer)));
   }
 
-  vectorFunction(number: VectorFunction, a: V128, b: V128, third: V128 = splat(8, 0)): V128 {
+  vectorFunction(name: VectorFunction, a: V128, b: V128, third: V128 = splat(8, 0)): V128 {
     const { vectorFunctionType, vectorFunctions } = this.outside;
-    return callIndirect("v128", vectorFunctionType, c32(vectorFunctions + number), a, b, third);
+    const slot = c32(vectorFunctions + vectorFunctionNumber(name));
+    return callIndirect("v128", vectorFunctionType, slot, a, b, third);
   }
 
   // Addresses and memory.
@@ -588,13 +592,17 @@ export class RecordContext implements Context {
 function storeLow(code: Code, size: VectorSize, address: I32, value: V128): void {
   switch (size) {
     case 2:
-      return code.store("i32_16", address, 0, i32x4.extract_lane(value, 0));
+      code.store("i32_16", address, 0, i32x4.extract_lane(value, 0));
+      return;
     case 4:
-      return code.store("i32", address, 0, i32x4.extract_lane(value, 0));
+      code.store("i32", address, 0, i32x4.extract_lane(value, 0));
+      return;
     case 8:
-      return code.store("i64", address, 0, i64x2.extract_lane(value, 0));
+      code.store("i64", address, 0, i64x2.extract_lane(value, 0));
+      return;
     case 16:
-      return code.store("v128", address, 0, value);
+      code.store("v128", address, 0, value);
+      return;
   }
 }
 

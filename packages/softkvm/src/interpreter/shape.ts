@@ -7,6 +7,7 @@ import { Mode } from "../cpu/layout.ts";
 import { Source } from "../decode/form.ts";
 import type { Instruction, Operand } from "../decode/instruction.ts";
 import type { OperandShape } from "../semantics/context.ts";
+import { missingUnit, type Unit } from "../semantics/sse/availability.ts";
 import { decidingImmediates } from "../semantics/sse/immediates.ts";
 
 /** How a memory operand's address is made. */
@@ -33,10 +34,14 @@ export interface Shape {
   readonly lock: boolean;
   readonly rep: number;
   readonly address: AddressShape;
+  /** What it would need and the mode switches off: it raises an exception. */
+  readonly missing?: Unit | undefined;
 }
 
 const SS = 2;
 const FS = 4;
+/** Those that `Mode.FLAT` speaks of: ES, SS, DS. CS cannot be written, and FS and GS may be anything. */
+const FLAT_SEGMENTS: ReadonlySet<number> = new Set([0, SS, 3]);
 
 /** The shape of an instruction under a mode, or undefined when it has operands that only TypeScript reads. */
 export function shapeOf(instruction: Instruction, mode: number): Shape | undefined {
@@ -54,7 +59,7 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
     size: (instruction.addressSize / 8) as 2 | 4 | 8,
     hasIndex: memory !== undefined && memory.index >= 0,
     hasSegment: !flat || segmentOf(instruction, memory) >= FS,
-    checked: !flat && bits !== 64,
+    checked: bits !== 64 && !(flat && FLAT_SEGMENTS.has(segmentOf(instruction, memory))),
     stack: segmentOf(instruction, memory) === SS,
   };
   const stackSize = bits === 64 ? 8 : mode & Mode.STACK_32 ? 4 : 2;
@@ -64,8 +69,10 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
     .join();
   const flags = `${instruction.operandSize}/${instruction.addressSize}/${stackSize}/${bits}`;
   const access = `${+address.hasIndex}${+address.hasSegment}${+address.checked}${+address.stack}`;
+  const missing = missingUnit(instruction, mode);
+  const without = missing === undefined ? "" : `without ${missing} `;
   return {
-    key: `${mnemonic} ${condition} ${list} ${flags} ${access} ${+instruction.lock} ${instruction.rep}`,
+    key: `${without}${mnemonic} ${condition} ${list} ${flags} ${access} ${+instruction.lock} ${instruction.rep}`,
     mnemonic,
     condition,
     operands,
@@ -76,6 +83,7 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
     lock: instruction.lock,
     rep: instruction.rep,
     address,
+    missing,
   };
 }
 

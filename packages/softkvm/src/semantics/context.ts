@@ -2,25 +2,33 @@
  * What the meaning of an instruction is written against. A meaning is a function that emits code by way of a
  * {@link Context}; the context decides where operands come from. The interpreter's context reads them from a record in
  * memory, so that one handler serves every instruction of the same shape; the compiler's knows them and folds them in.
- * A meaning therefore looks at the shape of its operands only, never at register numbers or values.
+ * A meaning therefore looks at the shape of its operands only, never at register numbers or values; but some vector
+ * instructions are different ones by their immediate, which then belongs to the shape.
  *
  * Faults are precise: whatever may fault (loads, stores, {@link Context.raiseIf}) comes before the first change of a
  * register or flag. A read-modify-write goes through {@link Context.modify}, which asks for write access first.
  */
 
+import type { VectorFunction } from "../vector-unit/functions.ts";
 import type { Code } from "../wasm/code.ts";
 import type { Expr, I32, I64, Local, V128 } from "../wasm/expr.ts";
+import type { Unit } from "./sse/availability.ts";
 
 /** Sizes in bytes. */
 export type IntegerSize = 1 | 2 | 4 | 8;
 
+export type VectorSize = 2 | 4 | 8 | 16;
+
 export type Access = "read" | "write";
+export type Alignment = "aligned" | "unaligned";
 
 /** What a meaning may know of an operand. */
 export interface OperandShape {
   readonly kind: "gpr" | "xmm" | "mm" | "mem" | "imm" | "rel";
   /** In bytes. */
   readonly size: number;
+  /** Of an immediate among `decidingImmediates`: its bits that matter. */
+  readonly value?: number;
 }
 
 /** An integer of up to 32 bits as an i32 whose unused upper bits are 0, one of 64 bits as an i64. */
@@ -43,6 +51,8 @@ export interface Context {
   readonly lock: boolean;
   /** 0, or the prefix byte 0xf2 or 0xf3. */
   readonly rep: number;
+  /** What the instruction would need and control registers switch off. */
+  readonly missing: Unit | undefined;
 
   /** The value of operand `index`: see {@link Value}. */
   read(index: number): Value;
@@ -52,9 +62,29 @@ export interface Context {
   modify(index: number, change: (old: Value) => Value): void;
   /** The same for memory at a linear address. */
   modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void;
-  /** 128-bit operands. */
-  readVector(index: number): V128;
-  writeVector(index: number, value: V128): void;
+  /**
+   * The bytes of a vector operand (an xmm or mm register or memory), zeros above its size. Memory of 16 bytes is to be
+   * aligned, #GP if it is not, unless the instruction says otherwise.
+   */
+  readVector(index: number, alignment?: Alignment): V128;
+  /** Writes the bytes of a vector operand and leaves the rest of the register. */
+  writeVector(index: number, value: V128, alignment?: Alignment): void;
+  /** Writes all 16 bytes of an xmm register, however many the operand has. */
+  writeWhole(index: number, value: V128): void;
+  /** An xmm register that the instruction names implicitly. */
+  vectorRegister(register: number): V128;
+  setVectorRegister(register: number, value: V128): void;
+  loadVector(size: VectorSize, linear: Local<"i64">): V128;
+  storeVector(size: VectorSize, linear: Local<"i64">, value: V128): void;
+  /** The value of an immediate operand, for the mnemonics of `decidingImmediates` only. */
+  immediate(index: number): number;
+  /**
+   * What {@link VectorUnit} makes of two vectors, in TypeScript: slow and exact. An exception of the operation leaves the
+   * instruction.
+   */
+  vectorUnit(operation: number, a: V128, b: V128, argument?: I32): V128;
+  /** A function of vector-unit/functions.ts. */
+  vectorFunction(name: VectorFunction, a: V128, b: V128, third?: V128): V128;
 
   /** The effective address of memory operand `index`, without the segment's base. */
   effectiveAddress(index: number): I64;

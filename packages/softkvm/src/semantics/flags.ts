@@ -73,6 +73,25 @@ export function setCarryOverflowResult(c: Context, size: IntegerSize, carry: I32
   c.setFlags(signExtend(size, result), aux);
 }
 
+/** The same but for ZF, which is 0 whatever the result: a bit between the low byte and the sign sees to that. */
+export function setCarryOverflowSignParity(
+  c: Context,
+  size: IntegerSize,
+  carry: I32,
+  overflow: I32,
+  result: Value,
+): void {
+  const aux = withCarryAndOverflow(c.let(i32.shl(carry, c32(31))), c.let(i32.shl(overflow, c32(31))));
+  c.setFlags(i64.or(signExtend(size, result), c64(1 << 30)), aux);
+}
+
+/** Sets ZF and CF, each 0 or 1 and evaluated twice, and clears the others: PTEST, COMISS. */
+export function setZeroAndCarry(c: Context, zero: I32, carry: I32): void {
+  // A result of 1 has odd parity, one of 0 even, which the delta corrects.
+  const aux = withCarryAndOverflow(c.let(i32.shl(carry, c32(31))), c32(0), i32.shl(zero, c32(Aux.PARITY_SHIFT)));
+  c.setFlags(i64.extend_i32_u(i32.xor(zero, c32(1))), aux);
+}
+
 function zeroFlag(c: Context): I32 {
   return i64.eqz(c.flagResult());
 }

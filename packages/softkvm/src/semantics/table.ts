@@ -7,10 +7,20 @@ import type { Meaning } from "./context.ts";
 import { data, moveIf, setIf } from "./data.ts";
 import { multiplication } from "./multiply.ts";
 import { shifts } from "./shifts.ts";
+import { vectors } from "./sse/table.ts";
 import { strings } from "./strings.ts";
 
 const meanings: ReadonlyMap<string, Meaning> = new Map(
-  Object.entries({ ...arithmetic, ...bits, ...branches, ...data, ...multiplication, ...shifts, ...strings }),
+  Object.entries({
+    ...arithmetic,
+    ...bits,
+    ...branches,
+    ...data,
+    ...multiplication,
+    ...shifts,
+    ...strings,
+    ...vectors,
+  }),
 );
 
 /** The families of sixteen, made for each condition code. */

@@ -38,7 +38,8 @@ export function updateMode(state: CpuState, tlb: LookasideBuffers): boolean {
   if (user) mode |= Mode.USER;
   if (vm86) mode |= Mode.VM86;
   if (isProtected) mode |= Mode.PROTECTED;
-  if (cr0 & (EM | TS) || (cr4 & OSFXSR) === 0) mode |= Mode.NO_FPU;
+  if (cr0 & (EM | TS)) mode |= Mode.NO_FPU;
+  if ((cr4 & OSFXSR) === 0) mode |= Mode.NO_SSE;
   if (long) mode |= Mode.LONG;
 
   if (is64Bit) {

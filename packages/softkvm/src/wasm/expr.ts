@@ -180,6 +180,26 @@ export class Call<T extends ValueType> extends Expr<T> {
   }
 }
 
+/** A call of the function in a slot of table 0. */
+export class CallIndirect<T extends ValueType> extends Expr<T> {
+  readonly functionType: number;
+  readonly slot: I32;
+  readonly operands: readonly Expr[];
+  constructor(type: T, functionType: number, slot: I32, operands: readonly Expr[]) {
+    super(type);
+    this.functionType = functionType;
+    this.slot = slot;
+    this.operands = operands;
+  }
+  write(out: Bytes): void {
+    for (const operand of this.operands) operand.write(out);
+    this.slot.write(out);
+    out.byte(0x11);
+    out.u32(this.functionType);
+    out.u32(0);
+  }
+}
+
 /** `if (condition) a else b` as a value, where only the chosen side is computed. */
 export class Choice<T extends ValueType> extends Expr<T> {
   readonly condition: I32;

@@ -22,6 +22,7 @@ export class ModuleBuilder {
   readonly #functions: { type: number; code: Code }[] = [];
   readonly #exports: { name: string; kind: number; index: number }[] = [];
   readonly #elements: { slot: number; functions: number[] }[] = [];
+  readonly #memories: number[] = [];
   #importedFunctions = 0;
 
   /** The index of a function type; equal ones share it. */
@@ -65,6 +66,15 @@ export class ModuleBuilder {
         out.u32(maxPages);
       },
     });
+  }
+
+  /** Gives the module a memory 0 of its own, of so many pages of 64 KiB. */
+  ownMemory(pages: number): void {
+    this.#memories.push(pages);
+  }
+
+  exportMemory(name: string): void {
+    this.#exports.push({ name, kind: 0x02, index: 0 });
   }
 
   /** Imports table 0, of functions. */
@@ -113,6 +123,10 @@ export class ModuleBuilder {
       item.describe(body);
     });
     section(out, 3, this.#functions, (body, item) => body.u32(item.type));
+    section(out, 5, this.#memories, (body, pages) => {
+      body.byte(0x00);
+      body.u32(pages);
+    });
     section(out, 7, this.#exports, (body, item) => {
       body.name(item.name);
       body.byte(item.kind);

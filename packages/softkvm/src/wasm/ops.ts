@@ -5,22 +5,19 @@
 
 import {
   Call,
+  CallIndirect,
   Choice,
   ConstF64,
   ConstI32,
   ConstI64,
-  ConstV128,
   type Expr,
   type F32,
   type F64,
   type I32,
   type I64,
-  LaneOperation,
   Load,
   MemoryOperation,
   Operation,
-  Shuffle,
-  type V128,
   type ValueType,
 } from "./expr.ts";
 
@@ -184,9 +181,14 @@ export const i64 = {
 };
 
 export const f32 = {
+  const: (value: number): F32 => f32.demote(f64.const(value)),
   load: load("f32", 0x2a, 2),
   eq: binary<"f32", "i32">("i32", 0x5b),
+  ne: binary<"f32", "i32">("i32", 0x5c),
   lt: binary<"f32", "i32">("i32", 0x5d),
+  gt: binary<"f32", "i32">("i32", 0x5e),
+  trunc: unary<"f32", "f32">("f32", 0x8f),
+  nearest: unary<"f32", "f32">("f32", 0x90),
   abs: unary<"f32", "f32">("f32", 0x8b),
   neg: unary<"f32", "f32">("f32", 0x8c),
   sqrt: unary<"f32", "f32">("f32", 0x91),
@@ -204,7 +206,10 @@ export const f64 = {
   const: (value: number): F64 => new ConstF64(value),
   load: load("f64", 0x2b, 3),
   eq: binary<"f64", "i32">("i32", 0x61),
+  ne: binary<"f64", "i32">("i32", 0x62),
   lt: binary<"f64", "i32">("i32", 0x63),
+  gt: binary<"f64", "i32">("i32", 0x64),
+  trunc: unary<"f64", "f64">("f64", 0x9d),
   abs: unary<"f64", "f64">("f64", 0x99),
   neg: unary<"f64", "f64">("f64", 0x9a),
   nearest: unary<"f64", "f64">("f64", 0x9e),
@@ -217,23 +222,6 @@ export const f64 = {
   convert_i64_s: unary<"i64", "f64">("f64", 0xb9),
   promote: unary<"f32", "f64">("f64", 0xbb),
   reinterpret: unary<"i64", "f64">("f64", 0xbf),
-};
-
-/** 128-bit vectors; `op` and `unary` take the instruction's number in the SIMD table. */
-export const v128 = {
-  const: (bytes: Uint8Array): V128 => new ConstV128(bytes),
-  zero: (): V128 => new ConstV128(new Uint8Array(16)),
-  load: load("v128", 0xfd00, 4),
-  /** Loads into lane 0, zeros elsewhere. */
-  load32_zero: load("v128", 0xfd5c, 2),
-  load64_zero: load("v128", 0xfd5d, 3),
-  op: (number: number, ...operands: Expr[]): V128 => new Operation("v128", 0xfd0000 + number, operands),
-  test: (number: number, operand: V128): I32 => new Operation("i32", 0xfd0000 + number, [operand]),
-  lane: <T extends ValueType>(type: T, number: number, a: V128, lane: number): Expr<T> =>
-    new LaneOperation(type, 0xfd0000 + number, [a], lane),
-  replace: (number: number, a: V128, value: I32 | I64 | F32 | F64, lane: number): V128 =>
-    new LaneOperation("v128", 0xfd0000 + number, [a, value], lane),
-  shuffle: (a: V128, b: V128, lanes: readonly number[]): V128 => new Shuffle(a, b, lanes),
 };
 
 /** Atomic compare and exchange of 1, 2, 4 or 8 bytes at an aligned address; the old value. */
@@ -265,4 +253,14 @@ export function choose<T extends ValueType>(condition: I32, a: Expr<T>, b: Expr<
 
 export function call<T extends ValueType>(type: T, index: number, ...operands: Expr[]): Expr<T> {
   return new Call(type, index, operands);
+}
+
+/** Calls the function in a slot of table 0. */
+export function callIndirect<T extends ValueType>(
+  type: T,
+  functionType: number,
+  slot: I32,
+  ...operands: Expr[]
+): Expr<T> {
+  return new CallIndirect(type, functionType, slot, operands);
 }

@@ -1,0 +1,52 @@
+/**
+ * Vector instructions that the control registers switch off: CR0.EM makes them #UD, CR0.TS #NM, and without CR4.OSFXSR
+ * those on xmm registers are #UD (Intel SDM vol. 3, 2.5 and 13.1). Which instructions that are is known when they are
+ * decoded, and then they have this meaning instead of their own; so it costs nothing where they are on.
+ */
+
+import { Mode, State, Vector } from "../../cpu/layout.ts";
+import type { Instruction } from "../../decode/instruction.ts";
+import { c32, i32 } from "../../wasm/ops.ts";
+import type { Meaning } from "../context.ts";
+
+/** What an instruction needs to be switched on. */
+export type Unit = "sse" | "mmx";
+
+const EM = 4;
+const OSFXSR = 0x200;
+
+/** Need it without operands that show it. */
+const MNEMONICS: Readonly<Record<string, Unit>> = { emms: "mmx", ldmxcsr: "sse", stmxcsr: "sse" };
+
+/** The unit that an instruction needs and does not have under a mode. */
+export function missingUnit(instruction: Instruction, mode: number): Unit | undefined {
+  if ((mode & (Mode.NO_FPU | Mode.NO_SSE)) === 0) return undefined;
+  const unit = neededUnit(instruction);
+  if (unit === undefined) return undefined;
+  const missing = unit === "sse" ? Mode.NO_FPU | Mode.NO_SSE : Mode.NO_FPU;
+  return (mode & missing) !== 0 ? unit : undefined;
+}
+
+function neededUnit({ form, operands, operandCount }: Instruction): Unit | undefined {
+  const banks = operands.slice(0, operandCount).map(({ kind, bank }) => (kind === "reg" ? bank : undefined));
+  if (banks.includes("xmm")) return "sse";
+  if (banks.includes("mm")) return "mmx";
+  return MNEMONICS[form.mnemonic];
+}
+
+const raiseMissing =
+  (unit: Unit): Meaning =>
+  (c) => {
+    const emulated = i32.and(c.state32(State.cr0), c32(EM));
+    const unsupported = i32.eqz(i32.and(c.state32(State.cr4), c32(OSFXSR)));
+    c.raiseIf(unit === "sse" ? i32.or(emulated, unsupported) : emulated, Vector.UD);
+    c.raiseIf(c32(1), Vector.NM);
+  };
+
+/** A table of instructions that may be switched off. */
+export function whereAvailable(table: Record<string, Meaning>): Record<string, Meaning> {
+  const guarded = (meaning: Meaning): Meaning => {
+    return (c) => (c.missing === undefined ? meaning(c) : raiseMissing(c.missing)(c));
+  };
+  return Object.fromEntries(Object.entries(table).map(([mnemonic, meaning]) => [mnemonic, guarded(meaning)]));
+}

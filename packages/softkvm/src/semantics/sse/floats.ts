@@ -1,0 +1,193 @@
+/** Arithmetic on floats: Intel SDM vol. 2. How it is exact: see lanes.ts. */
+
+import { UnitOperation } from "../../vector-unit/operations.ts";
+import type { V128 } from "../../wasm/expr.ts";
+import { i32 } from "../../wasm/ops.ts";
+import { constant, f32x4, type f64x2, i32x4, splat, v128 } from "../../wasm/simd.ts";
+import type { Context, Meaning } from "../context.ts";
+import { type FloatSize, holds, inexactIsQuiet, type Lanes, lanesOf, normal, plain, unless } from "./lanes.ts";
+import { type Binary, lanes, zeros } from "./vectors.ts";
+
+type Format = typeof f32x4 | typeof f64x2;
+type Rule = {
+  readonly operation: number;
+  readonly compute: (of: Format, a: V128, b: V128) => V128;
+  /** Lanes in which a result of 0 is exact, with operands that are {@link plain}. */
+  readonly exactZero: (of: Format, a: V128, b: V128) => V128 | undefined;
+};
+
+const isZero = (of: Format, a: V128) => of.eq(a, zeros());
+
+const ADD: Rule = { operation: UnitOperation.ADD, compute: (of, a, b) => of.add(a, b), exactZero: () => undefined };
+const SUB: Rule = { operation: UnitOperation.SUB, compute: (of, a, b) => of.sub(a, b), exactZero: () => undefined };
+const MUL: Rule = {
+  operation: UnitOperation.MUL,
+  compute: (of, a, b) => of.mul(a, b),
+  exactZero: (of, a, b) => v128.or(isZero(of, a), isZero(of, b)),
+};
+const DIV: Rule = {
+  operation: UnitOperation.DIV,
+  compute: (of, a, b) => of.div(a, b),
+  exactZero: (of, a) => isZero(of, a),
+};
+/** `a` is not used. */
+const SQRT: Rule = {
+  operation: UnitOperation.SQRT,
+  compute: (of, _, b) => of.sqrt(b),
+  exactZero: (of, _, b) => isZero(of, b),
+};
+/** ADDSUBPx; with normal numbers, subtracting is adding the opposite. */
+const ADD_SUB: Rule = {
+  operation: UnitOperation.ADD_SUB,
+  compute: (of, a, b) => {
+    const evenSigns = of === f32x4 ? constant(4, [1 << 31, 0, 1 << 31, 0]) : constant(8, [1n << 63n, 0]);
+    return of.add(a, v128.xor(b, evenSigns));
+  },
+  exactZero: () => undefined,
+};
+
+/** The result of an operation on vectors or, with `scalar`, on lane 0. */
+function calculate(c: Context, rule: Rule, format: Lanes, scalar: boolean, first: V128, second: V128): V128 {
+  const { of } = format;
+  const a = c.let(first);
+  const b = c.let(second);
+  const result = c.let(rule.compute(of, a, b));
+  const size = c.let(of.abs(result));
+  const isRoot = rule === SQRT;
+  const least = isRoot ? of.abs(b) : of.pmin(of.abs(a), of.abs(b));
+  const allNormal = v128.and(of.gt(of.pmin(least, size), format.least), of.lt(size, format.infinity));
+  const allPlain = () => {
+    const zero = isZero(of, size);
+    const exact = rule.exactZero(of, a, b);
+    const fine = v128.or(normal(format, size), exact === undefined ? zero : v128.and(zero, exact));
+    return v128.and(fine, isRoot ? plain(format, b) : v128.and(plain(format, a), plain(format, b)));
+  };
+  return unless(
+    c,
+    [
+      () => i32.and(inexactIsQuiet(c), holds(format, scalar, allNormal)),
+      () => i32.and(inexactIsQuiet(c), holds(format, scalar, allPlain())),
+    ],
+    result,
+    () => c.vectorUnit(rule.operation | format.flag | (scalar ? UnitOperation.SCALAR : 0), a, b),
+  );
+}
+
+const isScalar = (c: Context, size: FloatSize) => c.operands[0]!.size === size;
+
+function arithmetic(rule: Rule, size: FloatSize): Meaning {
+  return (c) => {
+    const b = c.let(c.readVector(1));
+    c.writeVector(0, calculate(c, rule, lanesOf(size), isScalar(c, size), c.readVector(0), b));
+  };
+}
+
+/** HADDPx and HSUBPx: neighbours, those of `a` to the lower half of the result and those of `b` to the upper. */
+function horizontal(rule: Rule, size: FloatSize): Meaning {
+  const even = size === 4 ? [0, 2, 4, 6] : [0, 2];
+  const odd = even.map((lane) => lane + 1);
+  return (c) => {
+    const b = c.let(c.readVector(1));
+    const a = c.let(c.readVector(0));
+    c.writeVector(0, calculate(c, rule, lanesOf(size), false, lanes(size, a, b, even), lanes(size, a, b, odd)));
+  };
+}
+
+/** DPPS and DPPD: the immediate's upper half selects products, its lower half where the sum goes. */
+function dotProduct(size: FloatSize): Meaning {
+  const format = lanesOf(size);
+  const count = 16 / size;
+  const mask = (bits: number) =>
+    constant(
+      size,
+      Array.from({ length: count }, (_, lane) => ((bits >> lane) & 1 ? -1n : 0n)),
+    );
+  return (c) => {
+    const imm = c.immediate(2);
+    const selected = mask(imm >> 4);
+    const b = c.let(c.readVector(1));
+    const a = v128.and(c.readVector(0), selected);
+    let sum = calculate(c, MUL, format, false, a, v128.and(b, selected));
+    // Which of two NaNs is first: of singles the neighbour's, then the own half's; of doubles the own.
+    const add = (x: V128, y: V128) => calculate(c, ADD, format, false, x, y);
+    const reordered = (order: number[]) => lanes(size, sum, sum, order);
+    if (size === 4) {
+      sum = add(reordered([1, 0, 3, 2]), sum);
+      sum = add(sum, reordered([2, 3, 0, 1]));
+    } else {
+      sum = add(sum, reordered([1, 0]));
+    }
+    c.writeVector(0, v128.and(sum, mask(imm)));
+  };
+}
+
+/** MINPx and MAXPx return the second operand of two zeros, and when there is a NaN (SDM, MINPS). */
+function extreme(operation: number, size: FloatSize, compute: (of: Format) => Binary): Meaning {
+  const format = lanesOf(size);
+  return (c) => {
+    const b = c.let(c.readVector(1));
+    const a = c.let(c.readVector(0));
+    const code = operation | format.flag | (isScalar(c, size) ? UnitOperation.SCALAR : 0);
+    const quiet = quietPair(format, isScalar(c, size), a, b);
+    c.writeVector(
+      0,
+      unless(c, quiet, compute(format.of)(b, a), () => c.vectorUnit(code, a, b)),
+    );
+  };
+}
+
+/** Neither NaNs nor anything denormal: a comparison raises nothing. The first condition is cheaper than the second. */
+export function quietPair(format: Lanes, scalar: boolean, a: V128, b: V128) {
+  const { of, least } = format;
+  return [
+    () => holds(format, scalar, v128.and(of.ge(of.pmin(of.abs(a), of.abs(b)), least), of.eq(b, b))),
+    () => holds(format, scalar, v128.and(plain(format, a), plain(format, b))),
+  ];
+}
+
+/**
+ * RCPPS and RSQRTPS raise nothing and have a relative error of at most 1.5 * 2^-12. Here they are the rounded result with
+ * 12 bits behind the point; processors differ in the last bits.
+ */
+function approximation(operation: number, compute: (a: V128) => V128): Meaning {
+  const format = lanesOf(4);
+  return (c) => {
+    const scalar = isScalar(c, 4);
+    const a = c.let(c.readVector(1));
+    const exact = c.let(compute(a));
+    const both = f32x4.pmin(f32x4.abs(a), f32x4.abs(exact));
+    const fine = v128.and(f32x4.gt(both, format.least), f32x4.lt(f32x4.abs(exact), format.infinity));
+    const rounded = v128.and(i32x4.add(exact, splat(4, 0x400)), splat(4, 0xfffff800));
+    const code = operation | (scalar ? UnitOperation.SCALAR : 0);
+    c.writeVector(
+      0,
+      unless(c, [() => holds(format, scalar, fine)], rounded, () => c.vectorUnit(code, a, a)),
+    );
+  };
+}
+
+const ONE = splat(4, 0x3f800000);
+const reciprocal = approximation(UnitOperation.RECIPROCAL, (a) => f32x4.div(ONE, a));
+const reciprocalRoot = approximation(UnitOperation.RECIPROCAL_ROOT, (a) => f32x4.div(ONE, f32x4.sqrt(a)));
+
+/** A rule for each of the four forms of an instruction, such as ADDPS, ADDPD, ADDSS and ADDSD. */
+function forms(name: string, meaning: (size: FloatSize) => Meaning): Record<string, Meaning> {
+  const single = meaning(4);
+  const double = meaning(8);
+  return { [`${name}ps`]: single, [`${name}ss`]: single, [`${name}pd`]: double, [`${name}sd`]: double };
+}
+
+export const floats: Record<string, Meaning> = {
+  ...forms("add", (size) => arithmetic(ADD, size)),
+  ...forms("sub", (size) => arithmetic(SUB, size)),
+  ...forms("mul", (size) => arithmetic(MUL, size)),
+  ...forms("div", (size) => arithmetic(DIV, size)),
+  ...forms("sqrt", (size) => arithmetic(SQRT, size)),
+  ...forms("min", (size) => extreme(UnitOperation.MIN, size, (of) => of.pmin)),
+  ...forms("max", (size) => extreme(UnitOperation.MAX, size, (of) => of.pmax)),
+  ...{ addsubps: arithmetic(ADD_SUB, 4), addsubpd: arithmetic(ADD_SUB, 8) },
+  ...{ haddps: horizontal(ADD, 4), haddpd: horizontal(ADD, 8) },
+  ...{ hsubps: horizontal(SUB, 4), hsubpd: horizontal(SUB, 8) },
+  ...{ dpps: dotProduct(4), dppd: dotProduct(8) },
+  ...{ rcpps: reciprocal, rcpss: reciprocal, rsqrtps: reciprocalRoot, rsqrtss: reciprocalRoot },
+};
