@@ -1,5 +1,6 @@
 /** A vCPU's whole state as one record, saved and restored in the order that KVM needs. */
 
+import { KvmError } from "./errors.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 /** IA32_TSC_DEADLINE: writing it arms the timer against the TSC, so the TSC comes first. */
@@ -22,7 +23,7 @@ export function saveVcpu(vcpu: Vcpu, msrs: readonly number[]) {
     xsave: vcpu.getXsave(),
     xcrs: vcpu.getXcrs(),
     debugRegs: vcpu.getDebugRegs(),
-    lapic: vcpu.getLapic(),
+    lapic: lapicOf(vcpu),
     nested: vcpu.getNestedState(),
     tscKhz: vcpu.getTscKhz(),
     cpuid: vcpu.getCpuid(),
@@ -44,9 +45,19 @@ export function restoreVcpu(vcpu: Vcpu, state: VcpuState): void {
   vcpu.setXsave(state.xsave);
   vcpu.setDebugRegs(state.debugRegs);
   // After sregs, which hold the APIC's base; before the MSRs, which hold its deadline.
-  vcpu.setLapic(state.lapic);
+  if (state.lapic !== undefined) vcpu.setLapic(state.lapic);
   if (state.nested !== undefined) vcpu.setNestedState(state.nested);
   vcpu.setMsrs(state.msrs.filter((msr) => msr.index !== MSR_TSC_DEADLINE));
   vcpu.setMsrs(state.msrs.filter((msr) => msr.index === MSR_TSC_DEADLINE));
   vcpu.setEvents(state.events);
+}
+
+/** Undefined where the local APICs are not in the hypervisor, which is the only reason to refuse it. */
+function lapicOf(vcpu: Vcpu): Uint8Array | undefined {
+  try {
+    return vcpu.getLapic();
+  } catch (error) {
+    if (error instanceof KvmError && error.code === "KVM_REQUEST_FAILED") return undefined;
+    throw error;
+  }
 }

@@ -39,12 +39,12 @@ const DIRTY_RING_PAGE = 64;
 export class LinuxVcpu implements Vcpu {
   readonly id: number;
   readonly page: RunPage;
-  readonly kickHandle: LinuxKickHandle;
-  readonly coalescedRing: CoalescedRing | undefined;
   readonly dirtyRing: DirtyRing | undefined;
   readonly #vm: Vm;
   readonly #record: SharedVmRecord;
-  readonly #resources: DisposableStack;
+  readonly #mappings: Mapping[] = [];
+  #kickHandle: LinuxKickHandle | undefined;
+  #coalescedRing: CoalescedRing | undefined;
   #fd = -1;
 
   constructor(id: number, vm: Vm, vmFd: number, deviceFd: number, record: SharedVmRecord) {
@@ -54,36 +54,32 @@ export class LinuxVcpu implements Vcpu {
     // Posted to another thread it would lose its methods without a word; the page would be a copy.
     markAsUncloneable(this);
 
-    using undo = new DisposableStack();
-    this.#fd = request(vmFd, "KVM_CREATE_VCPU", id, `vCPU ${id}`, {
-      [Errno.EEXIST]:
-        "the machine has, or had, one with this id: it is used by the thread that created it, and its id is not free " +
-        "again before the machine is closed",
-      [Errno.EINVAL]: "the id is above what this host allows (KVM_CAP_MAX_VCPU_ID)",
-    });
-    undo.defer(() => close(this.#fd));
-    const mapped = (length: number, offset = 0) =>
-      undo.use(
-        new Mapping({
-          length,
-          offset,
-          fd: this.#fd,
-          protection: Protection.READ | Protection.WRITE,
-          flags: MapFlag.SHARED,
-        }),
-      );
-    const run = mapped(request(deviceFd, "KVM_GET_VCPU_MMAP_SIZE", 0));
-    this.page = new RunPage(run.buffer);
-    markAsUncloneable(this.page);
-    const ringPage = vm.checkExtension(Capability.COALESCED_MMIO);
-    if (ringPage > 0) this.coalescedRing = new CoalescedRing(run.buffer, ringPage * PAGE);
-    if (record.dirtyRingBytes > 0) {
-      this.dirtyRing = new DirtyRing(mapped(record.dirtyRingBytes, DIRTY_RING_PAGE * PAGE).buffer);
+    this.#fd = request(vmFd, "KVM_CREATE_VCPU", id, `vCPU ${id}`, REFUSED_VCPU);
+    try {
+      this.page = new RunPage(this.#map(request(deviceFd, "KVM_GET_VCPU_MMAP_SIZE", 0)));
+      markAsUncloneable(this.page);
+      if (record.dirtyRingBytes > 0) {
+        this.dirtyRing = new DirtyRing(this.#map(record.dirtyRingBytes, DIRTY_RING_PAGE * PAGE));
+      }
+    } catch (error) {
+      this.#release();
+      throw error;
     }
-    this.kickHandle = acceptKicks(this.#fd, run.address);
-    undo.defer(() => refuseKicks(this.kickHandle));
     record.vcpuOpened();
-    this.#resources = undo.move();
+  }
+
+  /** A vCPU whose handle nobody took cannot be kicked, and is made sooner. */
+  get kickHandle(): LinuxKickHandle {
+    this.#kickHandle ??= acceptKicks(this.#open(), this.#mappings[0]!.address);
+    return this.#kickHandle;
+  }
+
+  get coalescedRing(): CoalescedRing | undefined {
+    if (this.#coalescedRing === undefined) {
+      const ringPage = this.#vm.checkExtension(Capability.COALESCED_MMIO);
+      if (ringPage > 0) this.#coalescedRing = new CoalescedRing(this.#mappings[0]!.buffer, ringPage * PAGE);
+    }
+    return this.#coalescedRing;
   }
 
   run(): ExitReason {
@@ -178,10 +174,12 @@ export class LinuxVcpu implements Vcpu {
   }
 
   getLapic(): Uint8Array {
-    return get(this.#open(), "KVM_GET_LAPIC", LapicState).regs;
+    const view = LapicState.allocate();
+    request(this.#open(), "KVM_GET_LAPIC", view, `local APIC of vCPU ${this.id}`, NO_LAPIC);
+    return LapicState.decode(view).regs;
   }
   setLapic(registers: Uint8Array): void {
-    set(this.#open(), "KVM_SET_LAPIC", LapicState, { regs: registers });
+    set(this.#open(), "KVM_SET_LAPIC", LapicState, { regs: registers }, `local APIC of vCPU ${this.id}`, NO_LAPIC);
   }
 
   getMpState(): MpState {
@@ -295,8 +293,8 @@ export class LinuxVcpu implements Vcpu {
 
   close(): void {
     if (this.#fd < 0) return;
-    this.#resources.dispose();
-    this.#fd = -1;
+    if (this.#kickHandle !== undefined) refuseKicks(this.#kickHandle);
+    this.#release();
     this.#record.vcpuClosed();
   }
 
@@ -309,6 +307,20 @@ export class LinuxVcpu implements Vcpu {
     return this.#fd;
   }
 
+  /** Maps a part of the vCPU's file: the run page first. */
+  #map(length: number, offset = 0): ArrayBuffer {
+    const protection = Protection.READ | Protection.WRITE;
+    const mapping = new Mapping({ length, offset, fd: this.#fd, protection, flags: MapFlag.SHARED });
+    this.#mappings.push(mapping);
+    return mapping.buffer;
+  }
+
+  #release(): void {
+    for (const mapping of this.#mappings) mapping.close();
+    close(this.#fd);
+    this.#fd = -1;
+  }
+
   #xsaveSize(): number {
     return Math.max(XSAVE_SIZE, this.#vm.checkExtension(Capability.XSAVE2));
   }
@@ -318,4 +330,11 @@ export class LinuxVcpu implements Vcpu {
   }
 }
 
+const NO_LAPIC = { [Errno.EINVAL]: "this machine's local APICs are not in the hypervisor" };
+const REFUSED_VCPU = {
+  [Errno.EEXIST]:
+    "the machine has, or had, one with this id: it is used by the thread that created it, and its id is not free " +
+    "again before the machine is closed",
+  [Errno.EINVAL]: "the id is above what this host allows (KVM_CAP_MAX_VCPU_ID)",
+};
 const IMPOSSIBLE_STATE = { [Errno.EINVAL]: "no processor of this model can be in this state" };
