@@ -14,7 +14,10 @@ import { messages } from "./cases/messages.ts";
 import { mmio } from "./cases/mmio.ts";
 import { modes } from "./cases/modes.ts";
 import { pio } from "./cases/pio.ts";
+import { registers } from "./cases/registers.ts";
+import { rings } from "./cases/rings.ts";
 import { smp } from "./cases/smp.ts";
+import { state } from "./cases/state.ts";
 import { stops } from "./cases/stops.ts";
 import { timers } from "./cases/timers.ts";
 import { CheckFailed, Unsupported } from "./check.ts";
@@ -39,6 +42,9 @@ export const suite: readonly Group[] = [
   debug,
   kick,
   smp,
+  registers,
+  state,
+  rings,
 ];
 
 /** Every guest of the suite, for assembling them ahead. */
