@@ -12,6 +12,7 @@ import { Walker } from "../src/mmu/walk.ts";
 import { Watchpoints } from "../src/mmu/watchpoints.ts";
 import { deliverPending, takeFault } from "../src/system/exceptions.ts";
 import { execute } from "../src/system/execute.ts";
+import { GUEST_EXIT } from "../src/system/faults.ts";
 import type { Cpuid } from "../src/system/features.ts";
 import { Processor, type ProcessorHooks } from "../src/system/processor.ts";
 import { resetProcessor } from "../src/system/reset.ts";
@@ -90,6 +91,7 @@ export function softProcessor(memoryBytes: number, cpuid: Cpuid = FULL_CPUID): S
     },
     readPort: () => undefined,
     writePort: () => false,
+    random: () => 0n,
     hypercall: () => false,
     halt: () => {
       self.halted = true;
@@ -142,7 +144,12 @@ export function softProcessor(memoryBytes: number, cpuid: Cpuid = FULL_CPUID): S
   function run(limit = 100): ReturnType<SoftProcessor["run"]> {
     self.halted = false;
     for (let count = 0; count < limit; count++) {
-      if (!deliverPending(cpu)) return "shutdown";
+      try {
+        if (!deliverPending(cpu)) return "shutdown";
+      } catch (error) {
+        if (error !== GUEST_EXIT) throw error;
+        return "exit";
+      }
       cpu.instructionRip = cpu.rip;
       let outcome: Outcome = Outcome.FAULT;
       hole = false;

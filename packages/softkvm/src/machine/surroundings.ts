@@ -53,6 +53,7 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
 
       readPort: (port, size) => local.readPort(port, size),
       writePort: (port, size, value) => local.writePort(port, size, value),
+      random: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
       /** No hypercall does anything here; a guest that tries one is told so (KVM_ENOSYS). */
       hypercall: () => {
         vcpu.core.state.setGpr(0, BigInt.asUintN(64, -1000n));

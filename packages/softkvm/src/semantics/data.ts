@@ -59,12 +59,22 @@ export const data: Record<string, Meaning> = {
     const expected = c.let(c.gpr(Gpr.RAX, size));
     const replacement = c.let(c.read(1));
     let old: Value | undefined;
-    c.modify(0, (value) => {
-      old = c.let(value);
-      // The destination is written in any case (SDM): with its own value when the comparison fails.
-      return select(word(size).eq(old, expected), replacement as I64, old as I64) as Value;
-    });
-    c.code.if(word(size).ne(old!, expected), () => c.setGpr(Gpr.RAX, size, old!));
+    if (c.operands[0]!.kind === "mem") {
+      c.modify(0, (value) => {
+        old = c.let(value);
+        // Memory is written in any case (SDM): with its own value when the comparison fails.
+        return select(word(size).eq(old, expected), replacement as I64, old as I64) as Value;
+      });
+      c.code.if(word(size).ne(old!, expected), () => c.setGpr(Gpr.RAX, size, old!));
+    } else {
+      // Only one register is written, so only its upper half is cleared for 32 bits.
+      old = c.let(c.read(0));
+      c.code.if(
+        word(size).eq(old, expected),
+        () => c.write(0, replacement),
+        () => c.setGpr(Gpr.RAX, size, old!),
+      );
+    }
     flagsOfSub(c, size, expected, old!, c.let(truncate(size, word(size).sub(expected, old!))));
   },
 
@@ -82,14 +92,18 @@ export const data: Record<string, Meaning> = {
   },
   leave,
 
-  cbw: (c) => c.setGpr(Gpr.RAX, 2, fromI64(2, signExtend(1, c.gpr(Gpr.RAX, 1)))),
-  cwde: (c) => c.setGpr(Gpr.RAX, 4, fromI64(4, signExtend(2, c.gpr(Gpr.RAX, 2)))),
-  cdqe: (c) => c.setGpr(Gpr.RAX, 8, signExtend(4, c.gpr(Gpr.RAX, 4))),
-  cwd: (c) => c.setGpr(Gpr.RDX, 2, truncate(2, i32.shr_s(i32.extend16_s(c.gpr(Gpr.RAX, 2) as I32), c32(15)))),
-  cdq: (c) => c.setGpr(Gpr.RDX, 4, i32.shr_s(c.gpr(Gpr.RAX, 4) as I32, c32(31))),
-  cqo: (c) => c.setGpr(Gpr.RDX, 8, i64.shr_s(c.gpr(Gpr.RAX, 8) as I64, i64.const(63))),
+  // CBW, CWDE, CDQE and CWD, CDQ, CQO, by the operand size.
+  cbw: (c) => {
+    const half = (c.operandSize / 2) as IntegerSize;
+    c.setGpr(Gpr.RAX, c.operandSize, fromI64(c.operandSize, signExtend(half, c.gpr(Gpr.RAX, half))));
+  },
+  cwd: (c) => {
+    const wide = signExtend(c.operandSize, c.gpr(Gpr.RAX, c.operandSize));
+    c.setGpr(Gpr.RDX, c.operandSize, fromI64(c.operandSize, i64.shr_s(wide, i64.const(63))));
+  },
 
   nop: () => {},
+  pause: () => {},
   cld: (c) => c.setFlagRest(i32.and(c.flagRest(), c32(~Flag.DF))),
   std: (c) => c.setFlagRest(i32.or(c.flagRest(), c32(Flag.DF))),
   lahf: (c) => {

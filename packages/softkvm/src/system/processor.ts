@@ -33,6 +33,8 @@ export interface ProcessorHooks {
   /** A port that a device of this thread answers; undefined: the monitor does. `size` is 1, 2 or 4 bytes. */
   readPort(port: number, size: number): number | undefined;
   writePort(port: number, size: number, value: number): boolean;
+  /** 64 bits that nobody can guess. */
+  random(): bigint;
   /** VMCALL, VMMCALL: rAX to rSI hold the call; false is #UD. */
   hypercall(): boolean;
   /** HLT or MWAIT: the processor sleeps after this instruction. */
