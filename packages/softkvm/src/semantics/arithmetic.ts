@@ -119,9 +119,9 @@ export const arithmetic: Record<string, Meaning> = {
       result = c.let(truncate(size, word(size).add(a, b)));
       return result;
     });
-    // With one register for both, the sum stays: the exchange comes first (SDM, XADD).
     c.write(1, a!);
-    c.write(0, result!);
+    // With one register for both, the sum stays: the exchange comes first (SDM, XADD).
+    if (c.operands[0]!.kind !== "mem") c.write(0, result!);
     flagsOfAdd(c, size, a!, b, result!);
   },
 };

@@ -1,10 +1,11 @@
 /** Single bits, scans, byte order: Intel SDM vol. 2. */
 
+import { Aux } from "../cpu/layout.ts";
 import type { I32, I64 } from "../wasm/expr.ts";
 import { c32, c64, i32, i64 } from "../wasm/ops.ts";
 import { sizeOf } from "./arithmetic.ts";
 import type { Context, IntegerSize, Meaning, Value } from "./context.ts";
-import { flagsOfLogic, setCarry, setCarryOverflowResult } from "./flags.ts";
+import { setCarry } from "./flags.ts";
 import { fromI64, low32, signExtend, truncate, word, zeroExtend } from "./words.ts";
 
 /** BT and its kin. A register as bit number reaches beyond a memory operand: it selects the word first. */
@@ -50,7 +51,8 @@ function bitString(
   const shift = { 1: 3, 2: 4, 4: 5, 8: 6 }[size];
   // The signed word number, in bytes from the operand's address.
   const bytes = i64.shl(i64.shr_s(signExtend(size, number), c64(shift)), c64(Math.log2(size)));
-  const offset = c.let(i64.add(c.effectiveAddress(0), bytes));
+  const sum = i64.add(c.effectiveAddress(0), bytes);
+  const offset = c.let(zeroExtend(c.addressSize, fromI64(c.addressSize, sum)));
   const address = c.linear("operand", offset, size, change === undefined ? "read" : "write");
   if (change === undefined) {
     setCarry(c, c.let(i32.and(low32(w.shr_u(c.load(size, address), within)), c32(1))));
@@ -71,6 +73,7 @@ function scan(forward: boolean): Meaning {
     const size = sizeOf(c);
     const w = word(size);
     const source = c.let(c.read(1));
+    const parity = c.code.let(c64(0));
     c.code.if(
       w.eqz(source),
       () => {
@@ -78,11 +81,13 @@ function scan(forward: boolean): Meaning {
       },
       () => {
         const width = size === 8 ? 64 : 32;
-        c.write(0, forward ? w.ctz(source) : w.sub(w.const(width - 1), w.clz(source)));
+        const found = c.let(forward ? w.ctz(source) : w.sub(w.const(width - 1), w.clz(source)));
+        c.write(0, found);
+        c.code.set(parity, zeroExtend(size, found));
       },
     );
-    // Only ZF is defined; processors set the others as for a logical result of the source.
-    flagsOfLogic(c, size, source);
+    // Only ZF is defined. Intel's processors clear the others but PF, which is that of the number found.
+    c.setFlags(i64.or(parity, i64.shl(i64.extend_i32_u(w.ne(source, w.const(0))), c64(32))), c32(0));
   };
 }
 
@@ -100,7 +105,12 @@ function count(forward: boolean): Meaning {
     const counted = c.let(result);
     const carry = c.let(w.eqz(source));
     c.write(0, counted);
-    setCarryOverflowResult(c, size, carry, c32(0), counted);
+    // OF, SF, PF and AF are undefined; Intel's processors clear them: a result of 0 or one, its parity corrected.
+    const zero = c.let(w.eqz(counted));
+    c.setFlags(
+      i64.extend_i32_u(i32.eqz(zero)),
+      i32.or(i32.mul(carry, c32(Aux.CARRY | Aux.PARTIAL)), i32.shl(zero, c32(Aux.PARITY_SHIFT))),
+    );
   };
 }
 

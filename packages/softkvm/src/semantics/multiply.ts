@@ -5,7 +5,7 @@ import type { I32, I64 } from "../wasm/expr.ts";
 import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
 import { sizeOf } from "./arithmetic.ts";
 import { type Context, Gpr, type Meaning } from "./context.ts";
-import { setCarryOverflowResult } from "./flags.ts";
+import { setCarryOverflowSignParity } from "./flags.ts";
 import { fromI64, signExtend, truncate, zeroExtend } from "./words.ts";
 
 /** The upper half of a 64 by 64 bit product, from four products of halves. */
@@ -46,7 +46,8 @@ function multiplyWide(signed: boolean): Meaning {
       }
     }
     const set = c.let(overflow);
-    setCarryOverflowResult(c, size, set, set, low);
+    // SF, ZF, AF and PF are undefined; Intel's processors give sign and parity of the low half.
+    setCarryOverflowSignParity(c, size, set, set, low);
   };
 }
 
@@ -64,7 +65,7 @@ const multiply: Meaning = (c) => {
       : i64.ne(product, signExtend(size, result)),
   );
   c.write(0, result);
-  setCarryOverflowResult(c, size, overflow, overflow, result);
+  setCarryOverflowSignParity(c, size, overflow, overflow, result);
 };
 
 /** DIV and IDIV: rDX:rAX by the operand. #DE when the divisor is 0 or the quotient does not fit. Flags stay. */

@@ -24,11 +24,7 @@ function bitAt(value: I64, position: I64): I32 {
  */
 function shift(
   extend: (size: IntegerSize, value: Value) => I64,
-  compute: (
-    size: IntegerSize,
-    a: I64,
-    count: I64,
-  ) => { result: I64; carry: I32; overflow: (result: Value, carry: I32) => I32 },
+  compute: (size: IntegerSize, a: I64, count: I64) => { result: I64; carry: I32; overflow: I32 },
 ): Meaning {
   return (c) => {
     const size = sizeOf(c);
@@ -42,51 +38,60 @@ function shift(
     });
     c.code.if(count, () => {
       const carry = c.let(parts!.carry);
-      setCarryOverflowResult(c, size, carry, parts!.overflow(result!, carry), result!);
+      setCarryOverflowResult(c, size, carry, parts!.overflow, result!);
     });
   };
 }
+
+/**
+ * OF of all shifts and rotates is defined for counts of 1 only. Intel's processors compute it for every other count by
+ * the same formula, from the operand before the shift.
+ */
+const topTwoDiffer = (size: IntegerSize, a: I64): I32 =>
+  i32.xor(bitAt(a, c64(bits(size) - 1)), bitAt(a, c64(bits(size) - 2)));
 
 const bits = (size: IntegerSize) => size * 8;
 
 const shl = shift(zeroExtend, (size, a, count) => {
   // One place short, so that the last bit shifted out is still there. For 64 bits it has left the word: take it before.
   const carry = size === 8 ? bitAt(a, i64.sub(c64(64), count)) : bitAt(i64.shl(a, count), c64(bits(size)));
-  return { result: i64.shl(a, count), carry, overflow: (result, carry) => i32.xor(signBit(size, result), carry) };
+  return { result: i64.shl(a, count), carry, overflow: topTwoDiffer(size, a) };
 });
 
 const shr = shift(zeroExtend, (size, a, count) => ({
   result: i64.shr_u(a, count),
   carry: bitAt(a, i64.sub(count, c64(1))),
-  // The sign bit before; for counts above 1 it is undefined, and processors give the XOR of the result's two top bits.
-  overflow: (result) => i32.and(i32.xor(signBit(size, result), low32(topBut1(size, result))), c32(1)),
+  overflow: bitAt(a, c64(bits(size) - 1)),
 }));
 
 const sar = shift(signExtend, (_size, a, count) => ({
   result: i64.shr_s(a, count),
   carry: bitAt(a, i64.sub(count, c64(1))),
-  overflow: () => c32(0),
+  overflow: c32(0),
 }));
-
-/** Bit `size * 8 - 2` at bit 0. */
-function topBut1(size: IntegerSize, value: Value): Value {
-  return size === 8 ? i32.wrap(i64.shr_u(value as I64, c64(62))) : i32.shr_u(value as I32, c32(bits(size) - 2));
-}
 
 /** ROL and ROR change CF and OF only; a count that is a multiple of the width still sets CF. */
 function rotate(left: boolean): Meaning {
   return (c) => {
     const size = sizeOf(c);
     const count = maskedCount(c, size, 1);
+    let a: I64 | undefined;
     let result: Value | undefined;
     c.modify(0, (old) => {
-      result = c.let(rotated(c, size, old, count, left));
+      const before = c.let(old);
+      a = c.let(zeroExtend(size, before));
+      result = c.let(rotated(c, size, before, count, left));
       return result;
     });
     c.code.if(count, () => {
-      const top = signBit(size, result!);
-      const carry = c.let(left ? i32.and(low32(result!), c32(1)) : top);
-      const overflow = left ? i32.xor(top, carry) : i32.and(i32.xor(carry, low32(topBut1(size, result!))), c32(1));
+      const carry = c.let(left ? i32.and(low32(result!), c32(1)) : signBit(size, result!));
+      let overflow = left ? topTwoDiffer(size, a!) : i32.xor(bitAt(a!, c64(0)), bitAt(a!, c64(bits(size) - 1)));
+      if (c.operands[0]!.kind !== "mem" && c.operands[1]!.kind === "imm") {
+        // For a register and an immediate count above 1 OF stays.
+        const aux = c.flagAux();
+        const old = i32.xor(i32.shr_u(aux, c32(31)), i32.and(i32.shr_u(aux, c32(30)), c32(1)));
+        overflow = selectI32(i32.eq(count, c32(1)), overflow, old);
+      }
       setCarryOverflow(c, carry, overflow);
     });
   };
@@ -120,10 +125,11 @@ function rotateThroughCarry(left: boolean): Meaning {
     // The rotate has width + 1 places; only 8- and 16-bit counts can exceed that.
     const count = c.let(size <= 2 ? i32.rem_u(masked, c32(width + 1)) : masked);
     const oldCarry = c.let(i64.extend_i32_u(carryFlag(c)));
-    let result: Value | undefined;
+    let before: I64 | undefined;
     let carry: I32 | undefined;
     c.modify(0, (old) => {
       const a = c.let(zeroExtend(size, old));
+      before = a;
       const n = c.let(i64.extend_i32_u(count));
       const rest = c.let(i64.sub(c64(width), n));
       // a:CF to the left: a << n, CF at n - 1, and the bits that came out at the top below it. A shift by 64 is one by 0
@@ -134,13 +140,13 @@ function rotateThroughCarry(left: boolean): Meaning {
       const out = left ? bitAt(a, rest) : bitAt(a, i64.sub(n, c64(1)));
       const zero = c.let(i32.eqz(count));
       carry = c.let(selectI32(zero, i32.wrap(oldCarry), out));
-      result = c.let(fromI64(size, selectI64(zero, a, moved)));
-      return result;
+      return c.let(fromI64(size, selectI64(zero, a, moved)));
     });
-    c.code.if(masked, () => {
-      const top = signBit(size, result!);
-      const overflow = left ? i32.xor(top, carry!) : i32.and(i32.xor(top, low32(topBut1(size, result!))), c32(1));
-      setCarryOverflow(c, carry!, overflow);
+    // A whole turn changes nothing, flags included.
+    c.code.if(count, () => {
+      const top = bitAt(before!, c64(width - 1));
+      const overflow = left ? topTwoDiffer(size, before!) : i32.xor(top, i32.wrap(oldCarry));
+      setCarryOverflow(c, carry!, c.let(overflow));
     });
   };
 }
@@ -185,7 +191,8 @@ function doubleShift(left: boolean): Meaning {
       return result;
     });
     c.code.if(count, () => {
-      const overflow = i32.xor(signBit(size, a!), signBit(size, result!));
+      const value = zeroExtend(size, a!);
+      const overflow = left ? topTwoDiffer(size, value) : i32.xor(bitAt(value, c64(width - 1)), bitAt(b, c64(0)));
       setCarryOverflowResult(c, size, c.let(carry!), overflow, result!);
     });
   };

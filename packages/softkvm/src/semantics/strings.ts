@@ -7,7 +7,7 @@ import { Flag } from "../cpu/state.ts";
 import type { I32, Local } from "../wasm/expr.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
 import { type Access, type Context, Gpr, type IntegerSize, type Meaning, type Value } from "./context.ts";
-import { condition, flagsOfSub } from "./flags.ts";
+import { flagsOfSub } from "./flags.ts";
 import { truncate, word, zeroExtend } from "./words.ts";
 
 /** ES: the destination's segment, which no prefix overrides. */
@@ -36,14 +36,24 @@ function stepOf(c: Context): I32 {
   return c.let(i32.sub(c32(size), i32.shr_u(down, c32(9 - Math.log2(size)))));
 }
 
-/** Repeats an element by the prefix. `goOn` says after each whether the flags allow another (REPE, REPNE). */
-function repeated(element: (c: Context, step: I32) => void, goOn?: (c: Context) => I32): Meaning {
+/**
+ * With 32-bit addresses in 64-bit code, Intel's processors clear the upper halves of the registers that they count with
+ * when a repeated instruction begins, even when nothing is repeated or the first element faults.
+ */
+function clearUpperHalves(c: Context, ...registers: number[]): void {
+  if (c.bits !== 64 || c.addressSize !== 4) return;
+  for (const register of [Gpr.RCX, ...registers]) c.setGpr(register, 4, c.gpr(register, 4));
+}
+
+/** Repeats an element by the prefix. `indexes`: see {@link clearUpperHalves}. */
+function repeated(element: (c: Context, step: I32) => void, ...indexes: number[]): Meaning {
   return (c) => {
     const step = stepOf(c);
     if (c.rep === 0) {
       element(c, step);
       return;
     }
+    clearUpperHalves(c, ...indexes);
     const size = c.addressSize;
     const w = word(size);
     const count = () => c.gpr(Gpr.RCX, size);
@@ -52,15 +62,43 @@ function repeated(element: (c: Context, step: I32) => void, goOn?: (c: Context) 
         element(c, step);
         const left = c.let(truncate(size, w.sub(count(), w.const(1))));
         c.setGpr(Gpr.RCX, size, left);
-        const more = w.ne(left, w.const(0));
-        return goOn === undefined ? more : i32.and(more, goOn(c));
+        return w.ne(left, w.const(0));
       });
     });
   };
 }
 
-/** REPE goes on while ZF is set, REPNE while it is not. */
-const whileFlag = (c: Context): I32 => condition(c, c.rep === 0xf3 ? 4 : 5);
+/**
+ * CMPS and SCAS set the flags once, after the last element: where one faults, the flags are as before the instruction
+ * (SDM vol. 2, "REP"). `pair` reads an element's two values and advances.
+ */
+function compared(pair: (c: Context, step: I32) => [Value, Value]): Meaning {
+  return (c) => {
+    const size = elementSize(c);
+    const step = stepOf(c);
+    if (c.rep === 0) {
+      compareElements(c, ...pair(c, step));
+      return;
+    }
+    clearUpperHalves(c);
+    const w = word(c.addressSize);
+    const type = size === 8 ? "i64" : "i32";
+    const [left, right] = [c.code.local(type), c.code.local(type)] as [Value & Local, Value & Local];
+    const count = () => c.gpr(Gpr.RCX, c.addressSize);
+    c.code.if(w.ne(count(), w.const(0)), () => {
+      c.repeatWhile(() => {
+        const [a, b] = pair(c, step);
+        c.code.set(left as never, a as never);
+        c.code.set(right as never, b as never);
+        const rest = c.let(truncate(c.addressSize, w.sub(count(), w.const(1))));
+        c.setGpr(Gpr.RCX, c.addressSize, rest);
+        const goOn = c.rep === 0xf3 ? word(size).eq(left, right) : word(size).ne(left, right);
+        return i32.and(w.ne(rest, w.const(0)), goOn);
+      });
+      compareElements(c, left, right);
+    });
+  };
+}
 
 function compareElements(c: Context, a: Value, b: Value): void {
   const size = elementSize(c);
@@ -68,19 +106,23 @@ function compareElements(c: Context, a: Value, b: Value): void {
 }
 
 export const strings: Record<string, Meaning> = {
-  movs: repeated((c, step) => {
-    const size = elementSize(c);
-    const value = c.let(c.load(size, at(c, Gpr.RSI, "operand", "read")));
-    c.store(size, at(c, Gpr.RDI, ES, "write"), value);
-    advance(c, Gpr.RSI, step);
-    advance(c, Gpr.RDI, step);
-  }),
+  movs: repeated(
+    (c, step) => {
+      const size = elementSize(c);
+      const value = c.let(c.load(size, at(c, Gpr.RSI, "operand", "read")));
+      c.store(size, at(c, Gpr.RDI, ES, "write"), value);
+      advance(c, Gpr.RSI, step);
+      advance(c, Gpr.RDI, step);
+    },
+    Gpr.RSI,
+    Gpr.RDI,
+  ),
 
   stos: repeated((c, step) => {
     const size = elementSize(c);
     c.store(size, at(c, Gpr.RDI, ES, "write"), c.let(c.gpr(Gpr.RAX, size)));
     advance(c, Gpr.RDI, step);
-  }),
+  }, Gpr.RDI),
 
   lods: repeated((c, step) => {
     const size = elementSize(c);
@@ -89,20 +131,21 @@ export const strings: Record<string, Meaning> = {
     advance(c, Gpr.RSI, step);
   }),
 
-  cmps: repeated((c, step) => {
+  cmps: compared((c, step) => {
     const size = elementSize(c);
-    const a = c.let(c.load(size, at(c, Gpr.RSI, "operand", "read")));
+    // Where both fault, it is the second that does.
     const b = c.let(c.load(size, at(c, Gpr.RDI, ES, "read")));
+    const a = c.let(c.load(size, at(c, Gpr.RSI, "operand", "read")));
     advance(c, Gpr.RSI, step);
     advance(c, Gpr.RDI, step);
-    compareElements(c, a, b);
-  }, whileFlag),
+    return [a, b];
+  }),
 
-  scas: repeated((c, step) => {
+  scas: compared((c, step) => {
     const size = elementSize(c);
     const a = c.let(c.gpr(Gpr.RAX, size));
     const b = c.let(c.load(size, at(c, Gpr.RDI, ES, "read")));
     advance(c, Gpr.RDI, step);
-    compareElements(c, a, b);
-  }, whileFlag),
+    return [a, b];
+  }),
 };
