@@ -1,6 +1,8 @@
 /** The conformance suite: every group of cases, and how one case is run. */
 
 import type { Case, Group } from "./case.ts";
+import { clock } from "./cases/clock.ts";
+import { cpuid } from "./cases/cpuid.ts";
 import { debug } from "./cases/debug.ts";
 import { dirtyLog } from "./cases/dirty-log.ts";
 import { dirtyRing } from "./cases/dirty-ring.ts";
@@ -9,10 +11,12 @@ import { exceptions } from "./cases/exceptions.ts";
 import { injection } from "./cases/injection.ts";
 import { interrupts } from "./cases/interrupts.ts";
 import { kick } from "./cases/kick.ts";
+import { lifetime } from "./cases/lifetime.ts";
 import { memory } from "./cases/memory.ts";
 import { messages } from "./cases/messages.ts";
 import { mmio } from "./cases/mmio.ts";
 import { modes } from "./cases/modes.ts";
+import { msr } from "./cases/msr.ts";
 import { pio } from "./cases/pio.ts";
 import { registers } from "./cases/registers.ts";
 import { rings } from "./cases/rings.ts";
@@ -44,7 +48,11 @@ export const suite: readonly Group[] = [
   smp,
   registers,
   state,
+  cpuid,
+  msr,
+  clock,
   rings,
+  lifetime,
 ];
 
 /** Every guest of the suite, for assembling them ahead. */

@@ -18,6 +18,7 @@ export interface VcpuOptions extends Omit<VcpuSetup, "cpuid" | "mode"> {
 
 /** Waiting goes in slices, so that a case that has used up its time ends. */
 const SLICE_MS = 500;
+const STOP_MS = 60_000;
 
 export class VcpuThread implements AsyncDisposable {
   readonly kickHandle: KickHandle;
@@ -89,9 +90,16 @@ export class VcpuThread implements AsyncDisposable {
     this.kicker.kick();
   }
 
+  /** A thread that does not let go of its vCPU is left alone, and its case fails. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.stop();
-    await this.#thread.ask({ do: "close" });
-    this.#context.giveBack(this.#thread);
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(new CheckFailed("a vCPU's thread did not stop when it was kicked")), STOP_MS);
+    try {
+      await Promise.race([this.#thread.ask({ do: "close" }), late]);
+      this.#context.giveBack(this.#thread);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 }
