@@ -81,6 +81,8 @@ export class Blocks {
   readonly #dead = new Map<number, string>();
   /** Regions by the blocks that they contain. */
   readonly #regions = new Map<Block, Set<Region>>();
+  /** Virtual pages that the jump cache has addresses of. */
+  readonly #jumpPages = new Set<number>();
   /** Instructions that TypeScript does, by record. */
   readonly #microcode = new Map<number, Instruction>();
   readonly #decoder = new Decoder();
@@ -108,8 +110,10 @@ export class Blocks {
     return instruction;
   }
 
-  /** Translations have changed: addresses no longer stand for the code they stood for. */
-  forgetJumps(): void {
+  /** Translations have changed, all or that of the page at `va`: addresses no longer stand for the code they stood for. */
+  forgetJumps(va?: number): void {
+    if (va !== undefined && !this.#jumpPages.has(Math.floor(va / PAGE))) return;
+    this.#jumpPages.clear();
     const view = this.#state.view;
     for (let index = 0; index < JumpCache.entries; index++) {
       const entry = this.#state.base + JumpCache.offset + index * JumpCache.entrySize;
@@ -233,6 +237,7 @@ export class Blocks {
   }
 
   #remember(rip: bigint, mode: number, record: number): void {
+    this.#jumpPages.add(Number(BigInt.asIntN(64, rip) >> 12n));
     const low = Number(rip & 0xffffffffn);
     const hash = (low ^ (low >>> 12)) & (JumpCache.entries - 1);
     const entry = this.#state.base + JumpCache.offset + hash * JumpCache.entrySize;

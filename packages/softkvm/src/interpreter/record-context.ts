@@ -12,7 +12,7 @@ import { type VectorFunction, vectorFunctionNumber } from "../vector-unit/functi
 import type { Code, StoreKind } from "../wasm/code.ts";
 import { ConstI32, ConstI64, type Expr, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
 import { c32, c64, call, callIndirect, compareExchange, f64, i32, i64 } from "../wasm/ops.ts";
-import { i32x4, i64x2, splat, v128 } from "../wasm/simd.ts";
+import { i32x4, splat, v128 } from "../wasm/simd.ts";
 import { Record, Return } from "./record.ts";
 import type { Shape } from "./shape.ts";
 
@@ -590,20 +590,8 @@ export class RecordContext implements Context {
 
 /** Stores the low bytes of a vector. */
 function storeLow(code: Code, size: VectorSize, address: I32, value: V128): void {
-  switch (size) {
-    case 2:
-      code.store("i32_16", address, 0, i32x4.extract_lane(value, 0));
-      return;
-    case 4:
-      code.store("i32", address, 0, i32x4.extract_lane(value, 0));
-      return;
-    case 8:
-      code.store("i64", address, 0, i64x2.extract_lane(value, 0));
-      return;
-    case 16:
-      code.store("v128", address, 0, value);
-      return;
-  }
+  if (size === 16) code.store("v128", address, 0, value);
+  else code.storeLane(size, address, value);
 }
 
 function maskTo(size: 2 | 4 | 8, value: I64): I64 {

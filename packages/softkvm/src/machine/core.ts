@@ -110,7 +110,7 @@ export class Core {
     this.processor = new Processor(this.state, this.access, {
       ...outside.hooks,
       modeChanged: () => {},
-      translationsFlushed: () => this.#blocks.forgetJumps(),
+      translationsFlushed: (va) => this.#blocks.forgetJumps(va),
       interruptsMayFlow: () => {
         this.mustLook = true;
       },

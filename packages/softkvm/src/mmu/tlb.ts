@@ -27,9 +27,8 @@ export class LookasideBuffers {
   #filledCount = 0;
   /** Of each entry in use: 2 to this power is the size of the page it was filled from, plus {@link GLOBAL}. */
   readonly #kinds = new Uint8Array(SLOTS);
-  /** Whether pages larger than 4 KiB were filled, among addresses that {@link isHigh} tells apart. */
-  #largeLow = false;
-  #largeHigh = false;
+  /** The pages larger than 4 KiB that were filled since the last whole flush: see {@link largePage}. */
+  readonly #large = new Set<number>();
 
   constructor(state: CpuState) {
     this.#state = state;
@@ -62,10 +61,7 @@ export class LookasideBuffers {
     const words = this.#words;
     if (words[at]! & 1) this.#filled[this.#filledCount++] = slot;
     this.#kinds[slot] = pageShift | (global ? GLOBAL : 0);
-    if (pageShift > 12) {
-      if (isHigh(va)) this.#largeHigh = true;
-      else this.#largeLow = true;
-    }
+    if (pageShift > 12) this.#large.add(largePage(va, pageShift));
     const addend = linear - ((low & ~0xfff) >>> 0);
     words[at] = low & ~0xfff;
     words[at + 1] = Math.floor(va / HIGH);
@@ -77,8 +73,7 @@ export class LookasideBuffers {
   flushAll(): void {
     for (let index = 0; index < this.#filledCount; index++) this.#empty(this.#filled[index]!);
     this.#filledCount = 0;
-    this.#largeLow = false;
-    this.#largeHigh = false;
+    this.#large.clear();
   }
 
   /** All but global pages: a load of CR3. */
@@ -88,7 +83,7 @@ export class LookasideBuffers {
 
   /** The page of an address, of whatever size, global or not: INVLPG. */
   flushPage(va: number): void {
-    if (isHigh(va) ? this.#largeHigh : this.#largeLow) {
+    if (LARGE_SHIFTS.some((shift) => this.#large.delete(largePage(va, shift)))) {
       // Each entry of a large page is one 4 KiB piece of it.
       const words = this.#words;
       this.#flushIf((slot) => {
@@ -157,7 +152,10 @@ function slotOf(bank: number, table: number, low: number): number {
   return (bank * 2 + table) * Tlb.entries + ((low >>> 12) & (Tlb.entries - 1));
 }
 
-/** Where kernels live: the upper half of 48 bits, or of 32. */
-function isHigh(va: number): boolean {
-  return va < 0 || (va >= 2 ** 31 && va < HIGH);
+/** Pages of 2 MiB, 4 MiB and 1 GiB. */
+const LARGE_SHIFTS = [21, 22, 30] as const;
+
+/** A number for the large page that an address is in. */
+function largePage(va: number, shift: number): number {
+  return Math.floor(va / 2 ** shift) * 64 + shift;
 }
