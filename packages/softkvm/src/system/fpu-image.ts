@@ -5,6 +5,7 @@
 
 import { State } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
+import { withSummary } from "../x87/layout.ts";
 import { Xcr0 } from "./features.ts";
 
 /** Offsets in the image. */
@@ -108,7 +109,7 @@ export function restoreX87(state: CpuState, image: DataView, wide: boolean): voi
   const top = (fsw >>> STATUS_TOP_SHIFT) & 7;
   // Bit 6 of the control word is always set, 7 and 13 to 15 never.
   state.set32(State.fcw, (image.getUint16(Image.fcw, true) & 0x1f7f) | 0x40);
-  state.set32(State.fsw, fsw & ~(7 << STATUS_TOP_SHIFT));
+  state.set32(State.fsw, withSummary(fsw & ~(7 << STATUS_TOP_SHIFT), state.get32(State.fcw)));
   state.set32(State.ftop, top);
   state.set32(State.ftw, image.getUint8(Image.ftw));
   state.set32(State.fop, image.getUint16(Image.fop, true) & 0x7ff);

@@ -1,0 +1,90 @@
+/** Cases on the microcode. */
+
+import { softProcessor } from "../../../testing/soft-processor.ts";
+import { Mode, NO_FAULT, State, Vector } from "../../cpu/layout.ts";
+import { Decoder } from "../../decode/decoder.ts";
+import { Instruction, Status } from "../../decode/instruction.ts";
+import { Outcome } from "../../mmu/access.ts";
+import { execute } from "../../system/execute.ts";
+import { restoreX87, saveX87 } from "../../system/fpu-image.ts";
+import { CODE, DATA, Field, MEMORY_BYTES, RECORD, SIGFPE } from "./record.ts";
+
+const ARITHMETIC_FLAGS = 0x8d5n;
+
+export class Subject {
+  readonly #soft = softProcessor(0x400000);
+  readonly #image = new DataView(new ArrayBuffer(512));
+  readonly #decoder = new Decoder();
+  readonly #instruction = new Instruction();
+
+  constructor() {
+    // 64-bit code without paging: nothing here looks at tables.
+    this.#soft.cpu.state.set32(State.mode, 2 | Mode.FLAT | Mode.PROTECTED | Mode.LONG);
+  }
+
+  run(cases: Uint8Array): Uint8Array {
+    const outcomes = cases.slice();
+    for (let at = 0; at < cases.length; at += RECORD) this.#runOne(new DataView(outcomes.buffer, at, RECORD));
+    return outcomes;
+  }
+
+  #runOne(record: DataView): void {
+    const { cpu, bytes } = this.#soft;
+    const { state } = cpu;
+    const raw = new Uint8Array(record.buffer, record.byteOffset, RECORD);
+    const length = record.getUint8(Field.length);
+    this.#toImage(record, raw);
+    restoreX87(state, this.#image, true);
+    bytes.set(raw.subarray(Field.code, Field.code + 8), CODE);
+    bytes.set(raw.subarray(Field.memory, Field.memory + MEMORY_BYTES), DATA);
+    state.setGpr(0, record.getBigUint64(Field.rax, true));
+    state.setGpr(7, BigInt(DATA));
+    state.rflags = Number(record.getBigUint64(Field.rflags, true));
+    state.set32(State.faultVector, NO_FAULT);
+    const status = this.#decoder.decode(bytes, CODE, CODE + length, 64, this.#instruction);
+    if (status !== Status.OK || this.#instruction.length !== length) throw new Error("a case is one instruction");
+    cpu.instructionRip = BigInt(CODE);
+    cpu.rip = BigInt(CODE + length);
+    const outcome = execute(cpu, this.#instruction);
+    const fault = outcome === Outcome.OK ? 0 : state.get32(State.faultVector);
+    saveX87(state, this.#image, true);
+    this.#fromImage(record, raw);
+    record.setUint8(Field.length, fault === 0 ? 0 : fault === Vector.MF ? SIGFPE : 100 + fault);
+    raw.set(bytes.subarray(DATA, DATA + MEMORY_BYTES), Field.memory);
+    record.setBigUint64(Field.rax, state.gpr(0), true);
+    record.setBigUint64(Field.rflags, BigInt(state.rflags), true);
+  }
+
+  #toImage(record: DataView, raw: Uint8Array): void {
+    const image = this.#image;
+    image.setUint16(0, record.getUint16(Field.fcw, true), true);
+    image.setUint16(2, record.getUint16(Field.fsw, true), true);
+    image.setUint8(4, record.getUint8(Field.ftw));
+    image.setUint16(6, record.getUint16(Field.fop, true), true);
+    image.setBigUint64(8, record.getBigUint64(Field.fip, true), true);
+    image.setBigUint64(16, record.getBigUint64(Field.fdp, true), true);
+    for (let index = 0; index < 8; index++) {
+      const from = Field.st + index * 10;
+      new Uint8Array(image.buffer).set(raw.subarray(from, from + 10), 32 + index * 16);
+    }
+  }
+
+  #fromImage(record: DataView, raw: Uint8Array): void {
+    const image = this.#image;
+    record.setUint16(Field.fcw, image.getUint16(0, true), true);
+    record.setUint16(Field.fsw, image.getUint16(2, true), true);
+    record.setUint8(Field.ftw, image.getUint8(4));
+    record.setUint16(Field.fop, image.getUint16(6, true), true);
+    record.setBigUint64(Field.fip, image.getBigUint64(8, true), true);
+    record.setBigUint64(Field.fdp, image.getBigUint64(16, true), true);
+    for (let index = 0; index < 8; index++) {
+      const from = 32 + index * 16;
+      raw.set(new Uint8Array(image.buffer, from, 10), Field.st + index * 10);
+    }
+  }
+}
+
+/** A signal's context has RF and system flags of its own. */
+export function sameFlags(a: bigint, b: bigint): boolean {
+  return (a & ARITHMETIC_FLAGS) === (b & ARITHMETIC_FLAGS);
+}
