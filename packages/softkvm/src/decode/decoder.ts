@@ -10,14 +10,7 @@
 import { readAddress, readSigned } from "./address.ts";
 import { type Form, Key, type OperandSpec, Size, Source } from "./form.ts";
 import { type CodeSize, type Instruction, Operand, SegmentRegister, Status } from "./instruction.ts";
-import {
-  arrangeOpcodes,
-  FEATURES,
-  groupOf,
-  type Opcode,
-  type OpcodeMapTable,
-  UNDEFINED_MNEMONIC,
-} from "./opcode-map.ts";
+import { arrangeOpcodes, FEATURES, type Opcode, type OpcodeMapTable, UNDEFINED_MNEMONIC } from "./opcode-map.ts";
 
 export { FORMS } from "./opcode-map.ts";
 
@@ -171,7 +164,7 @@ export class Decoder {
     }
     if (rex & REX_W) key |= Key.W;
     if (rex & REX_B) key |= Key.REX_B;
-    const form = choose(entry.forms[groupOf(modrm)]!, key);
+    const form = choose(entry.candidates(modrm), key);
     out.length = position - offset;
     if (form === undefined) return Status.UNDEFINED;
 

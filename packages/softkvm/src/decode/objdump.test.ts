@@ -17,11 +17,16 @@ import { encodings } from "./testing/encodings.ts";
 import { knownDifference, normalize } from "./testing/objdump-differences.ts";
 
 const SEED = Number(process.env.LODGE_SEED ?? Date.now() % 1_000_000);
-const ROUNDS = Number(process.env.LODGE_ROUNDS ?? (process.env.LODGE_LONG ? 2000 : 40));
+const ROUNDS = Number(process.env.LODGE_ROUNDS ?? (process.env.LODGE_LONG ? 1000 : 25));
 const BATCH = 100_000;
 
-/** A nop, the instruction, and zeros, which objdump skips as a block: it is in step again at the next slot. */
+/**
+ * Room for each instruction, which begins at `START`; zeros follow. objdump skips zeros, but only fours of them, so nops
+ * make their number right. After something undefined, which objdump may take for longer or shorter, a row of nops brings
+ * it into step again.
+ */
 const SLOT = 48;
+const START = 12;
 const MACHINES: Record<CodeSize, string> = { 16: "i8086", 32: "i386", 64: "i386:x86-64" };
 
 interface Disassembled {
@@ -47,7 +52,7 @@ function disassemble(image: Uint8Array, bits: CodeSize): Map<number, Disassemble
       const match = /^\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+) *\t?(.*)$/.exec(line);
       if (!match) continue;
       const address = Number.parseInt(match[1]!, 16);
-      if (address % SLOT === 1) lines.set(address, { length: match[2]!.trim().split(" ").length, text: match[3]! });
+      if (address % SLOT === START) lines.set(address, { length: match[2]!.trim().split(" ").length, text: match[3]! });
     }
     return lines;
   } finally {
@@ -58,12 +63,15 @@ function disassemble(image: Uint8Array, bits: CodeSize): Map<number, Disassemble
 function compare(bits: CodeSize, candidates: Uint8Array[], decoder: Decoder, report: (line: string) => void): number {
   const image = new Uint8Array(candidates.length * SLOT);
   const instruction = new Instruction();
+  let isInStep = true;
   const ours: Decoded[] = candidates.map((bytes, i) => {
-    const at = i * SLOT + 1;
+    const at = i * SLOT + START;
     const status = decoder.decode(bytes, 0, bytes.length, bits, instruction);
     const length = status === Status.OK ? instruction.length : bytes.length;
-    image[at - 1] = 0x90;
+    image.fill(0x90, isInStep ? at - 1 : at - START, at);
     image.set(bytes.subarray(0, length), at);
+    isInStep = status === Status.OK;
+    if (isInStep) image.fill(0x90, at + length, at + length + ((SLOT - 1 - length) & 3));
     if (status !== Status.OK)
       return { length: 0, text: status === Status.UNDEFINED ? "(bad)" : `status ${status}`, wraps: false };
     const wraps = bits !== 64 && instruction.operandSize === 16 && instruction.operands[0].kind === "rel";
@@ -72,9 +80,9 @@ function compare(bits: CodeSize, candidates: Uint8Array[], decoder: Decoder, rep
   const theirs = disassemble(image, bits);
   let compared = 0;
   for (const [i, mine] of ours.entries()) {
-    const other = theirs.get(i * SLOT + 1);
-    // A candidate of zeros is part of a block that is skipped.
-    if (!other) continue;
+    const other = theirs.get(i * SLOT + START);
+    // A candidate of zeros is part of a block that is skipped; of 16 bytes there are only 15.
+    if (!other || mine.text === `status ${Status.TOO_LONG}`) continue;
     compared++;
     const isBad = /\(bad\)|\?/.test(other.text);
     let [left, right] = [normalize(mine.text), isBad ? "(bad)" : normalize(other.text)];
@@ -95,10 +103,12 @@ test("encodings of every opcode mean what objdump says", (t) => {
   t.diagnostic(`LODGE_SEED=${SEED}`);
   const decoder = new Decoder();
   const mismatches: string[] = [];
+  let made = 0;
   let compared = 0;
   for (const bits of [16, 32, 64] as const) {
     let batch: Uint8Array[] = [];
     const flush = () => {
+      made += batch.length;
       compared += compare(bits, batch, decoder, (line) => mismatches.push(line));
       batch = [];
     };
@@ -111,5 +121,5 @@ test("encodings of every opcode mean what objdump says", (t) => {
   t.diagnostic(`${compared} encodings compared`);
   if (process.env.LODGE_SHOW) for (const line of mismatches) console.log(line);
   assert.deepEqual(mismatches.slice(0, 20), [], `${mismatches.length} differ`);
-  assert.ok(compared > 3 * 1500 * ROUNDS);
+  assert.ok(compared > 0.99 * made, `${made} made`);
 });

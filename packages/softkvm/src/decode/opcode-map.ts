@@ -16,45 +16,54 @@ export const UNDEFINED_MNEMONIC = "(bad)";
 /** The features that forms name. */
 export const FEATURES: ReadonlySet<string> = new Set(FORMS.map((form) => form.feature));
 
+const GROUP_BITS = 0x38 | Key.REGISTER;
+const NO_GROUPS: undefined[] = [];
+
 /** The forms of one opcode. */
-export interface Opcode {
-  readonly hasModrm: boolean;
-  /** By ModRM.reg, and 8 more where mod is 3; the same list everywhere when ModRM does not matter. */
-  readonly forms: readonly (readonly Form[])[];
+export class Opcode {
+  hasModrm = false;
+  readonly #forms: Form[] = [];
+  /** By ModRM.reg, and 8 more where mod is 3. Made when first asked for: a guest uses few of the tables. */
+  #groups: (readonly Form[] | undefined)[] = NO_GROUPS;
+
+  add(form: Form): void {
+    this.#forms.push(form);
+    this.hasModrm ||= form.hasModrm;
+  }
+
+  /** Those that a ModRM byte's reg and mod leave, in the tables' order. */
+  candidates(modrm: number): readonly Form[] {
+    const group = ((modrm >> 3) & 7) | (modrm >= 0xc0 ? 8 : 0);
+    return this.#groups[group] ?? this.#fill(group);
+  }
+
+  #fill(group: number): readonly Form[] {
+    const key = ((group & 7) << 3) | (group & 8 ? Key.REGISTER : 0);
+    const forms = this.#forms.filter((form) => ((key ^ form.value) & form.mask & GROUP_BITS) === 0);
+    if (this.#groups === NO_GROUPS) this.#groups = new Array(16).fill(undefined);
+    this.#groups[group] = forms;
+    return forms;
+  }
 }
 
 /** Opcodes by `map * 256 + byte`, with maps as in `OPCODE_MAPS`. */
 export type OpcodeMapTable = readonly (Opcode | undefined)[];
 
-/** Where a ModRM byte's forms are in `Opcode.forms`. */
-export function groupOf(modrm: number): number {
-  return ((modrm >> 3) & 7) | (modrm >= 0xc0 ? 8 : 0);
-}
-
 /** The opcodes of a processor that has `features`, in 64-bit mode (`long`) or the others. */
 export function arrangeOpcodes(mode: "legacy" | "long", features: ReadonlySet<string>): OpcodeMapTable {
-  const lists: (Form[] | undefined)[] = new Array(OPCODE_MAPS.length * 256).fill(undefined);
+  const opcodes: (Opcode | undefined)[] = new Array(OPCODE_MAPS.length * 256).fill(undefined);
   for (const form of [...FORMS, ...UNDEFINED_FORMS]) {
     const present = features.has(form.feature) || form.mnemonic === UNDEFINED_MNEMONIC;
     if (!present || (form.modes !== "all" && form.modes !== mode)) continue;
     const first = OPCODE_MAPS.indexOf(form.map) * 256 + form.byte;
     for (let opcode = first; opcode < first + form.opcodes; opcode++) {
-      const list = lists[opcode];
-      if (list) list.push(form);
-      else lists[opcode] = [form];
+      let entry = opcodes[opcode];
+      if (entry === undefined) {
+        entry = new Opcode();
+        opcodes[opcode] = entry;
+      }
+      entry.add(form);
     }
   }
-  return lists.map((forms) => forms && arrange(forms));
-}
-
-const GROUP_BITS = 0x38 | Key.REGISTER;
-
-function arrange(forms: Form[]): Opcode {
-  const hasModrm = forms.some((form) => form.hasModrm);
-  if (!forms.some((form) => form.mask & GROUP_BITS)) return { hasModrm, forms: new Array(16).fill(forms) };
-  const groups = Array.from({ length: 16 }, (_, group) => {
-    const key = ((group & 7) << 3) | (group & 8 ? Key.REGISTER : 0);
-    return forms.filter((form) => ((key ^ form.value) & form.mask & GROUP_BITS) === 0);
-  });
-  return { hasModrm, forms: groups };
+  return opcodes;
 }
