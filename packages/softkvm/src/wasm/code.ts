@@ -83,6 +83,18 @@ export class Code {
     this.#out.u32(constant ? (address.value >>> 0) + offset : offset);
   }
 
+  /** Stores lane 0 of a vector: so many bytes. */
+  storeLane(size: 2 | 4 | 8, address: I32, value: Expr<"v128">): void {
+    const constant = address instanceof ConstI32;
+    (constant ? new ConstI32(0) : address).write(this.#out);
+    value.write(this.#out);
+    const log2 = Math.log2(size);
+    writeOpcode(this.#out, 0xfd0058 + log2);
+    this.#out.u32(log2);
+    this.#out.u32(constant ? address.value >>> 0 : 0);
+    this.#out.byte(0);
+  }
+
   /** Computes an expression for its effect. */
   drop(value: Expr): void {
     value.write(this.#out);

@@ -27,10 +27,11 @@ export function missingUnit(instruction: Instruction, mode: number): Unit | unde
   return (mode & missing) !== 0 ? unit : undefined;
 }
 
-function neededUnit({ form, operands, operandCount }: Instruction): Unit | undefined {
-  const banks = operands.slice(0, operandCount).map(({ kind, bank }) => (kind === "reg" ? bank : undefined));
-  if (banks.includes("xmm")) return "sse";
-  if (banks.includes("mm")) return "mmx";
+function neededUnit({ form }: Instruction): Unit | undefined {
+  // Those with VEX depend on XCR0 instead.
+  if (form.map.startsWith("vex")) return undefined;
+  if (form.operands.some(({ bank }) => bank === "xmm")) return "sse";
+  if (form.operands.some(({ bank }) => bank === "mm")) return "mmx";
   return MNEMONICS[form.mnemonic];
 }
 

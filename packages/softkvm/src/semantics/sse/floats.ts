@@ -2,7 +2,7 @@
 
 import { UnitOperation } from "../../vector-unit/operations.ts";
 import type { V128 } from "../../wasm/expr.ts";
-import { i32 } from "../../wasm/ops.ts";
+import { c32, i32 } from "../../wasm/ops.ts";
 import { constant, f32x4, type f64x2, i32x4, splat, v128 } from "../../wasm/simd.ts";
 import type { Context, Meaning } from "../context.ts";
 import { type FloatSize, holds, inexactIsQuiet, type Lanes, lanesOf, normal, plain, unless } from "./lanes.ts";
@@ -146,18 +146,24 @@ export function quietPair(format: Lanes, scalar: boolean, a: V128, b: V128) {
 }
 
 /**
- * RCPPS and RSQRTPS raise nothing and have a relative error of at most 1.5 * 2^-12. Here they are the rounded result with
- * 12 bits behind the point; processors differ in the last bits.
+ * RCPPS and RSQRTPS raise nothing and look their results up: see vector-unit/approximations.ts, which has the rest of
+ * them. Of an operand only some bits count; it is taken for the middle of those that share them.
  */
-function approximation(operation: number, compute: (a: V128) => V128): Meaning {
+function approximation(
+  operation: number,
+  ignored: number,
+  compute: (middle: V128) => V128,
+  half: (a: V128) => V128,
+): Meaning {
   const format = lanesOf(4);
   return (c) => {
     const scalar = isScalar(c, 4);
     const a = c.let(c.readVector(1));
-    const exact = c.let(compute(a));
-    const both = f32x4.pmin(f32x4.abs(a), f32x4.abs(exact));
-    const fine = v128.and(f32x4.gt(both, format.least), f32x4.lt(f32x4.abs(exact), format.infinity));
-    const rounded = v128.and(i32x4.add(exact, splat(4, 0x400)), splat(4, 0xfffff800));
+    const middle = v128.or(v128.and(a, splat(4, ~ignored)), splat(4, (ignored + 1) >> 1));
+    const result = c.let(compute(c.let(middle)));
+    const both = f32x4.pmin(f32x4.abs(a), f32x4.abs(result));
+    const fine = v128.and(f32x4.gt(both, format.least), f32x4.lt(f32x4.abs(result), format.infinity));
+    const rounded = v128.and(i32x4.add(result, half(a)), splat(4, 0xfffff800));
     const code = operation | (scalar ? UnitOperation.SCALAR : 0);
     c.writeVector(
       0,
@@ -167,8 +173,18 @@ function approximation(operation: number, compute: (a: V128) => V128): Meaning {
 }
 
 const ONE = splat(4, 0x3f800000);
-const reciprocal = approximation(UnitOperation.RECIPROCAL, (a) => f32x4.div(ONE, a));
-const reciprocalRoot = approximation(UnitOperation.RECIPROCAL_ROOT, (a) => f32x4.div(ONE, f32x4.sqrt(a)));
+const reciprocal = approximation(
+  UnitOperation.RECIPROCAL,
+  0xfff,
+  (middle) => f32x4.div(ONE, middle),
+  (a) => i32x4.add(splat(4, 0x3ff), v128.and(i32x4.shr_u(a, c32(12)), splat(4, 1))),
+);
+const reciprocalRoot = approximation(
+  UnitOperation.RECIPROCAL_ROOT,
+  0x1fff,
+  (middle) => f32x4.div(ONE, f32x4.sqrt(middle)),
+  () => splat(4, 0x400),
+);
 
 /** A rule for each of the four forms of an instruction, such as ADDPS, ADDPD, ADDSS and ADDSD. */
 function forms(name: string, meaning: (size: FloatSize) => Meaning): Record<string, Meaning> {

@@ -1,5 +1,6 @@
-/** Single instructions on the interpreter, from the same state as native.ts and with the same result. */
+/** Single instructions on the interpreter or compiled, from the same state as native.ts and with the same result. */
 
+import { Compiler } from "../../compiler/compiler.ts";
 import { Mode, NO_FAULT, STATE_SIZE, State, Vector } from "../../cpu/layout.ts";
 import { CpuState } from "../../cpu/state.ts";
 import { Blocks } from "../../interpreter/blocks.ts";
@@ -11,7 +12,11 @@ import { CODE, DATA, DATA_BYTES, newMachine, type Outcome, STACK, type Trial } f
 const GUEST = 1 << 20;
 const PAGE = 4096;
 const AREA = 4 << 20;
+/** OSFXSR and OSXMMEXCPT. */
 const CR4 = 0x600;
+const MODE = 2 | Mode.FLAT | Mode.PROTECTED | Mode.LONG | Mode.USER;
+/** `jmp .+2`: a block may end here. */
+const JUMP = [0xeb, 0x00];
 
 /** Where things are in an FXSAVE image (Intel SDM vol. 1, table 10-2). */
 const Fx = { fcw: 0, fsw: 2, ftw: 4, mxcsr: 24, st: 32, xmm: 160 } as const;
@@ -21,6 +26,7 @@ export class Interpreted {
   readonly #state: CpuState;
   readonly #handlers: Handlers;
   readonly #blocks: Blocks;
+  readonly #compiler: Compiler;
 
   constructor() {
     const pages = (GUEST + AREA) / 65536;
@@ -45,16 +51,24 @@ export class Interpreted {
     const source = { fetch: (linear: bigint) => Number(linear), watch: () => {}, unwatch: () => {} };
     const records = GUEST + STATE_SIZE + JumpCache.entries * JumpCache.entrySize;
     this.#blocks = new Blocks(state, this.#handlers, source, records, GUEST + AREA);
-    state.set32(State.mode, 2 | Mode.FLAT | Mode.PROTECTED | Mode.LONG | Mode.USER);
-    state.set32(State.cr4, CR4);
+    this.#compiler = new Compiler(this.#blocks, this.#handlers, GUEST);
+    this.select({});
+  }
+
+  /** Changes what control registers switch on and off, beside `State.mode`. */
+  select({ mode = 0, cr0 = 0x80000031, cr4 = CR4 }: { mode?: number; cr0?: number; cr4?: number }): void {
+    this.#state.set32(State.mode, MODE | mode);
+    this.#state.set32(State.cr0, cr0);
+    this.#state.set32(State.cr4, cr4);
   }
 
   /** Undefined when the instruction has no meaning here. */
-  run(trial: Trial): Outcome | undefined {
+  run(trial: Trial, how: "interpreted" | "compiled" = "interpreted"): Outcome | undefined {
     const state = this.#state;
     const { view, base } = state;
     this.#bytes.fill(0x90, CODE, CODE + PAGE);
     this.#bytes.set(trial.code, CODE);
+    this.#bytes.set(JUMP, CODE + trial.code.length);
     this.#bytes.set(trial.data, DATA);
     for (let index = 0; index < 16; index++) {
       state.setGpr(index, index === 4 ? BigInt(STACK) : trial.gpr[index]!);
@@ -79,12 +93,21 @@ export class Interpreted {
     view.setInt32(base + State.faultVector, NO_FAULT, true);
     state.set64(State.blockRip, BigInt(CODE));
     state.set32(State.budget, 0);
-    const record = this.#blocks.single(BigInt(CODE), 0n);
+    const record = how === "interpreted" ? this.#blocks.single(BigInt(CODE), 0n) : this.#compiled();
     if (typeof record !== "number") return { ...this.#outcome(), vector: Vector.UD };
     const reason = this.#handlers.enter(record);
     if (reason === Return.MICROCODE) return undefined;
     const vector = reason === Return.UNWIND ? view.getInt32(base + State.faultVector, true) : 1;
     return { ...this.#outcome(), vector };
+  }
+
+  /** The record of the block at CODE, whose handler is a compiled region. */
+  #compiled() {
+    this.#blocks.written(CODE, PAGE);
+    const record = this.#blocks.find(BigInt(CODE), 0n, 0);
+    const block = this.#blocks.peek(BigInt(CODE), 0n);
+    while (block !== undefined && block.region === undefined) this.#compiler.sample(block);
+    return record;
   }
 
   #outcome() {

@@ -1,0 +1,94 @@
+/**
+ * Vector instructions against the processor that runs the test: registers, flags, MXCSR, x87 state, memory and exceptions,
+ * bit for bit. LODGE_SEED repeats a run, LODGE_ROUNDS says how many cases each encoding gets.
+ */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { Mode, Vector } from "../cpu/layout.ts";
+import type { Form } from "../decode/form.ts";
+import { differences } from "./testing/compare.ts";
+import { Interpreted } from "./testing/interpreted.ts";
+import { noProcessor, type Outcome, runNatively, type Trial } from "./testing/native.ts";
+import { trialOf, VECTOR_FORMS } from "./testing/trials.ts";
+
+const SEED = Number(process.env.LODGE_SEED ?? Date.now() % 1_000_000);
+const ROUNDS = Number(process.env.LODGE_ROUNDS ?? (process.env.LODGE_LONG ? 1000 : 25));
+
+const cpuinfo = process.platform === "linux" ? readFileSync("/proc/cpuinfo", "utf8") : "";
+const features = new Set(/^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.trim().split(/\s+/));
+const isIntel = cpuinfo.includes("GenuineIntel");
+
+/** Why a form cannot be compared on this machine. */
+function skipped({ feature, mnemonic }: Form): string | undefined {
+  if (!features.has(feature)) return `this processor has no ${feature}`;
+  if (/^r(cp|sqrt)[ps]s$/.test(mnemonic) && !isIntel) return "only Intel's tables of approximations are known";
+  return undefined;
+}
+
+interface Case {
+  form: Form;
+  trial: Trial;
+}
+
+function cases(t: { diagnostic(text: string): void }, rounds: number): Case[] {
+  const reasons = new Set<string>();
+  const list: Case[] = [];
+  for (const form of VECTOR_FORMS) {
+    const reason = skipped(form);
+    if (reason !== undefined) reasons.add(`${form.mnemonic}: ${reason}`);
+    else for (let round = 0; round < rounds; round++) list.push({ form, trial: trialOf(form, SEED * 4096 + round) });
+  }
+  t.diagnostic(`LODGE_SEED=${SEED}, ${list.length} cases`);
+  for (const reason of reasons) t.diagnostic(`skipped ${reason}`);
+  return list;
+}
+
+function compare(list: readonly Case[], run: (trial: Trial) => Outcome | undefined): void {
+  const expected = runNatively(list.map(({ trial }) => trial));
+  const mismatches: string[] = [];
+  for (const [index, { form, trial }] of list.entries()) {
+    const found = run(trial);
+    const problems = found === undefined ? ["has no meaning"] : differences(found, expected[index]!);
+    if (problems.length === 0) continue;
+    const code = Buffer.from(trial.code).toString("hex");
+    mismatches.push(`${form.mnemonic} (${form.opcode}), ${code}: ${problems.join("; ")}`);
+  }
+  assert.deepEqual(mismatches.slice(0, 20), [], `${mismatches.length} differ`);
+}
+
+const skip = noProcessor();
+
+test("vector instructions do in the interpreter what they do on the processor", { skip }, (t) => {
+  const machine = new Interpreted();
+  compare(cases(t, ROUNDS), (trial) => machine.run(trial));
+});
+
+test("vector instructions do the same when compiled", { skip }, (t) => {
+  const machine = new Interpreted();
+  compare(cases(t, Math.ceil(ROUNDS / 8)), (trial) => machine.run(trial, "compiled"));
+});
+
+test("control registers switch vector instructions off", () => {
+  const machine = new Interpreted();
+  const EM = 4;
+  const TS = 8;
+  const settings = [
+    { mode: Mode.NO_FPU, cr0: EM, cr4: 0x600, sse: Vector.UD, mmx: Vector.UD },
+    { mode: Mode.NO_FPU, cr0: TS, cr4: 0x600, sse: Vector.NM, mmx: Vector.NM },
+    { mode: Mode.NO_SSE, cr0: 0, cr4: 0, sse: Vector.UD, mmx: undefined },
+    { mode: Mode.NO_SSE | Mode.NO_FPU, cr0: TS, cr4: 0, sse: Vector.UD, mmx: Vector.NM },
+  ];
+  for (const { sse, mmx, ...setting } of settings) {
+    machine.select(setting);
+    for (const form of VECTOR_FORMS) {
+      const usesXmm = form.operands.some(({ bank }) => bank === "xmm") || /mxcsr$/.test(form.mnemonic);
+      const usesMm = form.operands.some(({ bank }) => bank === "mm") || form.mnemonic === "emms";
+      const expected = usesXmm ? sse : usesMm ? mmx : undefined;
+      if (expected === undefined) continue;
+      const found = machine.run(trialOf(form, SEED));
+      assert.equal(found?.vector, expected, `${form.mnemonic} with CR0 ${setting.cr0}, CR4 ${setting.cr4}`);
+    }
+  }
+});
