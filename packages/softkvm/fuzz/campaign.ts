@@ -1,0 +1,219 @@
+/** Runs many cases on both sides and collects where they differ. */
+
+import { Vector } from "../src/cpu/layout.ts";
+import { Decoder } from "../src/decode/decoder.ts";
+import { format } from "../src/decode/format.ts";
+import { type CodeSize, Instruction, Status } from "../src/decode/instruction.ts";
+import { codeAddress, type FuzzCase, initialXsave } from "./case.ts";
+import { differences, same } from "./compare.ts";
+import { CODE_BYTES, DATA_BYTES, FIRST_WRITABLE_SLOT, physicalOf, SLOTS, SlotPages } from "./layout.ts";
+import type { Oracle } from "./oracle.ts";
+import { Outcome, type Subject } from "./outcome.ts";
+import { UNDEFINED_FLAGS } from "./undefined-flags.ts";
+
+export interface Mismatch {
+  readonly fuzzCase: FuzzCase;
+  readonly subject: string;
+  readonly mnemonic: string;
+  readonly lines: readonly string[];
+}
+
+/** Anything that makes cases by number. */
+export interface CaseSource {
+  make(index: number, slot: number, bits: CodeSize): FuzzCase;
+}
+
+export interface Totals {
+  compared: number;
+  faults: number;
+  /** Cases that one side could not execute, by reason. */
+  unable: Map<string, number>;
+  /** Cases compared by mnemonic. */
+  mnemonics: Map<string, number>;
+}
+
+const { SS, GP } = Vector;
+const ATTEMPTS = 4;
+/** Of one instruction, in bytes. */
+const LONGEST = 15;
+const BATCH = FIRST_WRITABLE_SLOT;
+
+export class Campaign {
+  readonly totals: Totals = { compared: 0, faults: 0, unable: new Map(), mnemonics: new Map() };
+  readonly #oracle: Oracle;
+  readonly #subjects: readonly Subject[];
+  readonly #real = Array.from({ length: SLOTS }, () => new Outcome());
+  readonly #soft = new Outcome();
+  readonly #decoder = new Decoder();
+  readonly #instruction = new Instruction();
+  readonly #bytes = new Uint8Array(32);
+
+  constructor(oracle: Oracle, subjects: readonly Subject[]) {
+    this.#oracle = oracle;
+    this.#subjects = subjects;
+  }
+
+  /** Runs these cases, which lie in different slots, and calls back for each that differs. */
+  run(cases: readonly FuzzCase[], report: (mismatch: Mismatch) => void, retry = true): void {
+    this.#oracle.run(cases, this.#real);
+    for (const [index, fuzzCase] of cases.entries()) {
+      const real = this.#real[index]!;
+      const mnemonic = this.#mnemonicOf(fuzzCase);
+      if (real.ending === "unable") {
+        count(this.totals.unable, `processor: ${mnemonic} ${real.reason}`);
+        continue;
+      }
+      if (real.ending === "fault") this.totals.faults += 1;
+      this.totals.compared += 1;
+      count(this.totals.mnemonics, mnemonic);
+      for (const subject of this.#subjects) {
+        subject.run(fuzzCase, this.#soft);
+        if (this.#soft.ending === "unable") {
+          count(this.totals.unable, `${subject.name}: ${this.#soft.reason}`);
+          continue;
+        }
+        const lines = differences(real, this.#soft, this.#oracle.isIntel ? 0 : (UNDEFINED_FLAGS.get(mnemonic) ?? 0));
+        this.#compareMemory(fuzzCase, subject, lines);
+        if (lines.length === 0) continue;
+        if (retry) this.#retry(fuzzCase, lines, report);
+        else report({ fuzzCase, subject: subject.name, mnemonic, lines });
+      }
+    }
+  }
+
+  /**
+   * Where KVM lets ring 3 run on the processor but has to look at some of its faults, as on the machines that Lodge is
+   * built on, it now and then emulates an instruction, and that is not the processor. So a case has to differ again and again.
+   * After a #GP or #SS it always does: it then says #UD where it does not know the instruction, #SS by a segment prefix
+   * that counts for nothing in 64-bit code, and #PF where an operand reaches out of the canonical addresses.
+   */
+  #retry(fuzzCase: FuzzCase, lines: readonly string[], report: (mismatch: Mismatch) => void): void {
+    this.totals.compared -= 1;
+    if (
+      fuzzCase.bits === 64 &&
+      this.#soft.ending === "fault" &&
+      (this.#soft.vector === GP || this.#soft.vector === SS)
+    ) {
+      if (lines[0]!.startsWith("ending: vector ")) {
+        count(this.totals.unable, "processor: emulated after #GP");
+        return;
+      }
+    }
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      let last: Mismatch | undefined;
+      this.run(
+        [fuzzCase],
+        (mismatch) => {
+          last = mismatch;
+        },
+        false,
+      );
+      if (last === undefined) {
+        count(this.totals.unable, "processor: emulated at first");
+        this.totals.compared -= attempt;
+        return;
+      }
+      if (attempt === ATTEMPTS - 1) report(last);
+    }
+    this.totals.compared -= ATTEMPTS - 1;
+  }
+
+  #compareMemory({ slot }: FuzzCase, subject: Subject, lines: string[]): void {
+    for (const [name, pages, size] of [
+      ["data", SlotPages.data, DATA_BYTES],
+      ["code", SlotPages.code, CODE_BYTES],
+    ] as const) {
+      if (name === "code" && slot < FIRST_WRITABLE_SLOT) continue;
+      const start = physicalOf(slot, pages.physical);
+      if (same(this.#oracle.memory, subject.memory, start, size)) continue;
+      for (let at = start; at < start + size; at++) {
+        const [a, b] = [this.#oracle.memory[at]!, subject.memory[at]!];
+        if (a === b) continue;
+        lines.push(
+          `${name}+0x${(at - start).toString(16)}: ${a.toString(16)} on the processor, ${b.toString(16)} in software`,
+        );
+        if (lines.length > 24) return;
+      }
+    }
+  }
+
+  #mnemonicOf(fuzzCase: FuzzCase): string {
+    if (fuzzCase.code[0]!.bytes.length > LONGEST) return "(program)";
+    return this.#decode(fuzzCase) ? this.#instruction.form.mnemonic : "(undefined)";
+  }
+
+  #decode({ code, bits }: FuzzCase): boolean {
+    this.#bytes.fill(0);
+    this.#bytes.set(code[0]!.bytes.subarray(0, 32));
+    return this.#decoder.decode(this.#bytes, 0, 32, bits, this.#instruction) === Status.OK;
+  }
+
+  /** The case with as much of its state at zero as leaves it different. */
+  minimize({ fuzzCase, subject, mnemonic, lines }: Mismatch): Mismatch {
+    let smallest: Mismatch = { fuzzCase, subject, mnemonic, lines };
+    const attempt = (change: Partial<FuzzCase>) => {
+      const candidate = { ...smallest.fuzzCase, ...change };
+      let found: Mismatch | undefined;
+      for (let repeat = 0; repeat < 2; repeat++) {
+        found = undefined;
+        this.run(
+          [candidate],
+          (mismatch) => {
+            found = mismatch;
+          },
+          false,
+        );
+      }
+      if (found !== undefined) smallest = found;
+    };
+    attempt({ xsave: initialXsave() });
+    attempt({ data: { from: 0, words: [] } });
+    attempt({ flags: 2 });
+    attempt({ fsBase: 0n });
+    attempt({ gsBase: 0n });
+    for (let reg = 0; reg < 16; reg++) attempt({ gpr: smallest.fuzzCase.gpr.with(reg, 0n) });
+    return smallest;
+  }
+
+  #listing({ slot, code }: FuzzCase): string {
+    const [first] = code;
+    const lines: string[] = [];
+    for (let at = 0; at < first!.bytes.length; at += this.#instruction.length) {
+      const { bytes } = first!;
+      if (this.#decoder.decode(bytes, at, bytes.length, 64, this.#instruction) !== Status.OK) break;
+      const address = BigInt(codeAddress(slot, first!.at + at));
+      lines.push(`    ${address.toString(16)}: ${format(this.#instruction, address)}`);
+    }
+    return `\n${lines.join("\n")}`;
+  }
+
+  disassemble(fuzzCase: FuzzCase): string {
+    if (fuzzCase.code[0]!.bytes.length > LONGEST) return this.#listing(fuzzCase);
+    if (!this.#decode(fuzzCase)) return "(undefined)";
+    return format(this.#instruction, BigInt(codeAddress(fuzzCase.slot, fuzzCase.code[0]!.at)));
+  }
+}
+
+function count(map: Map<string, number>, key: string): void {
+  map.set(key, (map.get(key) ?? 0) + 1);
+}
+
+/** Programs `first` to `first + count - 1`, in batches. */
+export function* programBatches(source: CaseSource, first: number, total: number): Generator<FuzzCase[]> {
+  for (let done = 0; done < total; done += SLOTS) {
+    const size = Math.min(SLOTS, total - done);
+    yield Array.from({ length: size }, (_, slot) => source.make(first + done + slot, slot, 64));
+  }
+}
+
+/** Cases `first` to `first + count - 1` of a source, in batches. Every so many are 32-bit code. */
+export function* batches(source: CaseSource, first: number, total: number): Generator<FuzzCase[]> {
+  for (let done = 0; done < total; done += BATCH) {
+    const size = Math.min(BATCH, total - done);
+    yield Array.from({ length: size }, (_, slot) => {
+      const index = first + done + slot;
+      return source.make(index, slot, index % LEGACY_EVERY === LEGACY_EVERY - 1 ? 32 : 64);
+    });
+  }
+}
+const LEGACY_EVERY = 25;

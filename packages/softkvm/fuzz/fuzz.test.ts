@@ -1,0 +1,77 @@
+/**
+ * The software CPU against the processor: random instructions and programs, bit for bit. `LODGE_SEED` repeats a run,
+ * `LODGE_LONG=1` makes it a million.
+ */
+
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { test } from "node:test";
+import { Aux } from "../src/cpu/layout.ts";
+import { c32, i32 } from "../src/wasm/ops.ts";
+import { batches, Campaign, type Mismatch, programBatches } from "./campaign.ts";
+import { coverage, Generator } from "./generate.ts";
+import { InterpreterSubject } from "./interpreter.ts";
+import { Oracle } from "./oracle.ts";
+import { ProgramGenerator } from "./programs.ts";
+import { REGRESSIONS } from "./regressions.ts";
+import { deserialize, showMismatch } from "./report.ts";
+
+const SEED = Number(process.env.LODGE_SEED ?? Date.now() % 2 ** 31);
+const CASES = process.env.LODGE_LONG ? 1_000_000 : 50_000;
+const PROGRAMS = CASES / 50;
+/** Mismatches that are shown in full. */
+const SHOWN = 3;
+
+const noKvm = existsSync("/dev/kvm") ? false : "this host has no /dev/kvm to compare with";
+
+/** Runs batches until all are done or enough has been found; the mismatches as text. */
+function mismatches(campaign: Campaign, all: Iterable<Parameters<Campaign["run"]>[0]>): string[] {
+  const found: Mismatch[] = [];
+  for (const cases of all) {
+    campaign.run(cases, (mismatch) => found.push(mismatch));
+    if (found.length >= SHOWN) break;
+  }
+  return found.slice(0, SHOWN).map((mismatch) => showMismatch(campaign.minimize(mismatch), campaign));
+}
+
+test("random instructions and programs end as they do on the processor", { skip: noKvm }, (t) => {
+  t.diagnostic(`LODGE_SEED=${SEED}`);
+  using oracle = new Oracle();
+  if (!oracle.isIntel) {
+    t.skip(`the software CPU follows Intel's processors where manuals leave something open; this is ${oracle.name}`);
+    return;
+  }
+  const campaign = new Campaign(oracle, [new InterpreterSubject()]);
+  const covered = coverage();
+  const single = mismatches(campaign, batches(new Generator(SEED, covered), 0, CASES));
+  const programs = mismatches(campaign, programBatches(new ProgramGenerator(SEED, covered), 0, PROGRAMS));
+  t.diagnostic(`${campaign.totals.compared} compared, ${campaign.totals.faults} faults`);
+  t.diagnostic(`${covered.known.size} mnemonics; without a meaning: ${[...covered.skipped.keys()].join(" ")}`);
+  assert.deepEqual([...single, ...programs], []);
+  assert.ok(campaign.totals.compared > (CASES + PROGRAMS) * 0.9, "too many cases could not be compared");
+});
+
+test("cases that once differed end alike", { skip: noKvm }, () => {
+  using oracle = new Oracle();
+  const campaign = new Campaign(oracle, [new InterpreterSubject()]);
+  for (const { why, line } of REGRESSIONS) {
+    assert.deepEqual(mismatches(campaign, [[deserialize(line)]]), [], why);
+  }
+});
+
+test("a wrong flag of one mnemonic is found", { skip: noKvm }, () => {
+  using oracle = new Oracle();
+  const wrong = new InterpreterSubject((mnemonic, meaning) => (c) => {
+    meaning(c);
+    if (mnemonic === "sbb") c.setFlags(c.flagResult(), i32.xor(c.flagAux(), c32(Aux.ADJUST)));
+  });
+  const campaign = new Campaign(oracle, [wrong]);
+  const found: Mismatch[] = [];
+  for (const cases of batches(new Generator(1, coverage(new Set(["sbb", "adc"]))), 0, 500)) {
+    campaign.run(cases, (mismatch) => found.push(mismatch));
+  }
+  assert.ok(found.length > 100, `${found.length} of 500 differ`);
+  assert.deepEqual(new Set(found.map(({ mnemonic }) => mnemonic)), new Set(["sbb"]));
+  const again = deserialize(/repro: (.*)$/m.exec(showMismatch(campaign.minimize(found[0]!), campaign))![1]!);
+  assert.equal(mismatches(campaign, [[again]]).length, 1, "the printed line reproduces the mismatch");
+});

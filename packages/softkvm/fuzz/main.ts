@@ -1,0 +1,66 @@
+/**
+ * `npm run fuzz:cpu -- [cases] [--seed N] [--programs N] [--only add,sub|integer] [--show N] [--repro LINE]`: random instructions on the processor and on the
+ * software CPU, compared bit for bit.
+ */
+
+import { parseArgs } from "node:util";
+import { batches, Campaign, type Mismatch, programBatches } from "./campaign.ts";
+import { coverage, Generator, INTEGER } from "./generate.ts";
+import { InterpreterSubject } from "./interpreter.ts";
+import { Oracle } from "./oracle.ts";
+import { ProgramGenerator } from "./programs.ts";
+import { deserialize, showMismatch } from "./report.ts";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seed: { type: "string" },
+    only: { type: "string" },
+    programs: { type: "string" },
+    repro: { type: "string" },
+    show: { type: "string", default: "3" },
+  },
+});
+const total = Number(positionals[0] ?? 100_000);
+const seed = Number(values.seed ?? Date.now() % 2 ** 31);
+const wanted =
+  values.only === undefined ? undefined : new Set(values.only === "integer" ? INTEGER : values.only.split(","));
+const covered = coverage(wanted);
+const generator = new Generator(seed, covered);
+
+using oracle = new Oracle();
+const subject = new InterpreterSubject();
+const campaign = new Campaign(oracle, [subject]);
+const shown = new Map<string, number>();
+let mismatches = 0;
+const report = (mismatch: Mismatch) => {
+  mismatches += 1;
+  const before = shown.get(mismatch.mnemonic) ?? 0;
+  shown.set(mismatch.mnemonic, before + 1);
+  if (before < Number(values.show)) console.log(showMismatch(campaign.minimize(mismatch), campaign));
+};
+if (values.repro !== undefined) {
+  campaign.run([deserialize(values.repro)], report);
+  process.exit(mismatches);
+}
+console.log(`${oracle.name}: seed ${seed}, ${total} cases, ${covered.known.size} mnemonics`);
+const start = performance.now();
+const programs = Number(values.programs ?? Math.ceil(total / 50));
+for (const cases of batches(generator, 0, total)) campaign.run(cases, report);
+for (const cases of programBatches(new ProgramGenerator(seed, covered), 0, programs)) campaign.run(cases, report);
+const seconds = (performance.now() - start) / 1000;
+
+const { totals } = campaign;
+const list = (map: ReadonlyMap<string, number>) =>
+  [...map]
+    .sort(([, a], [, b]) => b - a)
+    .map(([key, count]) => `${key} ${count}`)
+    .join(", ");
+console.log(
+  `${totals.compared} compared in ${seconds.toFixed(1)} s: ${Math.round(totals.compared / seconds)} a second`,
+);
+console.log(`${totals.faults} ended in a fault; ${generator.discarded} encodings discarded`);
+if (totals.unable.size > 0) console.log(`not compared: ${list(totals.unable)}`);
+console.log(`${covered.skipped.size} mnemonics without a meaning: ${[...covered.skipped.keys()].join(" ")}`);
+if (mismatches > 0) console.log(`${mismatches} differ: ${list(shown)}`);
+process.exitCode = mismatches > 0 ? 1 : 0;
