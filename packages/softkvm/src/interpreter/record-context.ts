@@ -284,16 +284,24 @@ export class RecordContext implements Context {
   modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void {
     const host = this.code.local("i32");
     const old = this.code.local(size === 8 ? "i64" : "i32") as Local<"i32">;
-    this.translated(
-      size,
-      linear,
-      Tlb.write,
-      (at) => this.code.set(host, at),
-      () => this.code.set(host, SLOW),
-    );
-    if (this.lock && size > 1) {
+    const translate = (): void => {
+      this.translated(
+        size,
+        linear,
+        Tlb.write,
+        (at) => this.code.set(host, at),
+        () => this.code.set(host, SLOW),
+      );
+    };
+    translate();
+    if (this.lock) {
+      // The slow path is atomic only against itself: it fills the buffer, and the operation goes the fast way after all.
+      this.code.if(i32.eq(host, SLOW), () => {
+        this.slow(this.outside.load, linear, size, AccessKind.WRITE | AccessKind.FILL);
+        translate();
+      });
       // Atomic instructions of WebAssembly need alignment; the slow path has a lock for what is not.
-      this.code.if(i32.and(host, c32(size - 1)), () => this.code.set(host, SLOW));
+      if (size > 1) this.code.if(i32.and(host, c32(size - 1)), () => this.code.set(host, SLOW));
     }
     this.code.if(i32.eq(host, SLOW), () => {
       this.slow(this.outside.load, linear, size, AccessKind.WRITE | (this.lock ? AccessKind.LOCK : 0));

@@ -69,10 +69,12 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
     .join();
   const flags = `${instruction.operandSize}/${instruction.addressSize}/${stackSize}/${bits}`;
   const access = `${+address.hasIndex}${+address.hasSegment}${+address.checked}${+address.stack}`;
+  // An exchange with memory is atomic without the prefix, too (Intel SDM vol. 3, 8.1.2.2).
+  const lock = instruction.lock || (mnemonic === "xchg" && operands.some(({ kind }) => kind === "mem"));
   const missing = missingUnit(instruction, mode);
   const without = missing === undefined ? "" : `without ${missing} `;
   return {
-    key: `${without}${mnemonic} ${condition} ${list} ${flags} ${access} ${+instruction.lock} ${instruction.rep}`,
+    key: `${without}${mnemonic} ${condition} ${list} ${flags} ${access} ${+lock} ${instruction.rep}`,
     mnemonic,
     condition,
     operands,
@@ -80,7 +82,7 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
     addressSize: (instruction.addressSize / 8) as 2 | 4 | 8,
     stackSize,
     bits,
-    lock: instruction.lock,
+    lock,
     rep: instruction.rep,
     address,
     missing,

@@ -19,6 +19,14 @@ export class CpuidTable {
     this.entries = entries.map((entry) => ({ ...entry }));
   }
 
+  equals(entries: readonly CpuidEntry[]): boolean {
+    const text = (list: readonly CpuidEntry[]) =>
+      list.map(({ function: leaf, index, flags, eax, ebx, ecx, edx }) =>
+        [leaf, index, flags, eax, ebx, ecx, edx].join(),
+      );
+    return text(entries).join(";") === text(this.entries).join(";");
+  }
+
   /** What the instruction gives, without what depends on the processor's state. A leaf out of range is zeros. */
   get(leaf: number, subleaf: number): CpuidResult {
     return this.#find(leaf, subleaf) ?? NOTHING;

@@ -27,6 +27,8 @@ export class KvmClock {
   readonly #vcpu: SoftVcpu;
   #stopped = false;
   #version = 0;
+  /** Which setting of the machine's clock the page shows. */
+  #setting = 0;
 
   constructor(vcpu: SoftVcpu) {
     this.#vcpu = vcpu;
@@ -40,7 +42,8 @@ export class KvmClock {
   /** The guest asks once for the time at which its clock was 0. */
   setWallClock(value: bigint): void {
     this.wallClock = value;
-    const at = this.#place(Number(value), 12);
+    // 0 asks for nothing, as in KVM.
+    const at = value === 0n ? -1 : this.#place(Number(value), 12);
     if (at < 0) return;
     const { clock } = this.#vcpu.vm;
     const bootMs = performance.timeOrigin + performance.now() - clock.guestNs() / 1e6;
@@ -58,12 +61,19 @@ export class KvmClock {
     return true;
   }
 
+  /** The clock may have been set since the guest ran: its page follows. */
+  catchUp(): void {
+    if (this.#setting === this.#vcpu.vm.record.clockSettings) return;
+    this.update();
+  }
+
   /** Writes the page anew. */
   update(): void {
     if (!(this.systemTime & ENABLED)) return;
     const at = this.#place(Number(this.systemTime & ~ENABLED), Info.size);
     if (at < 0) return;
     const { clock, record } = this.#vcpu.vm;
+    this.#setting = record.clockSettings;
     const { view } = this.#vcpu.core.state;
     const { multiplier, shift } = scaleOf(record.tscKhz);
     // Odd while it changes; readers try again.

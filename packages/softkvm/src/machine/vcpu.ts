@@ -65,13 +65,14 @@ export class SoftVcpu implements Vcpu {
   readonly #ring: DirtyRingProducer | undefined;
   #debug: GuestDebug | undefined;
   #open = true;
+  #hasRun = false;
 
   constructor(vm: SoftVm, id: number) {
     this.vm = vm;
     this.id = id;
     const { interrupts, record, board } = vm;
     if (!(Number.isInteger(id) && id >= 0 && id < 256)) {
-      throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the id is above what this hypervisor allows (255)`);
+      throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the id is above what this host allows (255)`);
     }
     if (interrupts.bus.ports.some((port) => port.id === id)) {
       throw new KvmError(
@@ -121,6 +122,8 @@ export class SoftVcpu implements Vcpu {
     // Machines may have several vCPUs in one thread; the one that runs is the one that writes.
     const ring = this.#ring;
     this.vm.map.dirtied = ring && ((slot, page) => ring.push(slot, page));
+    this.#hasRun = true;
+    this.msrs.kvmclock.catchUp();
     board.enterGuest(this.slot);
     let reason: ExitReason;
     try {
@@ -238,6 +241,10 @@ export class SoftVcpu implements Vcpu {
   }
   setCpuid(entries: readonly CpuidEntry[]): void {
     const { processor } = this.#check();
+    // What the guest has seen stays; the same leaves once more are fine.
+    if (this.#hasRun && !this.cpuid.equals(entries)) {
+      throw new KvmError("KVM_REQUEST_FAILED", `CPUID of vCPU ${this.id}: the vCPU has run already`);
+    }
     this.cpuid.set(entries);
     processor.updateFeatures();
     this.interrupts.setFeatures(this.cpuid.apicFeatures());
@@ -365,7 +372,7 @@ export class SoftVcpu implements Vcpu {
   #requireApic(): void {
     this.#check();
     if (this.vm.interrupts.hasLocalApics) return;
-    throw new KvmError("KVM_REQUEST_FAILED", "the machine has no interrupt chip; create it first");
+    throw new KvmError("KVM_REQUEST_FAILED", "the machine's local APICs are not in the hypervisor; create them first");
   }
 
   #takeSyncRegs(): void {

@@ -26,6 +26,7 @@ const Word = {
   /** Moves with each change of doorbells, zones or filters, so that threads keep what they derived from them. */
   generation: 12,
   exceptionPayload: 13,
+  clockSettings: 14,
   end: 16,
 } as const;
 
@@ -109,12 +110,18 @@ export class VmRecord {
   set clockOrigin(ms: number) {
     this.#clock[0] = ms;
   }
+  /** How often the clock was set. */
+  get clockSettings(): number {
+    return this.#load(Word.clockSettings);
+  }
+
   /** What KVM_SET_CLOCK added, in nanoseconds. */
   get clockOffsetNs(): number {
     return this.#clock[1]!;
   }
   set clockOffsetNs(ns: number) {
     this.#clock[1] = ns;
+    Atomics.add(this.#words, Word.clockSettings, 1);
   }
 
   /** Board slots of the open vCPUs by APIC index; -1 where there is none. */

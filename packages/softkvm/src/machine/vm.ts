@@ -127,7 +127,10 @@ export class SoftVm implements Vm {
         // A halted vCPU sleeps at once; there is nothing to poll for.
         return;
       default:
-        throw missing(capability);
+        throw new KvmError(
+          "KVM_REQUEST_FAILED",
+          `enabling ${capabilityName(capability)}: the software hypervisor does not know it`,
+        );
     }
   }
 
@@ -391,8 +394,4 @@ export class SoftVm implements Vm {
     this.#open();
     if (!this.interrupts.hasPit) throw new KvmError("KVM_REQUEST_FAILED", "the machine has no PIT; create it first");
   }
-}
-
-function missing(capability: Capability): KvmError {
-  return new KvmError("KVM_CAPABILITY_MISSING", `the software hypervisor has no ${capabilityName(capability)}`);
 }

@@ -36,6 +36,8 @@ export const AccessKind = {
   LOCK: 4,
   /** The processor's own access to a descriptor table, TSS or inner stack: a supervisor's, whatever the CPL. */
   IMPLICIT: 8,
+  /** A load that only fills the lookaside buffers or faults, and reads nothing. */
+  FILL: 16,
 } as const;
 
 const WRITE = AccessKind.WRITE;
@@ -97,6 +99,7 @@ export class Access {
     if (va < HALF && va + size > HALF) return this.#notCanonical(kind);
     const first = this.#locate(va, kind, false);
     if (first === FAULT) return Outcome.FAULT;
+    if (kind & AccessKind.FILL) return Outcome.OK;
     if (size <= room) {
       if (!this.#loadPart(first, this.#gpa, 0, size)) return Outcome.EXIT;
     } else {
