@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { addressOf } from "@lodge/linux";
-import { createMachine, creations, HLT } from "./machine.ts";
+import { creations, HLT, SmallMachine } from "./machine.ts";
 
 const print = { smaps: () => process.stdout.write(readFileSync("/proc/self/smaps", "utf8")) };
 
@@ -16,7 +16,7 @@ switch (process.argv[2]) {
     print.smaps();
     break;
   case "machine": {
-    using machine = createMachine(HLT);
+    using machine = new SmallMachine(HLT);
     machine.vcpu.run();
     print.smaps();
     console.log(`guest ${addressOf(machine.memory.buffer).toString(16)}`);

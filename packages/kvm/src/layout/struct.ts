@@ -93,12 +93,15 @@ export function array<T>(element: FieldType<T>, length: number): ArrayField<T> {
     element,
     size: element.size * length,
     align: element.align,
-    read: (view, offset) => Array.from({ length }, (_, index) => element.read(view, offset + index * element.size)),
+    read: (view, offset) => {
+      // Array.from takes longer than the rest of the system registers.
+      const items: T[] = [];
+      for (let index = 0; index < length; index++) items.push(element.read(view, offset + index * element.size));
+      return items;
+    },
     write: (view, offset, value) => {
       if (value.length !== length) throw new RangeError(`${value.length} elements where the layout has ${length}`);
-      value.forEach((item, index) => {
-        element.write(view, offset + index * element.size, item);
-      });
+      for (let index = 0; index < length; index++) element.write(view, offset + index * element.size, value[index]!);
     },
   };
 }

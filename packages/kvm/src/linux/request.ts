@@ -12,21 +12,26 @@ type Argument = number | ArrayBufferLike | ArrayBufferView;
 /** What a refusal means, by `errno`, where the kernel's own word does not say it. */
 export type Hints = Partial<Record<number, string>>;
 
-/** Makes a request; `subject` says what for, in messages. Returns the kernel's result. */
+/** What a request is for, in messages. A function where the words would cost more than the request. */
+type Subject = string | (() => string);
+
+const NO_HINTS: Hints = {};
+
+/** Makes a request. Returns the kernel's result. */
 export function request(
   fd: number,
   name: RequestName,
   argument: Argument,
-  subject: string = name,
-  hints: Hints = {},
+  subject: Subject = name,
+  hints: Hints = NO_HINTS,
 ): number {
   const result = tryIoctl(fd, Request[name], argument);
   if (result >= 0) return result;
-  throw refused(-result, name, subject, hints);
+  throw refused(-result, name, typeof subject === "string" ? subject : subject(), hints);
 }
 
 /** The error for a request that the kernel refused. */
-export function refused(errno: number, name: RequestName, subject: string, hints: Hints = {}): KvmError {
+export function refused(errno: number, name: RequestName, subject: string, hints = NO_HINTS): KvmError {
   const cause = new SystemError(errno, "ioctl", name);
   const meaning = hints[errno] ?? cause.message;
   const text = subject === name ? meaning : `${subject}: ${meaning}`;
@@ -48,7 +53,7 @@ export function set<T>(
   name: RequestName,
   layout: Layout<T>,
   value: T,
-  subject?: string,
+  subject?: Subject,
   hints?: Hints,
 ): number {
   return request(fd, name, layout.encode(value), subject, hints);

@@ -8,21 +8,22 @@ import { KvmError } from "../errors.ts";
 /** More than a PC has DIMMs, ROMs and device memories. */
 export const MAX_SLOTS = 1024;
 
-/** Words of the shared record, before the slots' sizes. */
+const PAGE = 4096;
+
+/** Words of the shared record. */
 const OPEN_VCPUS = 0;
 const CLOSED = 1;
 const DIRTY_RING_BYTES = 2;
-const HEADER_BYTES = 16;
+/** Then the slots' sizes in pages: a word counts up to 16 TiB. */
+const SLOTS = 4;
 
 export class SharedVmRecord {
   readonly buffer: SharedArrayBuffer;
-  readonly #words: Int32Array;
-  readonly #sizes: Float64Array;
+  readonly #words: Uint32Array;
 
-  constructor(buffer = new SharedArrayBuffer(HEADER_BYTES + MAX_SLOTS * 8)) {
+  constructor(buffer = new SharedArrayBuffer((SLOTS + MAX_SLOTS) * 4)) {
     this.buffer = buffer;
-    this.#words = new Int32Array(buffer, 0, HEADER_BYTES / 4);
-    this.#sizes = new Float64Array(buffer, HEADER_BYTES, MAX_SLOTS);
+    this.#words = new Uint32Array(buffer);
   }
 
   get openVcpus(): number {
@@ -52,10 +53,10 @@ export class SharedVmRecord {
 
   /** A slot's size in bytes; 0 for one that is not there. */
   slotSize(slot: number): number {
-    return this.#sizes[checkSlot(slot)]!;
+    return Atomics.load(this.#words, SLOTS + checkSlot(slot)) * PAGE;
   }
   setSlotSize(slot: number, sizeBytes: number): void {
-    this.#sizes[checkSlot(slot)] = sizeBytes;
+    Atomics.store(this.#words, SLOTS + checkSlot(slot), sizeBytes / PAGE);
   }
 }
 

@@ -104,19 +104,20 @@ export class LinuxVm implements Vm {
 
   setMemorySlot(slot: MemorySlot): void {
     const { guestAddress, sizeBytes, memoryOffset } = slot;
-    const subject = `memory slot ${checkSlot(slot.slot)} (${hex(sizeBytes)} bytes at ${hex(guestAddress)})`;
+    checkSlot(slot.slot);
+    const subject = () => `memory slot ${slot.slot} (${hex(sizeBytes)} bytes at ${hex(guestAddress)})`;
     for (const value of [guestAddress, sizeBytes, memoryOffset]) {
       if (Number.isSafeInteger(value) && value >= 0 && value % PAGE === 0) continue;
-      throw new KvmError("KVM_INVALID", `${subject}: addresses and sizes are multiples of 4 KiB`);
+      throw new KvmError("KVM_INVALID", `${subject()}: addresses and sizes are multiples of 4 KiB`);
     }
-    if (sizeBytes === 0) throw new KvmError("KVM_INVALID", `${subject}: a slot has at least one page`);
+    if (sizeBytes === 0) throw new KvmError("KVM_INVALID", `${subject()}: a slot has at least one page`);
     if (memoryOffset + sizeBytes > this.memory.buffer.byteLength) {
       throw new KvmError(
         "KVM_INVALID",
-        `${subject}: it ends at ${hex(memoryOffset + sizeBytes)} of a memory of ${hex(this.memory.buffer.byteLength)} bytes`,
+        `${subject()}: it ends at ${hex(memoryOffset + sizeBytes)} of a memory of ${hex(this.memory.buffer.byteLength)} bytes`,
       );
     }
-    if (slot.readOnly) this.#require(Capability.READONLY_MEM, subject);
+    if (slot.readOnly) this.#require(Capability.READONLY_MEM, subject());
     this.#setRegion(subject, {
       slot: slot.slot,
       flags: (slot.logDirtyPages ? MemoryFlag.LOG_DIRTY_PAGES : 0) | (slot.readOnly ? MemoryFlag.READONLY : 0),
@@ -332,11 +333,8 @@ export class LinuxVm implements Vm {
     requireCapability((wanted) => this.checkExtension(wanted), capability, what);
   }
 
-  #setRegion(subject: string, region: Parameters<typeof MemoryRegion.encode>[0]): void {
-    set(this.#open(), "KVM_SET_USER_MEMORY_REGION", MemoryRegion, region, subject, {
-      [Errno.EEXIST]: "it overlaps another slot",
-      [Errno.EINVAL]: "the kernel refuses it: a slot keeps its size and read-only flag until it is deleted",
-    });
+  #setRegion(subject: string | (() => string), region: Parameters<typeof MemoryRegion.encode>[0]): void {
+    set(this.#open(), "KVM_SET_USER_MEMORY_REGION", MemoryRegion, region, subject, REFUSED_SLOT);
   }
 
   #checkBitmap(slot: number, pages: number, bitmap: Uint8Array): void {
@@ -388,6 +386,10 @@ export class LinuxVm implements Vm {
   }
 }
 
+const REFUSED_SLOT = {
+  [Errno.EEXIST]: "it overlaps another slot",
+  [Errno.EINVAL]: "the kernel refuses it: a slot keeps its size and read-only flag until it is deleted",
+};
 const NEEDS_IRQCHIP = { [Errno.ENXIO]: "the machine has no interrupt chip; create it first" };
 
 function encodeZone(zone: CoalescedZoneRange) {
