@@ -72,7 +72,7 @@ test("lodge info --json is the report, and lodge info --all lists every capabili
   const { status, stdout, stderr } = lodge(["info", "--json"]);
   assert.deepEqual({ status, stderr }, { status: 0, stderr: "" });
   const report = JSON.parse(stdout);
-  const sections = ["kvm", "accelerator", "processor", "memory", "network", "isolation", "kernel"];
+  const sections = ["kvm", "software", "accelerator", "processor", "memory", "network", "isolation", "kernel"];
   assert.deepEqual(Object.keys(report), sections);
   assert.ok(report.processor.cores >= 1 && report.memory.totalBytes > 0);
   if (!report.kvm.present) return;

@@ -3,29 +3,21 @@
 import type { KvmInfo } from "./kvm.ts";
 
 export interface AcceleratorInfo {
-  auto: "kvm" | "software";
-  /** What is there to be chosen: the software processor is not built yet. */
-  available: "kvm"[];
+  auto: "kvm" | "soft";
+  /** What there is to choose from. The software processor runs everywhere. */
+  available: ("kvm" | "soft")[];
   reason: string;
 }
 
 export function accelerator(kvm: KvmInfo): AcceleratorInfo {
-  if (!kvm.present) {
-    return {
-      auto: "software",
-      available: [],
-      reason: `no KVM can be used; ${NOT_YET}, so for now no machine runs here`,
-    };
-  }
-  const available: AcceleratorInfo["available"] = ["kvm"];
+  if (!kvm.present) return { auto: "soft", available: ["soft"], reason: "no KVM can be used here" };
+  const available: AcceleratorInfo["available"] = ["kvm", "soft"];
   switch (kvm.guestKernels) {
     case "executed":
       return { auto: "kvm", available, reason: "KVM executes guest kernels here" };
     case "interpreted":
-      return { auto: "software", available, reason: `KVM interprets guest kernels here; ${NOT_YET}, so for now kvm` };
+      return { auto: "soft", available, reason: "KVM interprets guest kernels here, which is slower" };
     case undefined:
       return { auto: "kvm", available, reason: "it is there; how it runs guest kernels could not be measured" };
   }
 }
-
-const NOT_YET = "that is not built yet";

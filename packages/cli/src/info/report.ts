@@ -8,9 +8,11 @@ import { type KvmInfo, kvm } from "./kvm.ts";
 import { type MemoryInfo, memory } from "./memory.ts";
 import { type NetworkInfo, network } from "./network.ts";
 import { type ProcessorInfo, processor } from "./processor.ts";
+import { type SoftwareInfo, software } from "./software.ts";
 
 export interface Report {
   kvm: KvmInfo;
+  software: SoftwareInfo;
   accelerator: AcceleratorInfo;
   processor: ProcessorInfo;
   memory: MemoryInfo;
@@ -25,6 +27,7 @@ export function gather(files: HostFiles, device?: string): Report {
   const kvmInfo = kvm(files, device);
   return {
     kvm: kvmInfo,
+    software: software(),
     accelerator: accelerator(kvmInfo),
     processor: processor(files),
     memory: memory(files),

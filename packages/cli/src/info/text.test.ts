@@ -39,36 +39,34 @@ function withKvm(found: Report["kvm"]): Report {
 test("a host of which nothing is known is still told about", () => {
   const report = gather(empty, "/dev/no-such-kvm");
   assert.equal(report.kvm.present, false);
-  assert.match(row(report, "device"), /^no KVM on this host .*load kvm_intel or kvm_amd/);
-  assert.match(row(report, "--accel auto"), /^software, because no KVM .*not built yet/);
+  assert.match(row(report, "kvm"), /^no KVM on this host .*load kvm_intel or kvm_amd/);
+  assert.match(row(report, "auto"), /^soft, because no KVM can be used/);
+  assert.match(row(report, "soft"), /^the software processor, model x86-64-v2; [0-9.]+ ns/);
   assert.ok(!sections(report).some(({ title }) => title === "Capabilities"));
-  assert.match(layOut(sections(report), 80), /^KVM\n {2}device {8}no KVM/);
+  assert.match(layOut(sections(report), 80), /^Accelerators\n {2}auto {9}soft/);
 });
 
 test("KVM that executes guest kernels is taken", () => {
   const report = withKvm(present);
   assert.equal(row(report, "device"), "/dev/kvm, API version 12, kvm_amd");
-  assert.equal(row(report, "guest kernels"), "executes guest kernels (0.4 ns an instruction)");
+  assert.equal(row(report, "kvm"), "executes guest kernels (0.4 ns an instruction)");
   assert.equal(row(report, "nested KVM"), "yes: a guest can run KVM itself");
   assert.equal(row(report, "encryption"), "SEV, SEV-ES");
-  assert.equal(row(report, "--accel auto"), "kvm, because KVM executes guest kernels here");
+  assert.equal(row(report, "auto"), "kvm, because KVM executes guest kernels here");
   assert.match(row(report, "interrupts"), /^IRQCHIP; lacks SPLIT_IRQCHIP, /);
   assert.match(row(report, "sizes"), /NR_MEMSLOTS.32764/);
 });
 
 test("KVM that interprets guest kernels is not, and both are said", () => {
   const report = withKvm({ ...present, guestKernels: "interpreted", ringZeroNs: 612.3 });
-  assert.match(
-    row(report, "guest kernels"),
-    /^interprets guest kernels at about 612 ns an instruction: use software for/,
-  );
-  assert.equal(report.accelerator.auto, "software");
-  assert.match(row(report, "--accel auto"), /not built yet, so for now kvm$/);
+  assert.equal(row(report, "kvm"), "interprets guest kernels at about 612 ns an instruction");
+  assert.equal(report.accelerator.auto, "soft");
+  assert.match(row(report, "auto"), /^soft, because KVM interprets guest kernels here/);
 });
 
 test("KVM whose speed could not be measured says why", () => {
   const report = withKvm({ ...present, guestKernels: undefined, ringZeroNs: undefined, speedError: "no memory" });
-  assert.equal(row(report, "guest kernels"), "could not be measured: no memory");
+  assert.equal(row(report, "kvm"), "could not be measured: no memory");
   assert.equal(report.accelerator.auto, "kvm");
 });
 

@@ -3,7 +3,7 @@
 import { CAPABILITY_GROUPS, WITH_VALUE } from "./capability-groups.ts";
 import type { IsolationInfo } from "./isolation.ts";
 import type { Feature, KernelInfo } from "./kernel.ts";
-import type { KvmInfo, PresentKvm } from "./kvm.ts";
+import type { PresentKvm } from "./kvm.ts";
 import type { Section } from "./layout.ts";
 import type { MemoryInfo } from "./memory.ts";
 import type { Device } from "./network.ts";
@@ -11,12 +11,20 @@ import type { ProcessorInfo } from "./processor.ts";
 import type { Report } from "./report.ts";
 
 export function sections(report: Report): Section[] {
-  const { kvm, accelerator, network, isolation, kernel } = report;
+  const { kvm, software, accelerator, network, isolation, kernel } = report;
   return [
     {
-      title: "KVM",
-      rows: [...kvmRows(kvm), ["--accel auto", `${accelerator.auto}, because ${accelerator.reason}`]],
+      title: "Accelerators",
+      rows: [
+        ["auto", `${accelerator.auto}, because ${accelerator.reason}`],
+        [
+          "soft",
+          `the software processor, model ${software.model}; ${software.ringZeroNs} ns an instruction of a simple loop`,
+        ],
+        ["kvm", kvm.present ? guestKernels(kvm) : kvm.reason],
+      ],
     },
+    ...(kvm.present ? [{ title: "KVM", rows: kvmRows(kvm) }] : []),
     ...(kvm.present ? [{ title: "Capabilities", rows: capabilityRows(kvm.capabilities) }] : []),
     { title: "Processor", rows: processorRows(report.processor) },
     { title: "Memory", rows: memoryRows(report.memory) },
@@ -49,11 +57,9 @@ export function allCapabilities(capabilities: Record<string, number>): string {
 
 type Rows = Section["rows"];
 
-function kvmRows(kvm: KvmInfo): Rows {
-  if (!kvm.present) return [["device", kvm.reason]];
+function kvmRows(kvm: PresentKvm): Rows {
   return [
     ["device", `${kvm.device}, API version ${kvm.apiVersion}${kvm.module === undefined ? "" : `, ${kvm.module}`}`],
-    ["guest kernels", guestKernels(kvm)],
     ["nested KVM", kvm.nested ? "yes: a guest can run KVM itself" : "no"],
     ["encryption", kvm.memoryEncryption.length > 0 ? kvm.memoryEncryption.join(", ") : "none"],
   ];
@@ -64,7 +70,7 @@ function guestKernels(kvm: PresentKvm): string {
     case "executed":
       return `executes guest kernels (${kvm.ringZeroNs} ns an instruction)`;
     case "interpreted":
-      return `interprets guest kernels at about ${Math.round(kvm.ringZeroNs!)} ns an instruction: use software for whole systems`;
+      return `interprets guest kernels at about ${Math.round(kvm.ringZeroNs!)} ns an instruction`;
     case undefined:
       return `could not be measured: ${kvm.speedError}`;
   }

@@ -3,6 +3,9 @@
 import { CPUID_SIGNIFICANT_INDEX, type CpuidEntry } from "@lodge/kvm";
 import { DEFAULT_TSC_KHZ } from "./clock.ts";
 
+/** The name of the model that a machine has unless told otherwise. */
+export const DEFAULT_MODEL = "x86-64-v2";
+
 /** Bits by their numbers. */
 const bits = (...numbers: number[]): number => numbers.reduce((word, bit) => word | (1 << bit), 0) >>> 0;
 
