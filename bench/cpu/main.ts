@@ -1,0 +1,149 @@
+/**
+ * The software processor against QEMU's TCG: bare-metal programs that both boot, whole runs in turn. Speeds are by the
+ * time from the workload's start to its end inside the run, so that neither side's start counts; that is told apart.
+ */
+
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { median } from "../harness.ts";
+import { align } from "../table.ts";
+import { compileGuest, scaling, type Workload, workloads } from "./programs.ts";
+import type { Outcome } from "./protocol.ts";
+import { runTcg } from "./qemu.ts";
+
+export interface CpuOptions {
+  /** Fewer rounds. */
+  quick?: boolean;
+  /** Names of workloads; without one, all. */
+  only?: readonly string[];
+}
+
+/** Of the rounds of one side: medians in milliseconds. */
+interface Side {
+  ms: number;
+  /** The process from its start to its end. */
+  wholeMs: number;
+  checksums: string[];
+  failure?: string;
+}
+
+export interface Row {
+  what: string;
+  unit: "ms" | "×";
+  ours: number;
+  tcg: number;
+  /** Whole processes, in ms. */
+  whole?: { ours: number; tcg: number };
+  /** Our speed as a multiple of TCG's; of scaling, of one processor's. */
+  ratio: number;
+  must: number;
+  aim: number;
+  /** Why the row has no figures, or that checksums differ. */
+  failure?: string;
+}
+
+export interface CpuResults {
+  rounds: number;
+  rows: Row[];
+}
+
+export default async function run({ quick = false, only = [] }: CpuOptions = {}): Promise<CpuResults> {
+  const rounds = quick ? 1 : 5;
+  const wanted = (name: string) => only.length === 0 || only.includes(name);
+  const rows: Row[] = [];
+  for (const workload of workloads) {
+    if (!wanted(workload.name)) continue;
+    const { what, must, aim } = workload;
+    const { ours, tcg } = await compareRuns(workload, rounds);
+    const whole = { ours: ours.wholeMs, tcg: tcg.wholeMs };
+    rows.push({
+      what,
+      unit: "ms",
+      ours: ours.ms,
+      tcg: tcg.ms,
+      whole,
+      ratio: tcg.ms / ours.ms,
+      must,
+      aim,
+      ...failureOf(ours, tcg),
+    });
+  }
+  if (wanted("processors")) {
+    const one = await compareRuns(scaling.one, rounds);
+    const two = await compareRuns(scaling.two, rounds);
+    const ours = (2 * one.ours.ms) / two.ours.ms;
+    const tcg = (2 * one.tcg.ms) / two.tcg.ms;
+    const { must, aim } = scaling;
+    rows.push({
+      what: "two vCPUs, both busy",
+      unit: "×",
+      ours,
+      tcg,
+      ratio: ours,
+      must,
+      aim,
+      ...failureOf(two.ours, two.tcg),
+    });
+  }
+  return { rounds, rows };
+}
+
+export function cpuTable({ rows }: CpuResults): string {
+  const cells = rows.map(({ what, unit, ours, tcg, whole, ratio, must, aim, failure }) =>
+    failure === undefined
+      ? [
+          what,
+          ...[ours, tcg].map((figure) => `${figure.toFixed(unit === "ms" ? 0 : 2)} ${unit}`),
+          ...(whole === undefined ? ["", ""] : [`${whole.ours.toFixed(0)} ms`, `${whole.tcg.toFixed(0)} ms`]),
+          ratio.toFixed(2),
+          must.toFixed(1),
+          aim.toFixed(1),
+          ratio >= aim ? "" : ratio >= must ? "below aim" : "short",
+        ]
+      : [what, "", "", "", "", "", must.toFixed(1), aim.toFixed(1), failure],
+  );
+  return align([["", "ours", "TCG", "whole run", "TCG", "speed", "must", "aim", ""], ...cells]);
+}
+
+function failureOf(ours: Side, tcg: Side): { failure?: string } {
+  const failure = ours.failure ?? (tcg.failure && `TCG: ${tcg.failure}`);
+  if (failure !== undefined) return { failure };
+  const sums = new Set([...ours.checksums, ...tcg.checksums]);
+  return sums.size === 1 ? {} : { failure: `checksums differ: ${[...sums].join(", ")}` };
+}
+
+/** Both sides in turn; who begins changes with every round. */
+async function compareRuns(workload: Workload, rounds: number): Promise<{ ours: Side; tcg: Side }> {
+  const program = compileGuest(workload);
+  const processors = workload.processors ?? 1;
+  const sides = {
+    ours: { run: () => runSoft(program, processors), outcomes: [] as Outcome[], wholeMs: [] as number[] },
+    tcg: { run: () => runTcg(program, processors), outcomes: [] as Outcome[], wholeMs: [] as number[] },
+  };
+  for (let round = 0; round < rounds; round++) {
+    for (const name of round % 2 === 0 ? (["ours", "tcg"] as const) : (["tcg", "ours"] as const)) {
+      const side = sides[name];
+      const start = performance.now();
+      side.outcomes.push(await side.run());
+      side.wholeMs.push(performance.now() - start);
+    }
+  }
+  return { ours: summary(sides.ours), tcg: summary(sides.tcg) };
+}
+
+function summary({ outcomes, wholeMs }: { outcomes: readonly Outcome[]; wholeMs: readonly number[] }): Side {
+  const failed = outcomes.find(({ failure, ms }) => failure !== undefined || ms === undefined);
+  return {
+    ms: median(outcomes.map(({ ms }) => ms ?? Number.NaN)),
+    wholeMs: median(wholeMs),
+    checksums: outcomes.map(({ checksum }) => checksum ?? "none"),
+    ...(failed && { failure: failed.failure ?? "ended without a word" }),
+  };
+}
+
+async function runSoft(program: string, processors: number): Promise<Outcome> {
+  const script = join(import.meta.dirname, "soft.ts");
+  const { stdout } = await promisify(execFile)(process.execPath, [script, program, String(processors)]);
+  return JSON.parse(stdout) as Outcome;
+}

@@ -1,0 +1,15 @@
+/** The thread of the second processor: see soft.ts. */
+
+import { parentPort, workerData } from "node:worker_threads";
+import { ExitReason, exitError } from "@lodge/kvm";
+import { openSoft } from "@lodge/softkvm";
+
+const hypervisor = openSoft();
+const vm = hypervisor.attachVm(workerData.handle);
+const vcpu = vm.createVcpu(1);
+vcpu.setCpuid(hypervisor.supportedCpuid());
+parentPort!.postMessage("ready");
+for (;;) {
+  const reason = vcpu.run();
+  if (reason !== ExitReason.INTR) throw exitError(vcpu.page);
+}
