@@ -42,8 +42,8 @@ const machine: Oracle = {
     return undefined;
   },
   tolerates: (difference, { name, mode }, kvm, soft) =>
-    // It leaves a null SS usable.
-    (mode !== "real" && difference.startsWith("sregs.ss.unusable")) ||
+    // It leaves a null SS usable, and gives it a type and a limit.
+    (mode !== "real" && soft.sregs.ss.unusable === 1 && /^sregs\.ss\.(?!selector)/.test(difference)) ||
     // LTR of a selector of the LDT has an error code of 0; the upper half's type is not looked at.
     (name === "lldt/ltr" && (mode !== "protected" || difference.startsWith("memory 0x"))) ||
     // Rings 1 to 3 do not keep AC.

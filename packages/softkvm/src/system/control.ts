@@ -23,12 +23,13 @@ function requireUmip(cpu: Processor): void {
   if (cpu.cpl !== 0 && cpu.state.get64(State.cr4) & Cr4.UMIP && cpu.isProtected) cpu.generalProtection();
 }
 
+/** Privilege goes first: in ring 3 even one that does not exist is #GP (seen on the processor). */
 const CONTROL_REGISTERS = [0, 2, 3, 4, 8];
 
 function readControl(cpu: Processor, instruction: Instruction): void {
   const [target, source] = instruction.operands;
-  if (!CONTROL_REGISTERS.includes(source.reg)) cpu.undefinedInstruction();
   cpu.requireRing0();
+  if (!CONTROL_REGISTERS.includes(source.reg)) cpu.undefinedInstruction();
   const { state } = cpu;
   const values: Record<number, () => bigint> = {
     0: () => state.get64(State.cr0),
@@ -42,8 +43,8 @@ function readControl(cpu: Processor, instruction: Instruction): void {
 
 function writeControl(cpu: Processor, instruction: Instruction): void {
   const [target, source] = instruction.operands;
-  if (!CONTROL_REGISTERS.includes(target.reg)) cpu.undefinedInstruction();
   cpu.requireRing0();
+  if (!CONTROL_REGISTERS.includes(target.reg)) cpu.undefinedInstruction();
   const value = readRegister(cpu, source.reg, source.size);
   switch (target.reg) {
     case 0:
@@ -68,10 +69,10 @@ function writeControl(cpu: Processor, instruction: Instruction): void {
 /** DR4 and DR5 are DR6 and DR7 unless CR4.DE says that there are none. General detect comes before the access. */
 function debugRegister(cpu: Processor, number: number): number {
   const { state } = cpu;
+  cpu.requireRing0();
   if (number > 7 || ((number === 4 || number === 5) && state.get64(State.cr4) & Cr4More.DE)) {
     cpu.undefinedInstruction();
   }
-  cpu.requireRing0();
   if (state.get64(DR7) & DR7_GENERAL_DETECT) {
     // A fault: the instruction has not moved anything.
     state.set64(DR6, (state.get64(DR6) & ~0xfn) | DR6_GENERAL_DETECT);

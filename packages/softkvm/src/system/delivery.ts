@@ -130,6 +130,7 @@ function deliverProtected(cpu: Processor, event: Event): void {
   const next = inner ? innerStack(cpu, level) : undefined;
   const stack = new Stack(cpu, next && { pointer: next.pointer, next, level });
   stack.reserve(((vm86 ? 9 : inner ? 5 : 3) + (event.error === undefined ? 0 : 1)) * size);
+  if (target > BigInt(code.limit)) cpu.generalProtection(cpu.external);
   if (next) {
     if (vm86) {
       for (const segment of [Seg.GS, Seg.FS, Seg.DS, Seg.ES]) stack.push(size, BigInt(selectorOf(state, segment)));
@@ -141,7 +142,6 @@ function deliverProtected(cpu: Processor, event: Event): void {
   stack.push(size, BigInt(selectorOf(state, Seg.CS)));
   stack.push(size, event.returnRip);
   if (event.error !== undefined) stack.push(size, BigInt(event.error));
-  if (target > BigInt(code.limit)) cpu.generalProtection(cpu.external);
   markAccessed(cpu, code);
   if (next) markAccessed(cpu, next.descriptor);
 

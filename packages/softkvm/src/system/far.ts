@@ -95,7 +95,8 @@ const callFar: Microcode = (cpu, instruction) => {
   const { selector, offset } = readFarPointer(cpu, instruction, 0);
   if (cpu.paragraphs) {
     if (offset > BigInt(limitOf(state, Seg.CS))) cpu.generalProtection();
-    const stack = pushReturn(cpu, new Stack(cpu), size);
+    const stack = new Stack(cpu);
+    pushReturn(cpu, stack, size);
     setCodeParagraph(cpu, selector, offset);
     stack.commit();
     return;
@@ -104,8 +105,10 @@ const callFar: Microcode = (cpu, instruction) => {
   const descriptor = readDescriptor(cpu, selector);
   if (descriptor.isSegment) {
     checkCode(cpu, selector, descriptor, false);
-    const stack = pushReturn(cpu, new Stack(cpu), size);
+    const stack = new Stack(cpu);
+    stack.reserve(2 * size);
     checkTarget(cpu, descriptor, offset);
+    pushReturn(cpu, stack, size);
     markAccessed(cpu, descriptor);
     stack.commit();
     enterCode(cpu, selector, descriptor, offset);
@@ -125,8 +128,10 @@ function callGate(cpu: Processor, gate: Located): void {
   if (cpu.longMode && (!code.isLong || code.is32Bit)) refuse();
   if (!code.present) cpu.fault(Vector.NP, selectorError(cpu, selector));
   if (code.isConforming || code.dpl === cpu.cpl) {
-    const stack = pushReturn(cpu, new Stack(cpu), size);
+    const stack = new Stack(cpu);
+    stack.reserve(2 * size);
     checkTarget(cpu, code, target);
+    pushReturn(cpu, stack, size);
     markAccessed(cpu, code);
     stack.commit();
     enterCode(cpu, selector, code, target);
@@ -140,12 +145,12 @@ function callGate(cpu: Processor, gate: Located): void {
   const stack = new Stack(cpu, next ? { pointer, next, level } : { pointer, level, width: 8 });
   const parameters = next ? gate.gateParameters : 0;
   stack.reserve((4 + parameters) * size);
+  checkTarget(cpu, code, target);
   stack.push(size, BigInt(selectorOf(state, Seg.SS)));
   stack.push(size, state.gpr(4));
   const values = Array.from({ length: parameters }, () => oldStack.pop(size));
   for (const value of values.reverse()) stack.push(size, value);
   pushReturn(cpu, stack, size);
-  checkTarget(cpu, code, target);
   markAccessed(cpu, code);
   if (next) {
     markAccessed(cpu, next.descriptor);
@@ -155,10 +160,9 @@ function callGate(cpu: Processor, gate: Located): void {
   enterCode(cpu, selector, code, target, level);
 }
 
-function pushReturn(cpu: Processor, stack: Stack, size: Size): Stack {
+function pushReturn(cpu: Processor, stack: Stack, size: Size): void {
   stack.push(size, BigInt(selectorOf(cpu.state, Seg.CS)));
   stack.push(size, cpu.rip);
-  return stack;
 }
 
 /** Checks a system descriptor as a far target: a call gate, or undefined for what switches tasks. */

@@ -23,7 +23,6 @@ import {
   setFromDescriptor,
   setNull,
   setReal,
-  setSegment,
   setVirtual8086,
 } from "./segment-registers.ts";
 import { Stack } from "./stack.ts";
@@ -230,7 +229,7 @@ export const SEGMENT_INSTRUCTIONS: Record<string, Microcode> = {
 export function planLdt(cpu: Processor, selector: number, vector: number): PlannedSegment {
   const { state } = cpu;
   if (isNull(selector)) {
-    return { commit: () => setSegment(state, Seg.LDT, selector, 0n, 0, SegmentAttribute.UNUSABLE | SystemType.LDT) };
+    return { commit: () => setNull(state, Seg.LDT, selector) };
   }
   const refuse = (): never => cpu.fault(vector, selectorError(cpu, selector));
   if (selector & SelectorBits.TABLE) refuse();
