@@ -16,6 +16,8 @@ export interface Mismatch {
   readonly subject: string;
   readonly mnemonic: string;
   readonly lines: readonly string[];
+  /** Whether the processor's side may not be the processor's own. */
+  readonly emulated: boolean;
 }
 
 /** Anything that makes cases by number. */
@@ -54,68 +56,66 @@ export class Campaign {
   }
 
   /** Runs these cases, which lie in different slots, and calls back for each that differs. */
-  run(cases: readonly FuzzCase[], report: (mismatch: Mismatch) => void, retry = true): void {
-    this.#oracle.run(cases, this.#real);
-    for (const [index, fuzzCase] of cases.entries()) {
-      const real = this.#real[index]!;
-      const mnemonic = this.#mnemonicOf(fuzzCase);
-      if (real.ending === "unable") {
-        count(this.totals.unable, `processor: ${mnemonic} ${real.reason}`);
+  run(cases: readonly FuzzCase[], report: (mismatch: Mismatch) => void): void {
+    for (const suspect of this.#compare(cases, true)) {
+      const last = suspect.emulated ? undefined : this.#again(suspect.fuzzCase);
+      if (last !== undefined) {
+        report(last);
         continue;
       }
-      if (real.ending === "fault") this.totals.faults += 1;
-      this.totals.compared += 1;
-      count(this.totals.mnemonics, mnemonic);
-      for (const subject of this.#subjects) {
-        subject.run(fuzzCase, this.#soft);
-        if (this.#soft.ending === "unable") {
-          count(this.totals.unable, `${subject.name}: ${this.#soft.reason}`);
-          continue;
-        }
-        const lines = differences(real, this.#soft, this.#oracle.isIntel ? 0 : (UNDEFINED_FLAGS.get(mnemonic) ?? 0));
-        this.#compareMemory(fuzzCase, subject, lines);
-        if (lines.length === 0) continue;
-        if (retry) this.#retry(fuzzCase, lines, report);
-        else report({ fuzzCase, subject: subject.name, mnemonic, lines });
-      }
+      if (suspect.emulated) this.totals.compared -= 1;
+      count(this.totals.unable, `processor: emulated ${suspect.emulated ? "after #GP" : "at first"}`);
     }
   }
 
   /**
    * Where KVM lets ring 3 run on the processor but has to look at some of its faults, as on the machines that Lodge is
-   * built on, it now and then emulates an instruction, and that is not the processor. So a case has to differ again and again.
-   * After a #GP or #SS it always does: it then says #UD where it does not know the instruction, #SS by a segment prefix
-   * that counts for nothing in 64-bit code, and #PF where an operand reaches out of the canonical addresses.
+   * built on, it now and then emulates an instruction, and that is not the processor. So a case has to differ again and
+   * again.
    */
-  #retry(fuzzCase: FuzzCase, lines: readonly string[], report: (mismatch: Mismatch) => void): void {
-    this.totals.compared -= 1;
-    if (
-      fuzzCase.bits === 64 &&
-      this.#soft.ending === "fault" &&
-      (this.#soft.vector === GP || this.#soft.vector === SS)
-    ) {
-      if (lines[0]!.startsWith("ending: vector ")) {
-        count(this.totals.unable, "processor: emulated after #GP");
-        return;
-      }
-    }
+  #again(fuzzCase: FuzzCase): Mismatch | undefined {
+    let last: Mismatch | undefined;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      let last: Mismatch | undefined;
-      this.run(
-        [fuzzCase],
-        (mismatch) => {
-          last = mismatch;
-        },
-        false,
-      );
-      if (last === undefined) {
-        count(this.totals.unable, "processor: emulated at first");
-        this.totals.compared -= attempt;
-        return;
-      }
-      if (attempt === ATTEMPTS - 1) report(last);
+      [last] = this.#compare([fuzzCase], false);
+      if (last === undefined) return undefined;
     }
-    this.totals.compared -= ATTEMPTS - 1;
+    return last;
+  }
+
+  /** One run of each; what differs. */
+  #compare(cases: readonly FuzzCase[], counts: boolean): Mismatch[] {
+    const found: Mismatch[] = [];
+    const soft = this.#soft;
+    this.#oracle.run(cases, this.#real);
+    for (const subject of this.#subjects) {
+      subject.load(cases);
+      for (const [index, fuzzCase] of cases.entries()) {
+        const real = this.#real[index]!;
+        const mnemonic = this.#mnemonicOf(fuzzCase);
+        if (real.ending !== "unable") subject.run(fuzzCase, soft);
+        if (counts) this.#count(real, subject, mnemonic);
+        if (real.ending === "unable" || soft.ending === "unable") continue;
+        const ignored = this.#oracle.isIntel ? 0 : (UNDEFINED_FLAGS.get(mnemonic) ?? 0);
+        const lines = differences(real, soft, ignored);
+        this.#compareMemory(fuzzCase, subject, lines);
+        if (lines.length === 0) continue;
+        // That KVM always emulates an instruction after #GP or #SS. It then says #UD where it does not know it, #SS by a
+        // segment prefix that counts for nothing in 64-bit code, and #PF where an operand leaves canonical addresses.
+        const emulated = fuzzCase.bits === 64 && soft.ending === "fault" && (soft.vector === GP || soft.vector === SS);
+        found.push({ fuzzCase, subject: subject.name, mnemonic, lines, emulated });
+      }
+    }
+    return found;
+  }
+
+  #count(real: Outcome, subject: Subject, mnemonic: string): void {
+    if (real.ending === "unable") count(this.totals.unable, `processor: ${mnemonic} ${real.reason}`);
+    else if (this.#soft.ending === "unable") count(this.totals.unable, `${subject.name}: ${this.#soft.reason}`);
+    else {
+      if (real.ending === "fault") this.totals.faults += 1;
+      this.totals.compared += 1;
+      count(this.totals.mnemonics, mnemonic);
+    }
   }
 
   #compareMemory({ slot }: FuzzCase, subject: Subject, lines: string[]): void {
@@ -149,22 +149,10 @@ export class Campaign {
   }
 
   /** The case with as much of its state at zero as leaves it different. */
-  minimize({ fuzzCase, subject, mnemonic, lines }: Mismatch): Mismatch {
-    let smallest: Mismatch = { fuzzCase, subject, mnemonic, lines };
+  minimize(mismatch: Mismatch): Mismatch {
+    let smallest = mismatch;
     const attempt = (change: Partial<FuzzCase>) => {
-      const candidate = { ...smallest.fuzzCase, ...change };
-      let found: Mismatch | undefined;
-      for (let repeat = 0; repeat < 2; repeat++) {
-        found = undefined;
-        this.run(
-          [candidate],
-          (mismatch) => {
-            found = mismatch;
-          },
-          false,
-        );
-      }
-      if (found !== undefined) smallest = found;
+      smallest = this.#again({ ...smallest.fuzzCase, ...change }) ?? smallest;
     };
     attempt({ xsave: initialXsave() });
     attempt({ data: { from: 0, words: [] } });

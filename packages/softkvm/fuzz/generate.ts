@@ -237,7 +237,8 @@ export class Generator {
       const form = random.pick(this.#known.get(random.pick(this.#mnemonics))!);
       const encoding = encode(random, form, bits);
       const status = this.#decode(encoding.bytes, bits);
-      const undefinedToo = status === Status.UNDEFINED && random.once(16) && surelyUndefined(encoding.bytes);
+      const undefinedToo =
+        status === Status.UNDEFINED && random.once(16) && this.#isDefinedWithoutLock(encoding.bytes, bits);
       if (status === Status.TOO_LONG || undefinedToo) {
         return this.#finish(random, slot, bits, encoding, undefined);
       }
@@ -256,6 +257,15 @@ export class Generator {
     this.#bytes.fill(0);
     this.#bytes.set(bytes);
     return this.#decoder.decode(this.#bytes, 0, this.#bytes.length, bits, this.#instruction);
+  }
+
+  /** LOCK where it does not belong is #UD on whatever processor; other undefined encodings may be its newer extensions. */
+  #isDefinedWithoutLock(bytes: readonly number[], bits: CodeSize): boolean {
+    const rest = bytes.filter((byte, at) => byte !== 0xf0 || at >= 4);
+    if (rest.length === bytes.length || this.#decode(rest, bits) !== Status.OK) return false;
+    const decoded = this.#instruction.form;
+    // The fences take it, though no manual says so.
+    return knows(decoded) && !decoded.mnemonic.endsWith("fence");
   }
 
   #finish(
@@ -339,19 +349,24 @@ function vectors(random: Random): Uint8Array {
       area.set(POOL.subarray(from, from + 16), start + at);
     }
   }
-  return area;
-}
-
-/**
- * Undefined whatever extensions a processor has: LOCK where it does not belong. The fences take it, though no manual
- * says so.
- */
-function surelyUndefined(bytes: readonly number[]): boolean {
-  for (const [index, byte] of bytes.entries()) {
-    if (byte === 0xf0) return !bytes.slice(index).some((next, at) => next === 0x0f && bytes[index + at + 1] === 0xae);
-    if (![0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf2, 0xf3].includes(byte)) return false;
+  const view = new DataView(area.buffer);
+  // Rounding, and at times denormals as zeros, flushing to zero, raised exceptions, and exceptions that trap.
+  let mxcsr = 0x1f80 | (random.below(4) << 13);
+  if (random.once(4)) mxcsr |= (random.below(2) << 15) | (random.below(2) << 6) | random.below(64);
+  if (random.once(8)) mxcsr &= ~(random.below(64) << 7);
+  view.setUint32(Xsave.mxcsr, mxcsr, true);
+  // MMX registers are x87's, with an exponent of ones once they were written.
+  for (let st = 0; st < 8; st++) {
+    const from = random.below(POOL.length / 8) * 8;
+    area.set(POOL.subarray(from, from + 8), Xsave.st + st * 16);
+    view.setUint16(Xsave.st + st * 16 + 8, random.once(4) ? random.word() & 0xffff : 0xffff, true);
   }
-  return false;
+  area[Xsave.ftw] = random.once(3) ? random.below(256) : 0xff;
+  // TOP and the condition codes; the control word's precision and rounding.
+  view.setUint16(Xsave.fsw, random.word() & 0x7f00, true);
+  if (random.once(2))
+    view.setUint16(Xsave.fcw, 0x007f | random.pick([0, 0x200, 0x300]) | (random.below(4) << 10), true);
+  return area;
 }
 
 const mask = (bits: number, value: bigint) => BigInt.asUintN(bits, value);

@@ -21,6 +21,7 @@ import {
   CODE_BYTES,
   EXITS,
   exitOf,
+  FIRST_WRITABLE_SLOT,
   linearOf,
   MEMORY_BYTES,
   physicalOf,
@@ -132,7 +133,7 @@ export class InterpreterSubject implements Subject {
 
   /** Runs one case from its beginning. */
   run(fuzzCase: FuzzCase, outcome: Outcome): void {
-    this.#load(fuzzCase);
+    this.#setState(fuzzCase);
     const state = this.#state;
     outcome.ending = "exit";
     outcome.vector = 0;
@@ -146,17 +147,24 @@ export class InterpreterSubject implements Subject {
     this.#saveVectors(outcome.xsave);
   }
 
-  #load(fuzzCase: FuzzCase): void {
-    const { slot, bits } = fuzzCase;
+  load(cases: readonly FuzzCase[]): void {
+    for (const fuzzCase of cases) {
+      const { slot } = fuzzCase;
+      const code = physicalOf(slot, SlotPages.code.physical);
+      const old = this.#written[slot]!;
+      this.memory.fill(INT3, code + old.from, code + old.to);
+      this.codeChanged(code + old.from, old.to - old.from);
+      const now = writeCode(this.memory, code, fuzzCase.code);
+      // A program that changes itself may have written anywhere.
+      this.#written[slot] = slot < FIRST_WRITABLE_SLOT ? now : { from: 0, to: CODE_BYTES };
+      this.codeChanged(code + now.from, now.to - now.from);
+      writeData(this.memory, physicalOf(slot, SlotPages.data.physical), fuzzCase.data);
+    }
+  }
+
+  #setState(fuzzCase: FuzzCase): void {
+    const { bits } = fuzzCase;
     const state = this.#state;
-    const code = physicalOf(slot, SlotPages.code.physical);
-    const old = this.#written[slot]!;
-    this.memory.fill(INT3, code + old.from, code + old.to);
-    this.codeChanged(code + old.from, old.to - old.from);
-    const now = writeCode(this.memory, code, fuzzCase.code);
-    this.#written[slot] = now;
-    this.codeChanged(code + now.from, now.to - now.from);
-    writeData(this.memory, physicalOf(slot, SlotPages.data.physical), fuzzCase.data);
     for (let reg = 0; reg < 16; reg++) state.setGpr(reg, fuzzCase.gpr[reg]!);
     state.rflags = fuzzCase.flags;
     const codeAttributes = bits === 64 ? attributes.code64 : attributes.code32;

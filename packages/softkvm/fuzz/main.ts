@@ -1,5 +1,5 @@
 /**
- * `npm run fuzz:cpu -- [cases] [--seed N] [--programs N] [--only add,sub|integer] [--show N] [--repro LINE]`: random instructions on the processor and on the
+ * `npm run fuzz:cpu -- [cases] [--seed N] [--programs N] [--seconds N] [--only add,sub|integer] [--show N] [--repro LINE]`: random instructions on the processor and on the
  * software CPU, compared bit for bit.
  */
 
@@ -17,6 +17,7 @@ const { values, positionals } = parseArgs({
     seed: { type: "string" },
     only: { type: "string" },
     programs: { type: "string" },
+    seconds: { type: "string" },
     repro: { type: "string" },
     show: { type: "string", default: "3" },
   },
@@ -46,8 +47,12 @@ if (values.repro !== undefined) {
 console.log(`${oracle.name}: seed ${seed}, ${total} cases, ${covered.known.size} mnemonics`);
 const start = performance.now();
 const programs = Number(values.programs ?? Math.ceil(total / 50));
-for (const cases of batches(generator, 0, total)) campaign.run(cases, report);
+const end = start + Number(values.seconds ?? Number.POSITIVE_INFINITY) * 1000;
 for (const cases of programBatches(new ProgramGenerator(seed, covered), 0, programs)) campaign.run(cases, report);
+for (const cases of batches(generator, 0, total)) {
+  if (performance.now() > end) break;
+  campaign.run(cases, report);
+}
 const seconds = (performance.now() - start) / 1000;
 
 const { totals } = campaign;

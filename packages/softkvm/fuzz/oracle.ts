@@ -24,6 +24,7 @@ import { codeAddress, type FuzzCase, INT3, writeCode, writeData, writeRegisters 
 import {
   CODE_BYTES,
   Control,
+  FIRST_WRITABLE_SLOT,
   GDT_BYTES,
   linearOf,
   MEMORY_BYTES,
@@ -156,7 +157,9 @@ export class Oracle implements Disposable {
     const code = physicalOf(slot, SlotPages.code.physical);
     const old = this.#written[slot]!;
     memory.fill(INT3, code + old.from, code + old.to);
-    this.#written[slot] = writeCode(memory, code, fuzzCase.code);
+    const now = writeCode(memory, code, fuzzCase.code);
+    // A program that changes itself may have written anywhere.
+    this.#written[slot] = slot < FIRST_WRITABLE_SLOT ? now : { from: 0, to: CODE_BYTES };
     writeData(memory, physicalOf(slot, SlotPages.data.physical), fuzzCase.data);
     writeRegisters(view, control, fuzzCase);
     memory.set(fuzzCase.xsave, control + Control.xsave);

@@ -35,5 +35,8 @@ export interface Subject {
   readonly memory: Uint8Array;
   /** Bytes of code pages were changed from outside. */
   codeChanged(physical: number, size: number): void;
+  /** Puts the cases of a batch into memory, before any of them runs. */
+  load(cases: readonly FuzzCase[]): void;
+  /** Runs a case that was loaded. */
   run(fuzzCase: FuzzCase, outcome: Outcome): void;
 }

@@ -1,6 +1,106 @@
 /**
- * Cases that once differed, as `npm run fuzz:cpu` printed them ("repro:"). They run in every test.
- * Each is shrunk: registers that do not matter are 0.
+ * Instructions that the fuzzer once found to differ. Each is run in every test from this state; what is not given is 0.
+ * For a mismatch, `npm run fuzz:cpu` prints a whole line that goes to {@link LINES} instead.
  */
 
-export const REGRESSIONS: readonly { readonly why: string; readonly line: string }[] = [];
+import { type FuzzCase, initialXsave } from "./case.ts";
+import { GPR_NAMES } from "./compare.ts";
+import { exitCode } from "./generate.ts";
+import { linearOf, SlotPages } from "./layout.ts";
+
+interface Regression {
+  readonly why: string;
+  /** The instruction in hexadecimal. */
+  readonly code: string;
+  /** General registers by their names. */
+  readonly registers?: Readonly<Record<string, bigint>>;
+  readonly flags?: number;
+}
+
+const AT = 0x400;
+/** Slot 0's data, its second page, and what follows that one. */
+const DATA = BigInt(linearOf(0, SlotPages.data.linear));
+const READ_ONLY = DATA + 0x2000n;
+const UNMAPPED = DATA + 0x3000n;
+const NOT_CANONICAL = 0x1234_5678_9abc_def0n;
+const CF_OF = 0x801;
+
+export const REGRESSIONS: readonly Regression[] = [
+  { why: "CDQE was CBW", code: "4898", registers: { rax: 0x8000_0000n } },
+  { why: "CDQ was CWD", code: "99", registers: { rax: 0x8000_0000n } },
+  { why: "CMPXCHG that fails keeps the destination's upper half", code: "0fb1d9", registers: { rcx: -1n, rax: 1n } },
+  {
+    why: "XADD's address has the register that it changes",
+    code: "480fc11b",
+    registers: { rbx: DATA },
+  },
+  { why: "a jump to an address that is not canonical", code: "ffe0", registers: { rax: NOT_CANONICAL } },
+  {
+    why: "a call there has pushed already",
+    code: "ffd0",
+    registers: { rax: NOT_CANONICAL, rsp: DATA + 0x800n },
+  },
+  {
+    why: "REPNE SCAS that faults has the flags from before",
+    code: "f2ae",
+    registers: { rdi: UNMAPPED - 3n, rcx: 9n, rax: 0x55n },
+    flags: CF_OF,
+  },
+  {
+    why: "REPE CMPS that faults has the flags from before",
+    code: "f3a6",
+    registers: { rdi: UNMAPPED - 3n, rsi: UNMAPPED - 3n, rcx: 9n },
+    flags: CF_OF,
+  },
+  { why: "CMPS reads its second operand first", code: "a6", registers: { rdi: UNMAPPED, rsi: UNMAPPED + 8n } },
+  {
+    why: "REP MOVS with 32-bit addresses clears the upper halves",
+    code: "67f3a4",
+    registers: { rdi: 1n << 40n, rsi: 1n << 41n, rcx: 1n << 42n },
+  },
+  {
+    why: "REP LODS with 32-bit addresses clears that of RCX",
+    code: "67f3ac",
+    registers: { rsi: 1n << 41n, rcx: (1n << 42n) + 5n },
+  },
+  {
+    why: "a bit string's address with 32 bits wraps",
+    code: "674f0fb313",
+    registers: { r11: 0x10n, r10: -0x800n },
+  },
+  { why: "BSF's parity is that of the bit number", code: "0fbcc1", registers: { rcx: 0x10n } },
+  { why: "TZCNT clears PF", code: "f30fbcc1", registers: { rcx: 8n } },
+  { why: "IMUL clears ZF", code: "0fafc1", registers: { rax: 0n } },
+  { why: "OF of SHL goes by the operand", code: "c1e018", registers: { rax: 0x8000_0000n } },
+  { why: "OF of SHR goes by the operand", code: "c0e81b", registers: { rax: 0xd0n } },
+  { why: "OF of ROL by CL goes by the operand", code: "d3c0", registers: { rax: 0x4000_0000n, rcx: 5n } },
+  { why: "ROR of a register by an immediate keeps OF", code: "c1c808", registers: { rax: 1n }, flags: CF_OF },
+  { why: "RCR by a whole turn keeps OF", code: "c0d812", registers: { rax: 0x80n }, flags: 2 },
+  { why: "OF of SHRD goes by both operands", code: "0facc808", registers: { rax: 0x8000_0000n, rcx: 1n } },
+  {
+    why: "a store that reaches into a read-only page changes nothing",
+    code: "488901",
+    registers: { rcx: READ_ONLY - 4n },
+  },
+];
+
+/** What `npm run fuzz:cpu` printed behind "repro:". */
+export const LINES: readonly string[] = [];
+
+export function regressionCase({ code, registers = {}, flags = 2 }: Regression): FuzzCase {
+  const bytes = Uint8Array.from(Buffer.from(code, "hex"));
+  return {
+    slot: 0,
+    bits: 64,
+    code: [
+      { at: AT, bytes },
+      { at: AT + bytes.length, bytes: exitCode(0, 64, 0, AT + bytes.length) },
+    ],
+    gpr: GPR_NAMES.map((name) => BigInt.asUintN(64, registers[name] ?? 0n)),
+    flags,
+    fsBase: 0n,
+    gsBase: 0n,
+    xsave: initialXsave(),
+    data: { from: 0, words: [] },
+  };
+}

@@ -42,6 +42,8 @@ function withX87State(meaning: Meaning): Meaning {
       return;
     }
     raisePendingX87(c);
+    // A store that faults has put register 0 on top already, on Intel's processors.
+    if (c.operands[0]!.kind === "mem") c.setState32(State.ftop, c32(0));
     meaning(c);
     enterMmx(c);
   };
