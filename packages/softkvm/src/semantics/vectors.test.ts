@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Mode, Vector } from "../cpu/layout.ts";
 import type { Form } from "../decode/form.ts";
+import { meaningOf } from "./table.ts";
 import { differences } from "./testing/compare.ts";
 import { Interpreted } from "./testing/interpreted.ts";
 import { noProcessor, type Outcome, runNatively, type Trial } from "./testing/native.ts";
@@ -57,6 +58,11 @@ function compare(list: readonly Case[], run: (trial: Trial) => Outcome | undefin
   }
   assert.deepEqual(mismatches.slice(0, 20), [], `${mismatches.length} differ`);
 }
+
+test("every vector instruction has a meaning", () => {
+  const missing = VECTOR_FORMS.filter(({ mnemonic, condition }) => meaningOf(mnemonic, condition) === undefined);
+  assert.deepEqual([...new Set(missing.map(({ mnemonic }) => mnemonic))], []);
+});
 
 const skip = noProcessor();
 
