@@ -7,20 +7,16 @@
  * even where there is no such instruction (see tables/undefined.ts).
  */
 
-import { readAddress, readSigned } from "./address.ts";
-import { type Form, Key, type OperandSpec, Size, Source } from "./form.ts";
-import { type CodeSize, type Instruction, Operand, SegmentRegister, Status } from "./instruction.ts";
+import { readAddress } from "./address.ts";
+import { type Form, Key } from "./form.ts";
+import { type CodeSize, type Instruction, Status } from "./instruction.ts";
 import { arrangeOpcodes, FEATURES, type Opcode, type OpcodeMapTable, UNDEFINED_MNEMONIC } from "./opcode-map.ts";
+import { isValidGather, OperandReader, Rex } from "./operand-reader.ts";
 
 export { FORMS } from "./opcode-map.ts";
 
 /** No instruction may be longer. */
 const MAX_LENGTH = 15;
-
-const REX_W = 8;
-const REX_R = 4;
-const REX_X = 2;
-const REX_B = 1;
 
 /** What a byte does before an opcode. */
 const Prefix = { NONE: 0, SEGMENT: 1, OPERAND_SIZE: 2, ADDRESS_SIZE: 3, LOCK: 4, REP: 5, REX: 6 } as const;
@@ -47,21 +43,7 @@ export class Decoder {
   readonly #legacy: OpcodeMapTable;
   readonly #long: OpcodeMapTable;
 
-  // The instruction being decoded. Fields, not an object per instruction: decoding allocates nothing.
-  #bytes: Uint8Array = new Uint8Array();
-  #position = 0;
-  #limit = 0;
-  #bits: CodeSize = 64;
-  #rex = 0;
-  #hasRex = false;
-  #vexLong = false;
-  #vvvv = 0;
-  #opcode = 0;
-  #modrm = 0;
-  #operandSize = 32;
-  #addressSize = 64;
-  #segment = -1;
-  readonly #memory = new Operand();
+  readonly #reader = new OperandReader();
 
   constructor(features: ReadonlySet<string> = FEATURES) {
     this.#legacy = arrangeOpcodes("legacy", features);
@@ -112,14 +94,14 @@ export class Decoder {
     let map: number = MAP_ONE;
     let vex = false;
     let reserved = false;
-    this.#vexLong = false;
-    this.#vvvv = 0;
+    let vexLong = false;
+    let vvvv = 0;
     if (opcode === 0x0f) {
       if (position >= limit) return short;
       opcode = bytes[position++]!;
       map = MAP_0F;
       if (opcode >= 0x38 && opcode <= 0x3f) {
-        // 39 and 3b to 3f are escapes to maps that are empty so far: odd ones as 38, with an immediate as 3a.
+        // 39 and 3b to 3f are escapes to maps that are empty so far, and measured like one of these two.
         map = opcode & 2 ? MAP_0F3A : MAP_0F38;
         reserved = opcode !== 0x38 && opcode !== 0x3a;
         if (position >= limit) return short;
@@ -138,14 +120,14 @@ export class Decoder {
         vex = true;
         operandPrefix = false;
         reserved = select > 3 || opcode === 0x62;
-        rex = first & 0x80 ? 0 : REX_R;
-        if (payload > 1) rex |= (first & 0x40 ? 0 : REX_X) | (first & 0x20 ? 0 : REX_B) | (second & 0x80 ? REX_W : 0);
+        rex = first & 0x80 ? 0 : Rex.R;
+        if (payload > 1) rex |= (first & 0x40 ? 0 : Rex.X) | (first & 0x20 ? 0 : Rex.B) | (second & 0x80 ? Rex.W : 0);
         // Elsewhere there are eight registers: R and X are as LES demands, and B does not count.
-        if (!long) rex &= REX_W;
+        if (!long) rex &= Rex.W;
         // Unused, vvvv has to be 0 (as encoded, all ones) in every mode.
-        this.#vvvv = (~second >> 3) & 15;
-        this.#vexLong = (second & 4) !== 0;
-        key = PREFIX_KEY[second & 3]! | (this.#vexLong ? Key.L : 0);
+        vvvv = (~second >> 3) & 15;
+        vexLong = (second & 4) !== 0;
+        key = PREFIX_KEY[second & 3]! | (vexLong ? Key.L : 0);
         map = MAP_VEX + (select & 3) * 256;
         opcode = bytes[position + payload]!;
         position += payload + 1;
@@ -162,54 +144,47 @@ export class Decoder {
       key |= modrm;
       if (modrm >= 0xc0) key |= Key.REGISTER;
     }
-    if (rex & REX_W) key |= Key.W;
-    if (rex & REX_B) key |= Key.REX_B;
+    if (rex & Rex.W) key |= Key.W;
+    if (rex & Rex.B) key |= Key.REX_B;
     const form = choose(entry.candidates(modrm), key);
     out.length = position - offset;
     if (form === undefined) return Status.UNDEFINED;
 
-    const operandSize = long
-      ? form.size64 === "forced" || rex & REX_W
-        ? 64
-        : operandPrefix
-          ? 16
-          : form.size64 === "default"
-            ? 64
-            : 32
-      : (bits === 32) === operandPrefix
-        ? 16
-        : 32;
+    const operandSize = operandSizeOf(form, bits, (rex & Rex.W) !== 0, operandPrefix);
     const addressSize = long ? (addressPrefix ? 32 : 64) : (bits === 32) === addressPrefix ? 16 : 32;
 
+    const reader = this.#reader;
     if (form.ignoresMod) modrm |= 0xc0;
     if (entry.hasModrm && modrm < 0xc0) {
-      position = readAddress(bytes, position, limit, modrm, rex, addressSize, long, form.vsib, this.#memory);
+      position = readAddress(bytes, position, limit, modrm, rex, addressSize, long, form.vsib, reader.memory);
       if (position < 0) return short;
-      if (segment >= 0) this.#memory.segment = segment;
+      if (segment >= 0) reader.memory.segment = segment;
     }
 
-    this.#bytes = bytes;
-    this.#position = position;
-    this.#limit = limit;
-    this.#bits = bits;
-    this.#rex = rex;
-    this.#hasRex = hasRex;
-    this.#opcode = opcode;
-    this.#modrm = modrm;
-    this.#operandSize = operandSize;
-    this.#addressSize = addressSize;
-    this.#segment = segment;
+    reader.bytes = bytes;
+    reader.position = position;
+    reader.limit = limit;
+    reader.bits = bits;
+    reader.rex = rex;
+    reader.hasRex = hasRex;
+    reader.vexLong = vexLong;
+    reader.vvvv = vvvv;
+    reader.opcode = opcode;
+    reader.modrm = modrm;
+    reader.operandSize = operandSize;
+    reader.addressSize = addressSize;
+    reader.segment = segment;
     const specs = form.operands;
     let valid = !reserved && form.mnemonic !== UNDEFINED_MNEMONIC;
     for (let i = 0; i < specs.length; i++) {
-      const result = this.#operand(specs[i]!, out.operands[i as 0]);
+      const result = reader.read(specs[i]!, out.operands[i as 0]);
       if (result === Status.MORE) return short;
       if (result !== Status.OK) valid = false;
     }
     if (lock && !(form.lockable && out.operands[0].kind === "mem")) valid = false;
-    if (vex && (hasRex || mandatory !== 0 || (this.#vvvv !== 0 && !form.usesVvvv))) valid = false;
+    if (vex && (hasRex || mandatory !== 0 || (vvvv !== 0 && !form.usesVvvv))) valid = false;
     if (form.vsib && !isValidGather(out)) valid = false;
-    out.length = this.#position - offset;
+    out.length = reader.position - offset;
     if (!valid) return Status.UNDEFINED;
 
     out.form = form;
@@ -219,186 +194,10 @@ export class Decoder {
     out.lock = lock;
     out.rep = rep;
     out.segmentOverride = segment;
-    out.wide = (rex & REX_W) !== 0;
-    out.vexLong = this.#vexLong;
+    out.wide = (rex & Rex.W) !== 0;
+    out.vexLong = vexLong;
     out.operandCount = specs.length;
     return Status.OK;
-  }
-
-  #operand(spec: OperandSpec, out: Operand): Status {
-    const size = spec.size < Size.V ? spec.size : this.#size(spec.size);
-    out.size = size;
-    switch (spec.source) {
-      case Source.FIXED:
-        return this.#register(spec, spec.reg, out);
-      case Source.OPCODE:
-        return this.#register(spec, (this.#opcode & 7) | this.#extension(REX_B), out);
-      case Source.MODRM_REG:
-        return this.#register(spec, ((this.#modrm >> 3) & 7) | this.#extension(REX_R), out);
-      case Source.MODRM_RM:
-      case Source.VSIB:
-        if (this.#modrm >= 0xc0) {
-          return this.#register(spec, (this.#modrm & 7) | this.#extension(REX_B), out);
-        }
-        return this.#memoryOperand(spec, out);
-      case Source.VVVV:
-        return this.#register(spec, this.#vvvv & (this.#bits === 64 ? 15 : 7), out);
-      case Source.IMM:
-      case Source.SIGNED:
-      case Source.ONE:
-        return this.#immediate(spec, out);
-      case Source.IS4:
-        if (this.#position >= this.#limit) return Status.MORE;
-        // Outside 64-bit mode its upper bit does not count.
-        return this.#register(spec, (this.#bytes[this.#position++]! >> 4) & (this.#bits === 64 ? 15 : 7), out);
-      case Source.REL:
-      case Source.FAR:
-        return this.#target(spec, out);
-      case Source.MOFFS:
-        return this.#absolute(out);
-      case Source.ES_DI:
-      case Source.AT_REGISTER:
-        this.#atRegister(spec, out);
-        return Status.OK;
-    }
-  }
-
-  #extension(bit: number): number {
-    return this.#rex & bit ? 8 : 0;
-  }
-
-  #register(spec: OperandSpec, reg: number, out: Operand): Status {
-    out.kind = "reg";
-    out.bank = spec.bank;
-    out.reg = reg;
-    out.high = false;
-    switch (spec.bank) {
-      case "gpr":
-        // Without REX, 4 to 7 are the upper bytes of the first four registers.
-        if (out.size === 1 && reg >= 4 && reg < 8 && !this.#hasRex) {
-          out.high = true;
-          out.reg = reg - 4;
-        }
-        return Status.OK;
-      case "xmm":
-        if (out.size === 32) out.bank = "ymm";
-        return Status.OK;
-      case "mm":
-      case "st":
-        out.reg = reg & 7;
-        return Status.OK;
-      case "seg":
-        out.reg = reg & 7;
-        return out.reg <= SegmentRegister.GS ? Status.OK : Status.UNDEFINED;
-      case "cr":
-        return reg === 0 || reg === 2 || reg === 3 || reg === 4 || reg === 8 ? Status.OK : Status.UNDEFINED;
-      default:
-        return reg < 8 ? Status.OK : Status.UNDEFINED;
-    }
-  }
-
-  #memoryOperand(spec: OperandSpec, out: Operand): Status {
-    const memory = this.#memory;
-    out.kind = "mem";
-    out.bank = "gpr";
-    out.base = memory.base;
-    out.index = memory.index;
-    out.scale = memory.scale;
-    out.disp = memory.disp;
-    out.dispHigh = memory.dispHigh;
-    out.ripRelative = memory.ripRelative;
-    out.segment = memory.segment;
-    if (spec.source !== Source.VSIB) return Status.OK;
-    out.bank = spec.bank === "ymm" && this.#vexLong ? "ymm" : "xmm";
-    // Only SIB encodes a vector as index.
-    return (this.#modrm & 7) === 4 && this.#addressSize !== 16 ? Status.OK : Status.UNDEFINED;
-  }
-
-  #immediate(spec: OperandSpec, out: Operand): Status {
-    out.kind = "imm";
-    if (spec.source === Source.ONE) {
-      out.value = 1;
-      out.valueHigh = 0;
-      return Status.OK;
-    }
-    // Immediates of operand size are at most four bytes and extended, but for `mov r64, imm64`.
-    const width = spec.size < Size.V ? spec.size : spec.size === Size.Z ? Math.min(out.size, 4) : out.size;
-    const at = this.#position;
-    this.#position = at + width;
-    if (this.#position > this.#limit) return Status.MORE;
-    out.value = readSigned(this.#bytes, at, Math.min(width, 4));
-    out.valueHigh = width === 8 ? readSigned(this.#bytes, at + 4, 4) : out.value >> 31;
-    if (spec.source === Source.IMM) {
-      if (width < 4) out.value &= (1 << (width * 8)) - 1;
-      out.valueHigh = 0;
-    }
-    if (spec.source === Source.SIGNED) out.size = this.#operandSize >> 3;
-    return Status.OK;
-  }
-
-  #target(spec: OperandSpec, out: Operand): Status {
-    const width = spec.size === 1 ? 1 : this.#operandSize === 16 ? 2 : 4;
-    const at = this.#position;
-    this.#position = at + width + (spec.source === Source.FAR ? 2 : 0);
-    if (this.#position > this.#limit) return Status.MORE;
-    out.value = readSigned(this.#bytes, at, width);
-    if (spec.source === Source.REL) {
-      out.kind = "rel";
-      return Status.OK;
-    }
-    out.kind = "far";
-    out.value = width === 2 ? out.value & 0xffff : out.value >>> 0;
-    out.selector = readSigned(this.#bytes, at + width, 2) & 0xffff;
-    return Status.OK;
-  }
-
-  #absolute(out: Operand): Status {
-    const width = this.#addressSize >> 3;
-    const at = this.#position;
-    this.#position = at + width;
-    if (this.#position > this.#limit) return Status.MORE;
-    fillMemory(out, -1, this.#segment >= 0 ? this.#segment : SegmentRegister.DS);
-    out.disp = readSigned(this.#bytes, at, Math.min(width, 4));
-    if (width === 2) out.disp &= 0xffff;
-    out.dispHigh = width === 8 ? readSigned(this.#bytes, at + 4, 4) : 0;
-    return Status.OK;
-  }
-
-  #atRegister(spec: OperandSpec, out: Operand): void {
-    const override = spec.source === Source.ES_DI ? SegmentRegister.ES : this.#segment;
-    fillMemory(out, spec.reg, override >= 0 ? override : SegmentRegister.DS);
-  }
-
-  #size(size: number): number {
-    const operandSize = this.#operandSize >> 3;
-    const vector = this.#vexLong ? 32 : 16;
-    switch (size) {
-      case Size.V:
-      case Size.Z:
-        return size === Size.Z && operandSize === 8 ? 4 : operandSize;
-      case Size.Y:
-        return this.#bits === 64 && this.#rex & REX_W ? 8 : 4;
-      case Size.N:
-        return this.#bits === 64 ? 8 : 4;
-      case Size.P:
-        return operandSize + 2;
-      case Size.S:
-        return this.#bits === 64 ? 10 : 6;
-      case Size.A:
-        return operandSize * 2;
-      case Size.X:
-        return vector;
-      case Size.X2:
-        return vector >> 1;
-      case Size.X4:
-        return vector >> 2;
-      case Size.X8:
-        return vector >> 3;
-      case Size.ENV:
-        return operandSize === 2 ? 14 : 28;
-      default:
-        return operandSize === 2 ? 94 : 108;
-    }
   }
 }
 
@@ -410,20 +209,9 @@ function choose(forms: readonly Form[], key: number): Form | undefined {
   return undefined;
 }
 
-function fillMemory(out: Operand, base: number, segment: number): void {
-  out.kind = "mem";
-  out.bank = "gpr";
-  out.base = base;
-  out.index = -1;
-  out.scale = 0;
-  out.disp = 0;
-  out.dispHigh = 0;
-  out.ripRelative = false;
-  out.segment = segment;
-}
-
-/** Destination, index and mask have to be three registers. */
-function isValidGather(instruction: Instruction): boolean {
-  const [destination, source, mask] = instruction.operands;
-  return destination.reg !== source.index && source.index !== mask.reg && mask.reg !== destination.reg;
+function operandSizeOf(form: Form, bits: CodeSize, wide: boolean, prefix: boolean): number {
+  if (bits !== 64) return (bits === 32) === prefix ? 16 : 32;
+  if (wide || form.size64 === "forced") return 64;
+  if (prefix) return 16;
+  return form.size64 === "default" ? 64 : 32;
 }

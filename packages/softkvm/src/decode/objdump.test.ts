@@ -17,7 +17,7 @@ import { encodings } from "./testing/encodings.ts";
 import { knownDifference, normalize } from "./testing/objdump-differences.ts";
 
 const SEED = Number(process.env.LODGE_SEED ?? Date.now() % 1_000_000);
-const ROUNDS = Number(process.env.LODGE_ROUNDS ?? (process.env.LODGE_LONG ? 1000 : 25));
+const ROUNDS = Number(process.env.LODGE_ROUNDS ?? (process.env.LODGE_LONG ? 1000 : 20));
 const BATCH = 100_000;
 
 /**
