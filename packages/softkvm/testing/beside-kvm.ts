@@ -40,7 +40,7 @@ export class BesideKvm implements Disposable {
     const memory = createGuestMemory(memoryBytes);
     this.memory = new Uint8Array(memory.buffer);
     this.#vm = undo.use(kvm.createVm(memory));
-    this.#vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: memoryBytes, memoryOffset: 0 });
+    this.#showMemory();
     this.vcpu = undo.use(this.#vm.createVcpu(0));
     // Without RTM, whose bit of DR6 would be another.
     const leaves = kvm.supportedCpuid();
@@ -74,6 +74,19 @@ export class BesideKvm implements Disposable {
     setSregs(cpu, state.sregs);
     setRegs(cpu, state.regs);
     setDebugRegs(cpu, debugRegs);
+  }
+
+  /**
+   * Makes KVM forget what it made of the guest's page tables: where it shadows them it sees the guest's writes, not
+   * those of {@link load}.
+   */
+  forgetPageTables(): void {
+    this.#vm.deleteMemorySlot(0);
+    this.#showMemory();
+  }
+
+  #showMemory(): void {
+    this.#vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: this.memory.length, memoryOffset: 0 });
   }
 
   runKvm(): Ending {
