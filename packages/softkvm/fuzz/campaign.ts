@@ -100,8 +100,8 @@ export class Campaign {
         this.#compareMemory(fuzzCase, subject, lines);
         if (lines.length === 0) continue;
         // That KVM always emulates an instruction after #GP or #SS. It then says #UD where it does not know it, #SS by a
-        // segment prefix that counts for nothing in 64-bit code, and #PF where an operand leaves canonical addresses.
-        const emulated = fuzzCase.bits === 64 && soft.ending === "fault" && (soft.vector === GP || soft.vector === SS);
+        // segment prefix that counts for nothing in 64-bit code, and #PF where an operand leaves the addresses there are.
+        const emulated = soft.ending === "fault" && (soft.vector === GP || soft.vector === SS);
         found.push({ fuzzCase, subject: subject.name, mnemonic, lines, emulated });
       }
     }

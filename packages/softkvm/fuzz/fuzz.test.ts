@@ -60,7 +60,7 @@ test("random instructions and programs end as they do on the processor", { skip:
   t.diagnostic(`${covered.known.size} mnemonics; without a meaning: ${[...covered.skipped.keys()].join(" ")}`);
   assert.deepEqual([...single, ...programs], []);
   const unable = [...campaign.totals.unable.values()].reduce((sum, times) => sum + times, 0);
-  assert.ok(campaign.totals.compared > 9 * unable, `${unable} cases could not be compared`);
+  assert.ok(campaign.totals.compared > 5 * unable, `${unable} cases could not be compared`);
 });
 
 test("what once differed ends alike", { skip: noKvm }, (t) => {

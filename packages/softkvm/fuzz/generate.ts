@@ -300,8 +300,8 @@ export function startState(random: Random, slot: number, bits: CodeSize): FuzzCa
     ? random.value(slot)
     : BigInt(linearOf(slot, SlotPages.data.linear + random.below(0x1000)));
   const gsBase = random.once(4) ? HIGH_ALIAS + BigInt(random.below(0x100)) : 0n;
-  // WRFSBASE takes canonical addresses only; 32-bit code gets flat segments.
-  const canonical = (base: bigint) => (bits === 64 ? BigInt.asUintN(64, BigInt.asIntN(48, base)) : 0n);
+  // WRFSBASE takes canonical addresses only, of which the upper half is the host's; 32-bit code gets flat segments.
+  const canonical = (base: bigint) => (bits === 64 ? BigInt.asUintN(47, base) : 0n);
   return {
     slot,
     bits,

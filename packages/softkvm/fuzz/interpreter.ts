@@ -42,17 +42,35 @@ const FAULT = { kind: "fault" } as const;
 
 /** Descriptors' attributes: flat segments of ring 3. */
 const attributes = {
-  data: 0xc0f3 | 0,
+  data: SegmentAttribute.GRANULARITY | SegmentAttribute.DEFAULT_32 | 0xf3,
   code64: SegmentAttribute.GRANULARITY | SegmentAttribute.LONG | 0xfb,
   code32: SegmentAttribute.GRANULARITY | SegmentAttribute.DEFAULT_32 | 0xfb,
 };
 
-function distorted(distort: (mnemonic: string, meaning: Meaning) => Meaning): typeof Handlers {
-  return class extends Handlers {
-    override slotOf(shape: Shape, meaning: Meaning): number {
-      return super.slotOf(shape, distort(shape.mnemonic, meaning));
+/** Compiles the handlers of a whole batch in one module: a module for each case's would take most of the time. */
+class BatchHandlers extends Handlers {
+  /** Makes other meanings, to see that it is noticed. */
+  distort: (mnemonic: string, meaning: Meaning) => Meaning = (_, meaning) => meaning;
+  #collecting = false;
+
+  override slotOf(shape: Shape, meaning: Meaning): number {
+    return super.slotOf(shape, this.distort(shape.mnemonic, meaning));
+  }
+
+  override flush(): void {
+    if (!this.#collecting) super.flush();
+  }
+
+  /** Decoding within `decode` leaves its handlers to be compiled at the end. */
+  collect(decode: () => void): void {
+    this.#collecting = true;
+    try {
+      decode();
+    } finally {
+      this.#collecting = false;
+      this.flush();
     }
-  };
+  }
 }
 
 export class InterpreterSubject implements Subject {
@@ -61,14 +79,13 @@ export class InterpreterSubject implements Subject {
   readonly #state: CpuState;
   readonly #access: Access;
   readonly #blocks: Blocks;
-  readonly #handlers: Handlers;
+  readonly #handlers: BatchHandlers;
   readonly #written: { from: number; to: number }[] = Array.from({ length: SLOTS }, () => ({
     from: 0,
     to: CODE_BYTES,
   }));
 
-  /** `distort`: makes other meanings, to see that it is noticed. */
-  constructor(distort?: (mnemonic: string, meaning: Meaning) => Meaning) {
+  constructor(distort?: BatchHandlers["distort"]) {
     const arena = MEMORY_BYTES + Math.ceil((STATE_SIZE + JumpCache.entries * JumpCache.entrySize) / 65536) * 65536;
     const pages = (arena + ARENA_BYTES) / 65536;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
@@ -92,11 +109,12 @@ export class InterpreterSubject implements Subject {
       { codeWritten: (linear, size) => this.#blocks.written(linear, size) },
     );
     this.#access = access;
-    this.#handlers = new (distort === undefined ? Handlers : distorted(distort))(memory, MEMORY_BYTES, {
+    this.#handlers = new BatchHandlers(memory, MEMORY_BYTES, {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
     });
+    if (distort !== undefined) this.#handlers.distort = distort;
     const source: CodeSource = {
       fetch: (linear) => {
         const host = access.fetch(Number(BigInt.asIntN(64, linear)));
@@ -122,7 +140,7 @@ export class InterpreterSubject implements Subject {
 
   #setUp(): void {
     const state = this.#state;
-    state.set64(State.cr0, 0x80050033n & ~0x40000n);
+    state.set64(State.cr0, 0x80010033n);
     state.set64(State.cr3, CR3);
     state.set64(State.cr4, Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE | Cr4.FSGSBASE);
     state.set64(State.efer, Efer.LME | Efer.LMA | Efer.NXE);
@@ -160,20 +178,43 @@ export class InterpreterSubject implements Subject {
       this.codeChanged(code + now.from, now.to - now.from);
       writeData(this.memory, physicalOf(slot, SlotPages.data.physical), fuzzCase.data);
     }
+    this.#handlers.collect(() => {
+      for (const fuzzCase of cases) this.#decodeAhead(fuzzCase);
+    });
   }
 
-  #setState(fuzzCase: FuzzCase): void {
+  #decodeAhead(fuzzCase: FuzzCase): void {
+    this.#setMode(fuzzCase);
+    try {
+      this.#blocks.find(BigInt(codeAddress(fuzzCase.slot, fuzzCase.code[0]!.at)), 0n, 0);
+    } catch (error) {
+      // It will fault again when it is its turn.
+      if (error !== FAULT) throw error;
+      this.#forgetFault();
+    }
+  }
+
+  #forgetFault(): void {
+    this.#state.view.setInt32(this.#state.base + State.faultVector, -1, true);
+  }
+
+  #setMode(fuzzCase: FuzzCase): void {
     const { bits } = fuzzCase;
     const state = this.#state;
-    for (let reg = 0; reg < 16; reg++) state.setGpr(reg, fuzzCase.gpr[reg]!);
-    state.rflags = fuzzCase.flags;
     const codeAttributes = bits === 64 ? attributes.code64 : attributes.code32;
     setSegment(state, Seg.CS, bits === 64 ? Selectors.code64 : Selectors.code32, 0n, 0xffffffff, codeAttributes);
     for (const segment of [Seg.ES, Seg.SS, Seg.DS, Seg.FS, Seg.GS]) {
-      const base = bits !== 64 ? 0n : segment === Seg.FS ? fuzzCase.fsBase : segment === Seg.GS ? fuzzCase.gsBase : 0n;
-      setSegment(state, segment, Selectors.data, base, 0xffffffff, attributes.data);
+      const base = segment === Seg.FS ? fuzzCase.fsBase : segment === Seg.GS ? fuzzCase.gsBase : 0n;
+      setSegment(state, segment, Selectors.data, bits === 64 ? base : 0n, 0xffffffff, attributes.data);
     }
     updateMode(state, this.#access.tlb);
+  }
+
+  #setState(fuzzCase: FuzzCase): void {
+    const state = this.#state;
+    for (let reg = 0; reg < 16; reg++) state.setGpr(reg, fuzzCase.gpr[reg]!);
+    state.rflags = fuzzCase.flags;
+    this.#setMode(fuzzCase);
     const view = state.view;
     const bytes = new Uint8Array(view.buffer, state.base + State.vector, 512);
     for (let reg = 0; reg < 16; reg++) {
@@ -219,7 +260,7 @@ export class InterpreterSubject implements Subject {
     const { slot } = fuzzCase;
     const stubs = BigInt(linearOf(slot, SlotPages.stubs.linear));
     const exits = BigInt(exitOf(slot, 0));
-    state.view.setInt32(state.base + State.faultVector, -1, true);
+    this.#forgetFault();
     state.set64(State.blockRip, BigInt(codeAddress(slot, fuzzCase.code[0]!.at)));
     state.set32(State.budget, BUDGET);
     state.set32(State.chain, 0);

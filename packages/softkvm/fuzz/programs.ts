@@ -138,7 +138,10 @@ export class ProgramGenerator {
         if (!memory.ripRelative || memory.segment >= 4) continue;
         // A bit number in a register leads far away.
         if (decoded.mnemonic.startsWith("bt") && named[1]!.kind === "reg") continue;
-        const data = linearOf(program.slot, SlotPages.data.linear + random.below(0x1f80));
+        // Vector instructions that find their operand unaligned end the program.
+        const aligned = memory.size >= 16 && !random.once(32);
+        const offset = random.below(0x1f80) & (aligned ? -16 : -1);
+        const data = linearOf(program.slot, SlotPages.data.linear + offset);
         let displacement = data - (program.here + length);
         for (let index = 0; index < 4; index++) {
           bytes[encoding.displacement + index] = displacement & 0xff;
