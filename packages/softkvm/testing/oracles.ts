@@ -91,6 +91,8 @@ const lab: Oracle = {
     if (difference.startsWith("sregs.cs.type")) return true;
     // QEMU loads a null SS whose RPL is not the CPL.
     if (name === "mov sreg" && mode === "long") return kvm.sregs.ss.selector !== soft.sregs.ss.selector;
+    // QEMU returns to code that is both 64 and 32 bits.
+    if (/^retf|^iret/.test(name) && kvm.sregs.cs.l === 1 && kvm.sregs.cs.db === 1) return true;
     // QEMU looks at no limits of stacks and 64-bit code, and takes a TSS of the LDT.
     return kvm.end === "halt" && (soft.end === "shutdown" || / far/.test(name) || mode === "vm86");
   },
