@@ -50,6 +50,8 @@ const HANDLER: FunctionType = { parameters: ["i32"], results: ["i32"] };
 export class Handlers {
   /** Runs from a record until something needs TypeScript; a member of `Return`. */
   readonly enter: (record: number) => Return;
+  /** The same from `State.blockRip` on; LOOKUP at once when the jump cache does not know it. */
+  readonly resume: () => Return;
   readonly #slots = new Map<string, number>();
   readonly #pending: { shape: Shape; meaning: Meaning; slot: number }[] = [];
   readonly #table: WebAssembly.Table;
@@ -73,6 +75,7 @@ export class Handlers {
     const exports = this.#instantiate(coreModule(base), {});
     this.enter = exports.enter as (record: number) => Return;
     this.#lookup = exports.lookup as WebAssembly.ExportedFunction;
+    this.resume = this.#lookup as unknown as () => Return;
   }
 
   get count(): number {

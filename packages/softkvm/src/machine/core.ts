@@ -29,6 +29,9 @@ import { MICROCODE } from "../system/table.ts";
 /** Branches between two looks at the clock and at what other threads ask: some 100 µs of guest code. */
 const BUDGET = 10_000;
 
+/** What a stay in TypeScript costs of that. */
+const ENTRY_COST = 10;
+
 /** DR6.BS: a single step. */
 const DR6_BS = 1n << 14n;
 
@@ -112,7 +115,10 @@ export class Core {
       modeChanged: () => {},
       translationsFlushed: (va) => this.#blocks.forgetJumps(va),
       interruptsMayFlow: () => {
-        this.mustLook = true;
+        // A return to ring 3 opens for interrupts that mostly do not wait; timers are looked at when the budget ends.
+        if (outside.hasInterrupt() || outside.wantsInterruptWindow || this.processor.events.nmisPending > 0) {
+          this.mustLook = true;
+        }
       },
       halt: () => {
         this.mpState = MpState.HALTED;
@@ -208,16 +214,26 @@ export class Core {
 
   /** Runs from a record, or from RIP if that is 0. Returns the record to go on at, 0 to look it up, or minus an exit. */
   #go(from: number): number {
-    const { state } = this;
-    let record = from;
-    if (record === 0) {
-      const found = this.#find(state.get32(State.chain));
-      if (found <= 0) return found;
-      record = found;
+    const { state, processor } = this;
+    const budget = state.view.getInt32(state.base + State.budget, true) - ENTRY_COST;
+    state.set32(State.budget, budget);
+    if (budget < 0) {
+      this.#budgetEnded();
+      if (from === 0) return 0;
     }
-    state.set32(State.budget, BUDGET);
-    return this.#handle(this.#handlers.enter(record));
+    if (from !== 0) return this.#handle(this.#handlers.enter(from));
+    const chain = state.get32(State.chain);
+    // Outside 64-bit code the way in checks the limit of CS.
+    if (!this.#missed && chain === 0 && (state.get32(State.mode) & Mode.BITS) === 2) {
+      state.set64(State.blockRip, processor.rip);
+      return this.#handle(this.#handlers.resume());
+    }
+    this.#missed = false;
+    const found = this.#find(chain);
+    return found <= 0 ? found : this.#handle(this.#handlers.enter(found));
   }
+  /** The jump cache was asked for RIP in vain. */
+  #missed = false;
 
   /** The record at RIP; 0 when a fault was taken instead, or minus an exit. */
   #find(chain: number): number {
@@ -256,12 +272,12 @@ export class Core {
     switch (reason) {
       case Return.LOOKUP:
         processor.rip = blockRip;
+        this.#missed = true;
         return 0;
       case Return.BUDGET:
         processor.rip = blockRip;
         state.set32(State.chain, 0);
-        this.mustLook = true;
-        this.#sample();
+        this.#budgetEnded();
         return 0;
       case Return.STEP: {
         processor.rip = this.#ripAt(state.get32(State.record), Record.start);
@@ -270,6 +286,7 @@ export class Core {
       }
       case Return.BUDGET_REPEAT:
         processor.rip = this.#ripAt(state.get32(State.record), Record.start);
+        state.set32(State.budget, BUDGET);
         this.mustLook = true;
         return 0;
       case Return.RESYNC: {
@@ -291,9 +308,11 @@ export class Core {
     }
   }
 
-  /** What runs when the budget ends is what runs most: such blocks are compiled. */
-  #sample(): void {
+  /** Time to look around, and at what runs: what does when the budget ends is what runs most, and is compiled. */
+  #budgetEnded(): void {
     const { processor, state } = this;
+    state.set32(State.budget, BUDGET);
+    this.mustLook = true;
     try {
       const block = this.#blocks.peek(processor.rip, baseOf(state, Seg.CS));
       if (block !== undefined) this.#compiler.sample(block);
