@@ -232,9 +232,11 @@ export class LinuxVcpu implements Vcpu {
       buffer.setUint32(0, count, true);
       return buffer;
     });
-    return Array.from({ length: view.getUint32(0, true) }, (_, index) =>
+    const entries = Array.from({ length: view.getUint32(0, true) }, (_, index) =>
       CpuidEntry.read(view, CPUID_HEADER + index * CpuidEntry.size),
     );
+    // Older kernels (6.1 is one) leave the count as it was asked with: what they did not fill is zeros.
+    return entries.slice(0, entries.findLastIndex((entry) => Object.values(entry).some((value) => value !== 0)) + 1);
   }
   setCpuid(entries: readonly CpuidEntry[]): void {
     const view = new DataView(new ArrayBuffer(CPUID_HEADER + entries.length * CpuidEntry.size));
