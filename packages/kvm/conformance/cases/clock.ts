@@ -161,6 +161,7 @@ export const clock: Group = {
 /** What the guest makes of its clock page (msr.rst), now. */
 function guestTime(m: Machine): bigint {
   m.expect(ExitReason.HLT);
+  ok(m.u32(DATA + Page.MUL) !== 0, "the guest has a clock page");
   const tsc = m.vcpu.getRegs().rax;
   const shift = BigInt(m.view.getInt8(DATA + Page.SHIFT));
   const passed = tsc - m.u64(DATA + Page.TSC);

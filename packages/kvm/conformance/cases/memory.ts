@@ -5,6 +5,7 @@ import { type Group, needs } from "../case.ts";
 import { equal, ok, refused } from "../check.ts";
 import { long, protected32 } from "../guest.ts";
 import { DATA, MEMORY_BYTES, Port } from "../layout.ts";
+import { Page } from "../tables.ts";
 
 /** A second slot's place in cases that have two: past the first, with a hole before it. */
 const SECOND = 0x400000;
@@ -227,6 +228,29 @@ export const memory: Group = {
         invalid({ slot: 1.5 }, "memory slot 1.5");
         invalid({ slot: 1 << 20 }, "memory slot 1048576");
         refused(() => m.vm.deleteMemorySlot(1), "KVM_INVALID", "there is none to delete");
+      },
+    },
+    {
+      // What is not touched costs nothing: the 5 GiB are reserved only.
+      name: "memory above 4 GiB, at both ends: of the guest's addresses and of the machine's memory",
+      guest: long`
+        mov rax, [0x7000008]
+        inc rax
+        mov [0x7000010], rax
+        hlt`,
+      run(t) {
+        const FAR = 2 ** 32;
+        const m = t.machine({
+          memoryBytes: FAR + 2 ** 30,
+          slots: (vm) => {
+            vm.setMemorySlot(firstHalf);
+            vm.setMemorySlot({ slot: 1, guestAddress: FAR, sizeBytes: PAGE, memoryOffset: FAR + PAGE });
+          },
+        });
+        m.pages.map(0x7000000n, FAR, Page.PRESENT | Page.WRITE);
+        m.view.setBigUint64(FAR + PAGE + 8, 0x1234n, true);
+        m.expect(ExitReason.HLT);
+        equal(m.u64(FAR + PAGE + 16), 0x1235n, "what the guest wrote");
       },
     },
     {

@@ -267,9 +267,9 @@ function copyChips(from: Machine, to: Machine): void {
   to.vm.setIoapic(from.vm.getIoapic());
 }
 
-/** IA32_TSC goes on by itself. */
-const MSR_TSC = 0x10;
+/** These go on by themselves: IA32_TSC, and Hyper-V's reference time and run time. */
+const CLOCKS = [0x10, 0x40000020, 0x40000010];
 
 function withoutTime(saved: VcpuState) {
-  return { ...saved, msrs: saved.msrs.filter((msr) => msr.index !== MSR_TSC) };
+  return { ...saved, msrs: saved.msrs.filter((msr) => !CLOCKS.includes(msr.index)) };
 }
