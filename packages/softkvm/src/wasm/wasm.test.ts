@@ -102,7 +102,7 @@ test("control flow: blocks, loops, tables and tail calls", () => {
   const module = new ModuleBuilder();
   // Sums 1 to n, three ways by n modulo 3.
   const { index, code } = module.function(["i32"], ["i32"]);
-  const [n] = code.parameters as [I32];
+  const n = code.parameters[0] as I32;
   const sum = code.local("i32");
   const count = code.let(n);
   code.block((out) => {
