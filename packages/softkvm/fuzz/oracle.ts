@@ -13,13 +13,15 @@ import {
   exitReasonName,
   longModeUser,
   Regs,
+  Run,
   Selector,
   type Sregs,
   Sregs as SregsLayout,
+  SyncRegs,
+  SyncRegsFlag,
   type Vcpu,
 } from "@lodge/kvm";
 import { openKvm } from "@lodge/kvm/linux";
-import { Run, SyncRegs, SyncRegsFlag } from "../../kvm/src/layout/run.ts";
 import { codeAddress, type FuzzCase, INT3, writeCode, writeData, writeRegisters } from "./case.ts";
 import {
   CODE_BYTES,
