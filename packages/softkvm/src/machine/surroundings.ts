@@ -5,7 +5,7 @@ import { State } from "../cpu/layout.ts";
 import { Attention } from "./board.ts";
 import type { Surroundings } from "./core.ts";
 import type { LocalBus } from "./local-bus.ts";
-import { startProcessor, takeInit } from "./reset.ts";
+import { startProcessor, takeInit } from "./start-up.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
 const APIC_BASE = 0x1b;
@@ -54,9 +54,9 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
       readPort: (port, size) => local.readPort(port, size),
       writePort: (port, size, value) => local.writePort(port, size, value),
       random: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
-      /** No hypercall does anything here; a guest that tries one is told so (KVM_ENOSYS). */
+      /** No hypercall does anything here. A guest's kernel is told so (-KVM_ENOSYS), its programs are refused (-KVM_EPERM). */
       hypercall: () => {
-        vcpu.core.state.setGpr(0, BigInt.asUintN(64, -1000n));
+        vcpu.core.state.setGpr(0, BigInt.asUintN(64, vcpu.core.processor.cpl === 0 ? -1000n : -1n));
         return true;
       },
     },

@@ -28,6 +28,7 @@ import {
 import { VcpuInterrupts } from "../interrupts/index.ts";
 import { getFpu, getXcrs, getXsave, setFpu, setXcrs, setXsave } from "../system/fpu-records.ts";
 import { getDebugRegs, getRegs, setDebugRegs, setRegs } from "../system/regs.ts";
+import { resetProcessor } from "../system/reset.ts";
 import { getSregs, getSregs2, setSregs, setSregs2 } from "../system/sregs.ts";
 import { getEvents, setEvents } from "../system/vcpu-events.ts";
 import { Attention } from "./board.ts";
@@ -38,7 +39,6 @@ import { ExitWriter } from "./exits.ts";
 import { LocalBus } from "./local-bus.ts";
 import { MsrBank } from "./msrs.ts";
 import type { SoftKickHandle } from "./notifier.ts";
-import { resetProcessor } from "./reset.ts";
 import { surround } from "./surroundings.ts";
 import type { SoftVm } from "./vm.ts";
 
@@ -109,7 +109,7 @@ export class SoftVcpu implements Vcpu {
     this.interrupts.reset();
     if (interrupts.hasLocalApics && id !== 0) this.core.mpState = MpState.UNINITIALIZED;
     this.#exits = new ExitWriter(this);
-    resetProcessor(this.core.processor, false);
+    resetProcessor(this.core.processor, "power-up");
     record.vcpuOpened(this.#index, this.slot);
     vm.claimIrqfds();
   }
