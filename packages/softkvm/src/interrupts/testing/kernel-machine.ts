@@ -8,7 +8,6 @@ import {
   flatProtectedMode,
   type Hypervisor,
   Irqchip,
-  KvmError,
   type Vcpu,
   type Vm,
 } from "@lodge/kvm";
@@ -98,7 +97,9 @@ export class KernelMachine implements Subject {
         statuses.push(this.vm.setIrqLine(operation.gsi, operation.high));
         return;
       case "msi":
-        statuses.push(this.#signalMsi(operation.address, operation.data));
+        statuses.push(
+          this.vm.signalMsi({ addressLo: operation.address, addressHi: 0, data: operation.data, flags: 0, devid: 0 }),
+        );
         return;
       case "serve":
         vcpu.setLapic(serve(vcpu.getLapic(), operation));
@@ -120,16 +121,6 @@ export class KernelMachine implements Subject {
         return;
       default:
         throw new RangeError(`${operation.do} is the guest's`);
-    }
-  }
-
-  #signalMsi(addressLo: number, data: number): number {
-    try {
-      return this.vm.signalMsi({ addressLo, addressHi: 0, data, flags: 0, devid: 0 });
-    } catch (error) {
-      // The kernel's -1 for nobody there reads as an error number.
-      if (error instanceof KvmError && String(error.message).includes("EPERM")) return -1;
-      throw error;
     }
   }
 

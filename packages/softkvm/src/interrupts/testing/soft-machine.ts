@@ -131,7 +131,10 @@ export class SoftMachine implements Subject {
         statuses.push(this.controller.setIrqLine(operation.gsi, operation.high));
         return;
       case "msi":
-        statuses.push(this.controller.signalMsi({ addressLo: operation.address, addressHi: 0, data: operation.data }));
+        // Nobody to deliver to is 0 at the interface.
+        statuses.push(
+          Math.max(0, this.controller.signalMsi({ addressLo: operation.address, addressHi: 0, data: operation.data })),
+        );
         return;
     }
   }
