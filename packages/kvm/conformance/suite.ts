@@ -8,6 +8,7 @@ import { dirtyLog } from "./cases/dirty-log.ts";
 import { dirtyRing } from "./cases/dirty-ring.ts";
 import { doorbells } from "./cases/doorbells.ts";
 import { exceptions } from "./cases/exceptions.ts";
+import { hypercalls } from "./cases/hypercalls.ts";
 import { injection } from "./cases/injection.ts";
 import { interrupts } from "./cases/interrupts.ts";
 import { kick } from "./cases/kick.ts";
@@ -17,6 +18,7 @@ import { messages } from "./cases/messages.ts";
 import { mmio } from "./cases/mmio.ts";
 import { modes } from "./cases/modes.ts";
 import { msr } from "./cases/msr.ts";
+import { pageFaults } from "./cases/page-faults.ts";
 import { pio } from "./cases/pio.ts";
 import { registers } from "./cases/registers.ts";
 import { rings } from "./cases/rings.ts";
@@ -35,6 +37,7 @@ export const suite: readonly Group[] = [
   stops,
   modes,
   exceptions,
+  pageFaults,
   injection,
   interrupts,
   messages,
@@ -52,6 +55,7 @@ export const suite: readonly Group[] = [
   msr,
   clock,
   rings,
+  hypercalls,
   lifetime,
 ];
 
