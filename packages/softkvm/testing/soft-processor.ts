@@ -53,8 +53,12 @@ export const FULL_CPUID: Cpuid = (leaf, subleaf) => {
   }
 };
 
-export function softProcessor(memoryBytes: number, cpuid: Cpuid = FULL_CPUID): SoftProcessor {
-  const buffer = new SharedArrayBuffer(memoryBytes + STATE_SIZE);
+/** `buffer`: its memory with the state behind, where it is not made here. */
+export function softProcessor(
+  memoryBytes: number,
+  cpuid: Cpuid = FULL_CPUID,
+  buffer: ArrayBufferLike = new SharedArrayBuffer(memoryBytes + STATE_SIZE),
+): SoftProcessor {
   const map = MemoryMap.create(memoryBytes);
   map.setSlot({ slot: 0, guestAddress: 0, sizeBytes: memoryBytes, memoryOffset: 0 });
   const state = new CpuState(buffer, memoryBytes);

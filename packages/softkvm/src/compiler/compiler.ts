@@ -149,7 +149,12 @@ class Region {
         code.releaseSince(mark, kept);
         return undefined;
       }
-      const context = new RegionContext(this.#state, shape, this.#outside, instruction, { record, block: delta, next });
+      const context = new RegionContext(this.#state, shape, this.#outside, instruction, {
+        record,
+        block: delta,
+        start,
+        next,
+      });
       meaning(context);
       condition = context.condition;
       kept = context.kept();

@@ -114,7 +114,8 @@ export interface Place {
   readonly record: number;
   /** From the region's first instruction to its block's first. */
   readonly block: number;
-  /** From its block's first instruction to the next one after this. */
+  /** From its block's first instruction to this one and to the next one. */
+  readonly start: number;
   readonly next: number;
 }
 
@@ -194,6 +195,9 @@ export class RegionContext extends RecordContext {
     this.#region.setFlags(newResult, aux);
   }
 
+  override instructionRip(): I64 {
+    return this.#rip(this.#place.start);
+  }
   override nextRip(): I64 {
     return this.#rip(this.#place.next);
   }

@@ -8,7 +8,7 @@ import { Mode, State } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
 import { Decoder } from "../decode/decoder.ts";
 import { type CodeSize, Instruction, type Operand, Status } from "../decode/instruction.ts";
-import { meaningOf } from "../semantics/table.ts";
+import { hasMicrocode, meaningOf } from "../semantics/table.ts";
 import { type Handlers, JumpCache, Slot } from "./handlers.ts";
 import { Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
@@ -369,6 +369,7 @@ export class Blocks {
       return form.ends;
     }
     view.setUint32(record + Record.handler, this.#handlers.slotOf(shape, meaning), true);
+    if (hasMicrocode(form.mnemonic)) this.#microcode.set(record, cloneOf(instruction));
     const base = this.#state.base;
     for (let index = 0; index < instruction.operandCount; index++) {
       const operand = instruction.operands[index]!;
@@ -432,6 +433,9 @@ export function registerOffset(operand: Operand): number {
       return State.vector + operand.reg * 32;
     case "mm":
       return State.fpr + (operand.reg & 7) * 16;
+    case "st":
+      // Of the register with that number if the stack's top is 0: see `Context.stackRegister`.
+      return State.fpr + operand.reg * 16;
     default:
       return State.zero;
   }

@@ -395,6 +395,9 @@ export class RecordContext implements Context {
 
   // Control.
 
+  instructionRip(): I64 {
+    return this.ripAt(Record.start);
+  }
   nextRip(): I64 {
     return this.ripAt(Record.next);
   }
@@ -434,6 +437,18 @@ export class RecordContext implements Context {
       this.setState32(State.faultError, c32(0));
       this.leave(Return.UNWIND);
     });
+  }
+
+  microcodeIf(condition: I32): void {
+    this.code.if(condition, () => this.leave(Return.MICROCODE));
+  }
+
+  stackRegister(index: number): I32 {
+    return i32.shr_u(i32.sub(this.register(index), this.address(State.fpr)), c32(4));
+  }
+
+  stateAddress(): I32 {
+    return this.address(0);
   }
 
   /** Leaves for TypeScript to do this instruction. */

@@ -113,6 +113,7 @@ function operandShape(operand: Operand, deciding: number | undefined): OperandSh
       if (operand.bank === "gpr") return { kind: "gpr", size };
       if (operand.bank === "xmm") return { kind: "xmm", size };
       if (operand.bank === "mm") return { kind: "mm", size };
+      if (operand.bank === "st") return { kind: "st", size };
       return undefined;
     case "mem":
       return { kind: "mem", size };

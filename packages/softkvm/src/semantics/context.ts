@@ -24,7 +24,7 @@ export type Alignment = "aligned" | "unaligned";
 
 /** What a meaning may know of an operand. */
 export interface OperandShape {
-  readonly kind: "gpr" | "xmm" | "mm" | "mem" | "imm" | "rel";
+  readonly kind: "gpr" | "xmm" | "mm" | "st" | "mem" | "imm" | "rel";
   /** In bytes. */
   readonly size: number;
   /** Of an immediate among `decidingImmediates`: its bits that matter. */
@@ -114,7 +114,8 @@ export interface Context {
   flagRest(): I32;
   setFlagRest(value: I32): void;
 
-  /** The address of the next instruction. */
+  /** The address of this instruction and of the next one. */
+  instructionRip(): I64;
   nextRip(): I64;
   /** Ends the block: goes to the relative target of the last operand. */
   jumpRelative(): void;
@@ -127,7 +128,17 @@ export interface Context {
 
   /** Raises an exception without changing anything when the condition holds. */
   raiseIf(condition: I32, vector: number): void;
+  /**
+   * Leaves the instruction to microcode when the condition holds: before anything has changed. For the mnemonics of
+   * `hasMicrocode` (table.ts).
+   */
+  microcodeIf(condition: I32): void;
 
+  /** The number of an x87 operand's register, counted from the top of the stack. */
+  stackRegister(index: number): I32;
+
+  /** Where the vCPU's state begins. */
+  stateAddress(): I32;
   /** A field of the vCPU's state by its offset. */
   state32(offset: number): I32;
   state64(offset: number): I64;

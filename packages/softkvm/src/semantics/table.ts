@@ -1,5 +1,6 @@
 /** All meanings by mnemonic, as the decoder's tables name them. What is not here is done in TypeScript (system/). */
 
+import { floatMoveIf, x87 } from "../x87/quick/meanings.ts";
 import { arithmetic } from "./arithmetic.ts";
 import { bits } from "./bits.ts";
 import { branches, branchIf } from "./branches.ts";
@@ -20,6 +21,7 @@ const meanings: ReadonlyMap<string, Meaning> = new Map(
     ...shifts,
     ...strings,
     ...vectors,
+    ...x87,
   }),
 );
 
@@ -28,7 +30,13 @@ const families: Record<string, ((code: number) => Meaning) | undefined> = {
   jcc: branchIf,
   setcc: setIf,
   cmovcc: moveIf,
+  fcmovcc: floatMoveIf,
 };
+
+/** Whether a meaning may leave an instruction to microcode: `Context.microcodeIf`. */
+export function hasMicrocode(mnemonic: string): boolean {
+  return mnemonic in x87 || mnemonic === "fcmovcc";
+}
 
 /** The meaning of a decoder's form, or undefined when TypeScript plays it. */
 export function meaningOf(mnemonic: string, condition: number): Meaning | undefined {

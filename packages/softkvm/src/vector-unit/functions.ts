@@ -6,6 +6,7 @@
 import type { Code } from "../wasm/code.ts";
 import type { V128 } from "../wasm/expr.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
+import { x87Functions } from "../x87/quick/functions.ts";
 import { AES_TABLES, aesFunctions } from "./aes.ts";
 import { carrylessProduct } from "./carryless.ts";
 import { CRC_TABLES, crcFunctions } from "./crc.ts";
@@ -14,10 +15,13 @@ import { shaFunctions } from "./sha.ts";
 /** Writes the body of a function of the vectors `a`, `b` and `third`, up to its `return`. */
 export type FunctionBody = (code: Code, a: V128, b: V128, third: V128) => void;
 
-const bodies = { ...aesFunctions, carrylessProduct, ...crcFunctions, ...shaFunctions } satisfies Record<
-  string,
-  FunctionBody
->;
+const bodies = {
+  ...aesFunctions,
+  carrylessProduct,
+  ...crcFunctions,
+  ...shaFunctions,
+  ...x87Functions,
+} satisfies Record<string, FunctionBody>;
 export type VectorFunction = keyof typeof bodies;
 
 const names = Object.keys(bodies) as VectorFunction[];

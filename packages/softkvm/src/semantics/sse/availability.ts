@@ -10,7 +10,7 @@ import { c32, i32 } from "../../wasm/ops.ts";
 import type { Meaning } from "../context.ts";
 
 /** What an instruction needs to be switched on. */
-export type Unit = "sse" | "mmx";
+export type Unit = "sse" | "mmx" | "x87";
 
 const EM = 4;
 const OSFXSR = 0x200;
@@ -32,6 +32,7 @@ function neededUnit({ form }: Instruction): Unit | undefined {
   if (form.map.startsWith("vex")) return undefined;
   if (form.operands.some(({ bank }) => bank === "xmm")) return "sse";
   if (form.operands.some(({ bank }) => bank === "mm")) return "mmx";
+  if (form.feature === "fpu") return "x87";
   return MNEMONICS[form.mnemonic];
 }
 

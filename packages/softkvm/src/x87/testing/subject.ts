@@ -1,25 +1,34 @@
-/** Cases on the microcode. */
+/** Cases on the software processor: by microcode alone, and by handlers that leave to microcode what they do not do. */
 
 import { softProcessor } from "../../../testing/soft-processor.ts";
-import { Mode, NO_FAULT, State, Vector } from "../../cpu/layout.ts";
+import { Mode, NO_FAULT, STATE_SIZE, State, Vector } from "../../cpu/layout.ts";
 import { Decoder } from "../../decode/decoder.ts";
 import { Instruction, Status } from "../../decode/instruction.ts";
+import { Blocks } from "../../interpreter/blocks.ts";
+import { Handlers, JumpCache } from "../../interpreter/handlers.ts";
+import { Return } from "../../interpreter/record.ts";
 import { Outcome } from "../../mmu/access.ts";
 import { execute } from "../../system/execute.ts";
 import { restoreX87, saveX87 } from "../../system/fpu-image.ts";
+import { segmentFault } from "../../system/mode.ts";
+import type { Processor } from "../../system/processor.ts";
 import { CODE, DATA, Field, MEMORY_BYTES, RECORD, SIGFPE } from "./record.ts";
 
 const ARITHMETIC_FLAGS = 0x8d5n;
+const GUEST_BYTES = 0x400000;
+const ARENA_BYTES = 0x20000;
 
 export class Subject {
-  readonly #soft = softProcessor(0x400000);
+  protected readonly cpu: Processor;
+  protected readonly bytes: Uint8Array;
   readonly #image = new DataView(new ArrayBuffer(512));
   readonly #decoder = new Decoder();
   readonly #instruction = new Instruction();
 
-  constructor() {
+  constructor(buffer?: ArrayBufferLike) {
+    ({ cpu: this.cpu, bytes: this.bytes } = softProcessor(GUEST_BYTES, undefined, buffer));
     // 64-bit code without paging: nothing here looks at tables.
-    this.#soft.cpu.state.set32(State.mode, 2 | Mode.FLAT | Mode.PROTECTED | Mode.LONG);
+    this.cpu.state.set32(State.mode, 2 | Mode.FLAT | Mode.PROTECTED | Mode.LONG);
   }
 
   run(cases: Uint8Array): Uint8Array {
@@ -28,9 +37,19 @@ export class Subject {
     return outcomes;
   }
 
+  /** Executes the instruction at {@link CODE}. */
+  protected execute(length: number): Outcome {
+    const { cpu } = this;
+    const status = this.#decoder.decode(this.bytes, CODE, CODE + length, 64, this.#instruction);
+    if (status !== Status.OK || this.#instruction.length !== length) throw new Error("a case is one instruction");
+    cpu.instructionRip = BigInt(CODE);
+    cpu.rip = BigInt(CODE + length);
+    return execute(cpu, this.#instruction);
+  }
+
   #runOne(record: DataView): void {
-    const { cpu, bytes } = this.#soft;
-    const { state } = cpu;
+    const { bytes } = this;
+    const { state } = this.cpu;
     const raw = new Uint8Array(record.buffer, record.byteOffset, RECORD);
     const length = record.getUint8(Field.length);
     this.#toImage(record, raw);
@@ -41,11 +60,7 @@ export class Subject {
     state.setGpr(7, BigInt(DATA));
     state.rflags = Number(record.getBigUint64(Field.rflags, true));
     state.set32(State.faultVector, NO_FAULT);
-    const status = this.#decoder.decode(bytes, CODE, CODE + length, 64, this.#instruction);
-    if (status !== Status.OK || this.#instruction.length !== length) throw new Error("a case is one instruction");
-    cpu.instructionRip = BigInt(CODE);
-    cpu.rip = BigInt(CODE + length);
-    const outcome = execute(cpu, this.#instruction);
+    const outcome = this.execute(length);
     const fault = outcome === Outcome.OK ? 0 : state.get32(State.faultVector);
     saveX87(state, this.#image, true);
     this.#fromImage(record, raw);
@@ -81,6 +96,42 @@ export class Subject {
       const from = 32 + index * 16;
       raw.set(new Uint8Array(image.buffer, from, 10), Field.st + index * 10);
     }
+  }
+}
+
+/** The interpreter's handlers first. */
+export class HandlerSubject extends Subject {
+  /** Instructions done without microcode. */
+  quick = 0;
+  readonly #handlers: Handlers;
+  readonly #blocks: Blocks;
+
+  constructor() {
+    const arena = GUEST_BYTES + STATE_SIZE + JumpCache.entries * JumpCache.entrySize;
+    const pages = Math.ceil((arena + ARENA_BYTES) / 65536);
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    super(memory.buffer);
+    const { state, memory: access } = this.cpu;
+    this.#handlers = new Handlers(memory, GUEST_BYTES, {
+      load: (linear, size, kind) => access.load(linear, size, kind),
+      store: (linear, size, kind) => access.store(linear, size, kind),
+      segmentFault: (segment) => segmentFault(state, segment),
+    });
+    const source = { fetch: (linear: bigint) => access.fetch(Number(linear)), watch: () => {}, unwatch: () => {} };
+    this.#blocks = new Blocks(state, this.#handlers, source, arena, arena + ARENA_BYTES);
+  }
+
+  protected override execute(length: number): Outcome {
+    const { state } = this.cpu;
+    state.set64(State.blockRip, BigInt(CODE));
+    state.set32(State.budget, 0);
+    const record = this.#blocks.single(BigInt(CODE), 0n);
+    if (typeof record !== "number") throw new Error("a case is one instruction");
+    const reason = this.#handlers.enter(record);
+    state.set32(State.chain, 0);
+    if (reason === Return.MICROCODE) return super.execute(length);
+    this.quick++;
+    return reason === Return.UNWIND ? Outcome.FAULT : Outcome.OK;
   }
 }
 

@@ -1,0 +1,138 @@
+/** The register stack as emitted code reaches it. */
+
+import { State } from "../../cpu/layout.ts";
+import type { Context } from "../../semantics/context.ts";
+import type { VectorFunction } from "../../vector-unit/functions.ts";
+import type { I32, I64, Local, V128 } from "../../wasm/expr.ts";
+import { c32, i32, i64 } from "../../wasm/ops.ts";
+import { i32x4, i64x2, v128 } from "../../wasm/simd.ts";
+import { Status } from "../layout.ts";
+
+/**
+ * One instruction's use of the unit. It is begun where nothing is pending, the registers that are read are not empty and
+ * those that are pushed to are; anything else is left to microcode, as is whatever the functions of this folder refuse.
+ * Only then does anything change.
+ */
+export class Stack {
+  readonly #c: Context;
+  readonly #top: Local<"i32">;
+  readonly #tags: Local<"i32">;
+  readonly #status: Local<"i32">;
+
+  /** `reads`: numbers of registers from the top, as constants or values. `pushes`: whether the one above has to be empty. */
+  constructor(c: Context, reads: readonly (number | I32)[], pushes = false) {
+    this.#c = c;
+    const { code } = c;
+    // Most instructions need no more than these three words to know that they may go on.
+    this.#top = code.let(c.state32(State.ftop));
+    this.#tags = code.let(c.state32(State.ftw));
+    this.#status = code.let(c.state32(State.fsw));
+    let obstacle: I32 = i32.and(this.#status, c32(Status.SUMMARY));
+    for (const read of reads) obstacle = i32.or(obstacle, i32.eqz(this.#tag(read)));
+    if (pushes) obstacle = i32.or(obstacle, this.#tag(-1));
+    c.microcodeIf(obstacle);
+  }
+
+  get control(): I32 {
+    return this.#c.state32(State.fcw);
+  }
+
+  /** What a register holds; bytes behind the ten mean nothing. */
+  read(index: number | I32): V128 {
+    return v128.load(this.#address(index), State.fpr);
+  }
+
+  /** What a function of this folder makes of values, under a control word. */
+  compute(name: VectorFunction, a: V128, b: V128 = a, control: I32 = this.control): { value: V128; status: I32 } {
+    const c = this.#c;
+    const value = c.let(c.vectorFunction(name, a, b, i32x4.splat(control)));
+    const status = c.let(i32x4.extract_lane(value, 3));
+    c.microcodeIf(i32.lt_s(status, c32(0)));
+    return { value, status };
+  }
+
+  write(index: number | I32, value: V128): void {
+    const address = this.#c.let(this.#address(index));
+    this.#c.code.store("i64", address, State.fpr, i64x2.extract_lane(value, 0));
+    // Behind the ten bytes are zeros.
+    this.#c.code.store("i32", address, State.fpr + 8, i32x4.extract_lane(value, 2));
+    this.#c.code.store("i32", address, State.fpr + 12, c32(0));
+  }
+
+  /** Writes from parts. */
+  writeParts(index: number | I32, significand: I64, high: I32): void {
+    const address = this.#c.let(this.#address(index));
+    this.#c.code.store("i64", address, State.fpr, significand);
+    this.#c.code.store("i64", address, State.fpr + 8, i64.extend_i32_u(high));
+  }
+
+  /** The sign and exponent of a register, with nothing above. */
+  readHigh(index: number | I32): I32 {
+    return i32.load16_u(this.#address(index), State.fpr + 8);
+  }
+
+  /** Marks a register as not empty. */
+  fill(index: number | I32): void {
+    this.#setTags(i32.or(this.#tags, this.#bit(index)));
+  }
+
+  /** Marks it as empty. */
+  free(index: number | I32): void {
+    this.#setTags(i32.and(this.#tags, i32.xor(this.#bit(index), c32(-1))));
+  }
+
+  /** Makes the register above the top the top. */
+  push(): void {
+    this.fill(-1);
+    this.turn(-1);
+  }
+
+  pop(count = 1): void {
+    for (let index = 0; index < count; index++) this.free(index);
+    if (count > 0) this.turn(count);
+  }
+
+  turn(by: number): void {
+    this.#c.setState32(State.ftop, this.#number(by));
+  }
+
+  /** The last thing: flags and C1 of `status`, and where the instruction was. `conditions` replaces C0, C2 and C3, too. */
+  finish(status: I32 = c32(0), conditions?: I32): void {
+    const kept = i32.and(this.#status, c32(~(conditions === undefined ? Status.C1 : Status.CONDITIONS)));
+    const flags = i32.or(kept, status);
+    this.#c.setState32(State.fsw, conditions === undefined ? flags : i32.or(flags, conditions));
+    this.finishQuietly();
+  }
+
+  /** The same for instructions that leave the status word alone. */
+  finishQuietly(): void {
+    this.#c.setState64(State.fip, this.#c.instructionRip());
+  }
+
+  /** The status word with the top in it. */
+  get statusWord(): I32 {
+    return i32.or(this.#status, i32.shl(this.#top, c32(Status.TOP_SHIFT)));
+  }
+
+  #setTags(tags: I32): void {
+    this.#c.code.set(this.#tags, tags);
+    this.#c.setState32(State.ftw, this.#tags);
+  }
+
+  #number(index: number | I32): I32 {
+    if (index === 0) return this.#top;
+    return i32.and(i32.add(this.#top, typeof index === "number" ? c32(index) : index), c32(7));
+  }
+
+  #bit(index: number | I32): I32 {
+    return i32.shl(c32(1), this.#number(index));
+  }
+
+  #tag(index: number | I32): I32 {
+    return i32.and(i32.shr_u(this.#tags, this.#number(index)), c32(1));
+  }
+
+  #address(index: number | I32): I32 {
+    return i32.add(i32.shl(this.#number(index), c32(4)), this.#c.stateAddress());
+  }
+}
