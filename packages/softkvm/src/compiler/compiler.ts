@@ -4,8 +4,9 @@
  */
 
 import { Mode, State } from "../cpu/layout.ts";
+import type { Instruction } from "../decode/instruction.ts";
 import type { Block, Blocks } from "../interpreter/blocks.ts";
-import { type Handlers, importOutside } from "../interpreter/handlers.ts";
+import { type Handlers, importOutside, jump } from "../interpreter/handlers.ts";
 import { Record, Return } from "../interpreter/record.ts";
 import type { Outside } from "../interpreter/record-context.ts";
 import { shapeOf } from "../interpreter/shape.ts";
@@ -90,7 +91,7 @@ class Region {
   readonly #outside: Outside;
   readonly #head: Block;
   readonly #members: readonly Block[];
-  readonly #blocks: Blocks;
+  readonly #instructions: ReadonlyMap<Block, readonly Instruction[]>;
   readonly #state: RegionState;
   readonly #nodes: FlowNode[];
 
@@ -99,8 +100,13 @@ class Region {
     this.#outside = outside;
     this.#head = head;
     this.#members = members;
-    this.#blocks = blocks;
-    this.#state = new RegionState(code, base);
+    this.#instructions = new Map(members.map((block) => [block, blocks.instructions(block)]));
+    const hasVectors = [...this.#instructions.values()]
+      .flat()
+      .some(({ operands, operandCount }) =>
+        operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
+      );
+    this.#state = new RegionState(code, base, hasVectors);
     const places = new Map(members.map((block, index) => [block.host, index]));
     const place = (host: number | undefined) => (host === undefined ? -1 : (places.get(host) ?? -1));
     this.#nodes = members.map(({ edges: { taken, fallThrough } }) => ({
@@ -122,7 +128,10 @@ class Region {
       code.unreachable();
     });
     state.store();
-    code.if(i32.eqz(state.reason), () => code.tailCall(this.#outside.lookup));
+    code.if(i32.eqz(state.reason), () => {
+      jump(code, state.base, this.#outside);
+      code.store("i32", c32(state.base + State.chain), 0, c32(0));
+    });
     code.return(state.reason);
     code.unreachable();
     code.before(() => state.load());
@@ -135,7 +144,8 @@ class Region {
     let start = 0;
     let record = block.record;
     let condition: I32 | undefined;
-    for (const instruction of this.#blocks.instructions(block)) {
+    this.#state.flags.enterBlock();
+    for (const instruction of this.#instructions.get(block)!) {
       const { form } = instruction;
       const next = start + instruction.length;
       const meaning = meaningOf(form.mnemonic, form.condition);

@@ -10,13 +10,16 @@ import { Return } from "../interpreter/record.ts";
 import { type Outside, RecordContext } from "../interpreter/record-context.ts";
 import type { Shape } from "../interpreter/shape.ts";
 import { addressedOperand, segmentOf } from "../interpreter/shape.ts";
-import type { IntegerSize, Value } from "../semantics/context.ts";
+import type { Alignment, Comparison, IntegerSize, Value } from "../semantics/context.ts";
 import { fromI64 } from "../semantics/words.ts";
 import type { Code, Label } from "../wasm/code.ts";
-import type { Expr, I32, I64, Local } from "../wasm/expr.ts";
+import type { Expr, I32, I64, Local, V128 } from "../wasm/expr.ts";
 import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
+import { constant, i8x16, v128 } from "../wasm/simd.ts";
+import { LazyFlags } from "./lazy-flags.ts";
 
 const GPRS = 16;
+const VECTORS = 16;
 
 /** What a region's store gives instead of an `Outcome` when it has not stored, because the page holds code. */
 export const CODE_PAGE = 3;
@@ -28,29 +31,33 @@ export class RegionState {
   /** The virtual address of the region's first instruction. */
   readonly entryRip: Local<"i64">;
   readonly budget: Local<"i32">;
+  /** `State.tlb`: what selects another one leaves the region. */
+  readonly lookasideBuffer: Local<"i32">;
   /** Why the region is left, and at which address to go on. */
   readonly reason: Local<"i32">;
   readonly exitRip: Local<"i64">;
-  readonly flagResult: Local<"i64">;
-  readonly flagAux: Local<"i32">;
+  readonly flags: LazyFlags;
   exit: Label | undefined;
   readonly #gpr: readonly Local<"i64">[];
   readonly #used = new Set<number>();
   readonly #written = new Set<number>();
-  #flagsUsed = false;
-  #flagsWritten = false;
+  readonly #vectors: readonly Local<"v128">[];
+  readonly #usedVectors = new Set<number>();
+  readonly #writtenVectors = new Set<number>();
 
-  constructor(code: Code, base: number) {
+  /** `hasVectors`: instructions of the region have xmm registers as operands. */
+  constructor(code: Code, base: number, hasVectors: boolean) {
     this.code = code;
     this.base = base;
     this.entryRip = code.local("i64");
     this.budget = code.local("i32");
+    this.lookasideBuffer = code.local("i32");
     this.reason = code.local("i32");
     this.exitRip = code.local("i64");
-    this.flagResult = code.local("i64");
-    this.flagAux = code.local("i32");
+    this.flags = new LazyFlags(code);
     // Of all registers, so that their locals outlive the instructions that first name them.
     this.#gpr = Array.from({ length: GPRS }, () => code.local("i64"));
+    this.#vectors = Array.from({ length: hasVectors ? VECTORS : 0 }, () => code.local("v128"));
   }
 
   gpr(register: number): Local<"i64"> {
@@ -62,14 +69,13 @@ export class RegionState {
     this.#written.add(register);
   }
 
-  useFlags(): void {
-    this.#flagsUsed = true;
+  vector(register: number): Local<"v128"> {
+    this.#usedVectors.add(register);
+    return this.#vectors[register]!;
   }
-  setFlags(result: I64, aux: I32): void {
-    this.#flagsUsed = true;
-    this.#flagsWritten = true;
-    this.code.set(this.flagAux, aux);
-    this.code.set(this.flagResult, result);
+  setVector(register: number, value: V128): void {
+    this.code.set(this.vector(register), value);
+    this.#writtenVectors.add(register);
   }
 
   /** Loads what the region uses; written last, in front of all else. */
@@ -77,10 +83,12 @@ export class RegionState {
     const { code } = this;
     code.set(this.entryRip, i64.load(this.#at(State.blockRip)));
     code.set(this.budget, i32.load(this.#at(State.budget)));
+    code.set(this.lookasideBuffer, i32.load(this.#at(State.tlb)));
     for (const register of this.#used) code.set(this.#gpr[register]!, i64.load(this.#at(State.gpr + register * 8)));
-    if (!this.#flagsUsed) return;
-    code.set(this.flagResult, i64.load(this.#at(State.flagResult)));
-    code.set(this.flagAux, i32.load(this.#at(State.flagAux)));
+    for (const register of this.#usedVectors) {
+      code.set(this.#vectors[register]!, v128.load(this.#at(State.vector + register * 32)));
+    }
+    this.flags.load(this.base);
   }
 
   /** Stores what the region has changed. */
@@ -91,9 +99,10 @@ export class RegionState {
     for (const register of this.#written) {
       code.store("i64", this.#at(State.gpr + register * 8), 0, this.#gpr[register]!);
     }
-    if (!this.#flagsWritten) return;
-    code.store("i64", this.#at(State.flagResult), 0, this.flagResult);
-    code.store("i32", this.#at(State.flagAux), 0, this.flagAux);
+    for (const register of this.#writtenVectors) {
+      code.store("v128", this.#at(State.vector + register * 32), 0, this.#vectors[register]!);
+    }
+    this.flags.store(this.base);
   }
 
   /** Goes to the way out. */
@@ -181,20 +190,55 @@ export class RegionContext extends RecordContext {
     return size === 8 ? sum : i64.and(sum, c64(size === 4 ? 0xffffffff : 0xffff));
   }
 
+  override readVector(index: number, alignment?: Alignment): V128 {
+    const { kind, size } = this.operands[index]!;
+    if (kind !== "xmm") return super.readVector(index, alignment);
+    const whole = this.#region.vector(this.#instruction.operands[index]!.reg);
+    return size === 16 ? whole : v128.and(whole, constant(8, [size === 8 ? -1n : 2n ** BigInt(size * 8) - 1n, 0n]));
+  }
+  override writeVector(index: number, value: V128, alignment?: Alignment): void {
+    const { kind, size } = this.operands[index]!;
+    if (kind !== "xmm") {
+      super.writeVector(index, value, alignment);
+      return;
+    }
+    const { reg } = this.#instruction.operands[index]!;
+    // The lower bytes from the value, the others stay.
+    const lanes = Array.from({ length: 16 }, (_, lane) => (lane < size ? lane : lane + 16));
+    this.#region.setVector(reg, size === 16 ? value : i8x16.shuffle(value, this.#region.vector(reg), lanes));
+  }
+  override writeWhole(index: number, value: V128): void {
+    this.#region.setVector(this.#instruction.operands[index]!.reg, value);
+  }
+  override vectorRegister(register: number): V128 {
+    return this.#region.vector(register);
+  }
+  override setVectorRegister(register: number, value: V128): void {
+    this.#region.setVector(register, value);
+  }
+
   override flagResult(): I64 {
-    this.#region.useFlags();
-    return this.#region.flagResult;
+    this.#region.flags.use();
+    return this.#region.flags.result;
   }
   override flagAux(): I32 {
-    this.#region.useFlags();
-    return this.#region.flagAux;
+    return this.#region.flags.aux();
   }
   override setFlags(result: I64, aux: I32): void {
     // Either may be made of the old flags.
     const newResult = this.let(result);
-    this.#region.setFlags(newResult, aux);
+    this.#region.flags.set(newResult, aux);
+  }
+  override setFlagsOf(comparison: Comparison): void {
+    this.#region.flags.setOf(comparison);
+  }
+  override compared(): Comparison | undefined {
+    return this.#region.flags.compared;
   }
 
+  override instructionRip(): I64 {
+    return this.#rip(this.#place.start);
+  }
   override instructionRip(): I64 {
     return this.#rip(this.#place.start);
   }
@@ -237,6 +281,9 @@ export class RegionContext extends RecordContext {
     this.code.br(this.#region.exit!);
   }
 
+  protected override lookasideBuffer(): I32 {
+    return this.#region.lookasideBuffer;
+  }
   protected override register(index: number): I32 {
     const operand = this.#instruction.operands[index]!;
     return c32(this.base + registerOffset(operand));

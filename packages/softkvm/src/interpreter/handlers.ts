@@ -8,6 +8,7 @@ import { CpuState } from "../cpu/state.ts";
 import type { Meaning } from "../semantics/context.ts";
 import { VECTOR_FUNCTION_TYPE, VECTOR_FUNCTIONS, vectorFunctions } from "../vector-unit/functions.ts";
 import { VectorUnit } from "../vector-unit/unit.ts";
+import type { Code } from "../wasm/code.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
 import { Record, Return } from "./record.ts";
@@ -156,31 +157,36 @@ export function importOutside(module: ModuleBuilder, importLookup: boolean): Out
   return { load, store, segmentFault, vectorUnit, vectorFunctionType, vectorFunctions, lookup, handlerType };
 }
 
+/** Goes on at `State.blockRip` if the jump cache knows its record. */
+export function jump(code: Code, base: number, { handlerType }: Pick<Outside, "handlerType">): void {
+  const at = (offset: number) => c32(base + offset);
+  const budget = code.let(i32.sub(i32.load(at(State.budget)), c32(1)));
+  code.store("i32", at(State.budget), 0, budget);
+  code.if(i32.lt_s(budget, c32(0)), () => code.return(c32(Return.BUDGET)));
+  const rip = code.let(i64.load(at(State.blockRip)));
+  const low = code.let(i32.wrap(rip));
+  const hash = i32.and(i32.xor(low, i32.shr_u(low, c32(12))), c32(JumpCache.entries - 1));
+  const entry = code.let(i32.add(i32.shl(hash, c32(Math.log2(JumpCache.entrySize))), at(JumpCache.offset)));
+  const hit = i32.and(
+    i64.eq(i64.load(entry, JumpCache.rip), rip),
+    i32.eq(i32.load(entry, JumpCache.mode), i32.load(at(State.mode))),
+  );
+  code.if(hit, () => {
+    const record = code.let(i32.load(entry, JumpCache.record));
+    code.tailCallIndirect(handlerType, i32.load(record, Record.handler), record);
+  });
+}
+
 /** The way in, the look-up of jumps, and the handlers that are no instructions. */
 function coreModule(base: number): ModuleBuilder {
   const module = new ModuleBuilder();
   const imports = importOutside(module, false);
-  const at = (offset: number) => c32(base + offset);
 
   const lookup = module.function([], ["i32"]);
   {
     const { code } = lookup;
-    const budget = code.let(i32.sub(i32.load(at(State.budget)), c32(1)));
-    code.store("i32", at(State.budget), 0, budget);
-    code.if(i32.lt_s(budget, c32(0)), () => code.return(c32(Return.BUDGET)));
-    const rip = code.let(i64.load(at(State.blockRip)));
-    const low = code.let(i32.wrap(rip));
-    const hash = i32.and(i32.xor(low, i32.shr_u(low, c32(12))), c32(JumpCache.entries - 1));
-    const entry = code.let(i32.add(i32.shl(hash, c32(4)), at(JumpCache.offset)));
-    const hit = i32.and(
-      i64.eq(i64.load(entry, JumpCache.rip), rip),
-      i32.eq(i32.load(entry, JumpCache.mode), i32.load(at(State.mode))),
-    );
-    code.if(hit, () => {
-      const record = code.let(i32.load(entry, JumpCache.record));
-      code.tailCallIndirect(imports.handlerType, i32.load(record, Record.handler), record);
-    });
-    code.store("i32", at(State.chain), 0, c32(0));
+    jump(code, base, imports);
+    code.store("i32", c32(base + State.chain), 0, c32(0));
     code.return(c32(Return.LOOKUP));
   }
   module.exportFunction("lookup", lookup.index);

@@ -5,9 +5,18 @@
 
 import { Seg, SegmentRange, State, Tlb, Vector } from "../cpu/layout.ts";
 import { AccessKind } from "../mmu/access.ts";
-import type { Access, Alignment, Context, IntegerSize, OperandShape, Value, VectorSize } from "../semantics/context.ts";
+import type {
+  Access,
+  Alignment,
+  Comparison,
+  Context,
+  IntegerSize,
+  OperandShape,
+  Value,
+  VectorSize,
+} from "../semantics/context.ts";
 import type { Unit } from "../semantics/sse/availability.ts";
-import { fromI64, zeroExtend } from "../semantics/words.ts";
+import { fromI64, signExtend, zeroExtend } from "../semantics/words.ts";
 import { type VectorFunction, vectorFunctionNumber } from "../vector-unit/functions.ts";
 import type { Code, StoreKind } from "../wasm/code.ts";
 import { ConstI32, ConstI64, type Expr, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
@@ -366,6 +375,12 @@ export class RecordContext implements Context {
     this.setState64(State.flagResult, result);
     this.setState32(State.flagAux, newAux);
   }
+  setFlagsOf({ size, result }: Comparison, aux: () => I32): void {
+    this.setFlags(signExtend(size, result), aux());
+  }
+  compared(): Comparison | undefined {
+    return undefined;
+  }
   flagRest(): I32 {
     return this.state32(State.flagRest);
   }
@@ -514,13 +529,17 @@ export class RecordContext implements Context {
   ): void {
     const low = i32.wrap(linear);
     const index = i32.and(i32.shr_u(low, c32(8)), c32((Tlb.entries - 1) * Tlb.entrySize));
-    const entry = this.let(i32.add(i32.add(this.state32(State.tlb), index), c32(table)));
+    const entry = this.let(i32.add(this.lookasideBuffer(), index));
     const page = i64.and(i64.add(linear, c64(size - 1)), c64(~0xfffn));
     this.code.if(
-      i64.eq(i64.load(entry, Tlb.tag), page),
-      () => hit(this.let(i32.add(low, i32.load(entry, Tlb.addend)))),
+      i64.eq(i64.load(entry, table + Tlb.tag), page),
+      () => hit(this.let(i32.add(low, i32.load(entry, table + Tlb.addend)))),
       miss,
     );
+  }
+
+  protected lookasideBuffer(): I32 {
+    return this.state32(State.tlb);
   }
 
   protected slow(helper: number, linear: Local<"i64">, size: number, kind: number): void {

@@ -2,7 +2,16 @@
 
 import { c32, i32, i64 } from "../wasm/ops.ts";
 import type { Context, IntegerSize, Meaning, Value } from "./context.ts";
-import { carryFlag, flagsKeepingCarry, flagsOfAdd, flagsOfLogic, flagsOfSub, setCarry } from "./flags.ts";
+import {
+  carryFlag,
+  flagsKeepingCarry,
+  flagsOfAdd,
+  flagsOfAddCarry,
+  flagsOfLogic,
+  flagsOfSub,
+  flagsOfSubBorrow,
+  setCarry,
+} from "./flags.ts";
 import { truncate, word } from "./words.ts";
 
 /** Computes a result from operand 0 and 1, stores it into operand 0, then sets flags. */
@@ -49,9 +58,9 @@ const logic = (c: Context, size: IntegerSize, _a: Value, _b: Value, result: Valu
 
 export const arithmetic: Record<string, Meaning> = {
   add: binary(add, flagsOfAdd),
-  adc: binary((c, size, a, b) => word(size).add(word(size).add(a, b), carry(c, size)), flagsOfAdd),
+  adc: binary((c, size, a, b) => word(size).add(word(size).add(a, b), carry(c, size)), flagsOfAddCarry),
   sub: binary(sub, flagsOfSub),
-  sbb: binary((c, size, a, b) => word(size).sub(word(size).sub(a, b), carry(c, size)), flagsOfSub),
+  sbb: binary((c, size, a, b) => word(size).sub(word(size).sub(a, b), carry(c, size)), flagsOfSubBorrow),
   and: binary(and, logic),
   or: binary((_, size, a, b) => word(size).or(a, b), logic),
   xor: binary((_, size, a, b) => word(size).xor(a, b), logic),

@@ -37,6 +37,15 @@ export type Value = I32 | I64;
 /** General registers by their encoding, for instructions that name them implicitly. */
 export const Gpr = { RAX: 0, RCX: 1, RDX: 2, RBX: 3, RSP: 4, RBP: 5, RSI: 6, RDI: 7 } as const;
 
+/** An addition or subtraction, without a carry in, and its result. */
+export interface Comparison {
+  readonly operation: "add" | "sub";
+  readonly size: IntegerSize;
+  readonly a: Value;
+  readonly b: Value;
+  readonly result: Value;
+}
+
 export interface Context {
   readonly code: Code;
   readonly operands: readonly OperandShape[];
@@ -110,6 +119,10 @@ export interface Context {
   flagAux(): I32;
   /** `result` is sign-extended from the operand's size; `aux` as in `Aux`. */
   setFlags(result: I64, aux: I32): void;
+  /** Sets the flags of an addition or subtraction: those that `aux` makes, computed now or when asked for. */
+  setFlagsOf(comparison: Comparison, aux: () => I32): void;
+  /** What the flags follow from, if that is known here: conditions on it need no flags. */
+  compared(): Comparison | undefined;
   /** DF and the system flags, in their places. */
   flagRest(): I32;
   setFlagRest(value: I32): void;

@@ -6,7 +6,7 @@
 import { Aux } from "../cpu/layout.ts";
 import type { I32, I64 } from "../wasm/expr.ts";
 import { c32, c64, i32, i64 } from "../wasm/ops.ts";
-import type { Context, IntegerSize, Value } from "./context.ts";
+import type { Comparison, Context, IntegerSize, Value } from "./context.ts";
 import { low32, signExtend, word } from "./words.ts";
 
 /** The carries out of each bit, as `Aux`: the top one, the one below it, and the one out of bit 3. */
@@ -18,20 +18,34 @@ function auxOfCarries(size: IntegerSize, carries: Value): I32 {
   return i32.or(i32.and(i32.shl(carries as I32, c32(32 - size * 8)), top), adjust);
 }
 
-/** After `result = a + b (+ carry)`. All three are used more than once: pass locals or constants. */
+/** After `result = a + b`. All three are used more than once: pass locals or constants. */
 export function flagsOfAdd(c: Context, size: IntegerSize, a: Value, b: Value, result: Value): void {
+  c.setFlagsOf({ operation: "add", size, a, b, result }, () => auxOfAdd(c, size, a, b, result));
+}
+/** The same after `result = a + b + carry`. */
+export function flagsOfAddCarry(c: Context, size: IntegerSize, a: Value, b: Value, result: Value): void {
+  c.setFlags(signExtend(size, result), auxOfAdd(c, size, a, b, result));
+}
+function auxOfAdd(c: Context, size: IntegerSize, a: Value, b: Value, result: Value): I32 {
   const w = word(size);
   // A bit carries when both have it, or one has it and the sum has not.
   const carries = w.or(w.and(a, b), w.and(w.or(a, b), w.xor(result, w.const(-1))));
-  c.setFlags(signExtend(size, result), auxOfCarries(size, c.let(carries)));
+  return auxOfCarries(size, c.let(carries));
 }
 
-/** After `result = a - b (- borrow)`. */
+/** After `result = a - b`. */
 export function flagsOfSub(c: Context, size: IntegerSize, a: Value, b: Value, result: Value): void {
+  c.setFlagsOf({ operation: "sub", size, a, b, result }, () => auxOfSub(c, size, a, b, result));
+}
+/** The same after `result = a - b - borrow`. */
+export function flagsOfSubBorrow(c: Context, size: IntegerSize, a: Value, b: Value, result: Value): void {
+  c.setFlags(signExtend(size, result), auxOfSub(c, size, a, b, result));
+}
+function auxOfSub(c: Context, size: IntegerSize, a: Value, b: Value, result: Value): I32 {
   const w = word(size);
   const notA = w.xor(a, w.const(-1));
   const borrows = w.or(w.and(notA, b), w.and(w.or(notA, b), result));
-  c.setFlags(signExtend(size, result), auxOfCarries(size, c.let(borrows)));
+  return auxOfCarries(size, c.let(borrows));
 }
 
 /** After AND, OR, XOR, TEST: CF and OF are 0; AF, undefined, is 0 as on current processors. */
@@ -142,6 +156,33 @@ export function condition(c: Context, code: number): I32 {
 }
 
 function evenCondition(c: Context, pair: number): I32 {
+  const comparison = c.compared();
+  return (comparison && conditionOf(comparison, pair)) ?? conditionOfFlags(c, pair);
+}
+
+/** A condition by what was compared; undefined where the flags are as good. */
+function conditionOf({ operation, size, a, b, result }: Comparison, pair: number): I32 | undefined {
+  const w = word(size);
+  const signed = (value: Value) => (size >= 4 ? value : (i32.wrap(signExtend(size, value)) as Value));
+  if (pair === 4) return i64.lt_s(signExtend(size, result), c64(0));
+  if (operation === "add") return pair === 1 ? w.lt_u(result, a) : undefined;
+  switch (pair) {
+    case 1:
+      return w.lt_u(a, b);
+    case 2:
+      return w.eq(a, b);
+    case 3:
+      return i32.eqz(w.lt_u(b, a));
+    case 6:
+      return w.lt_s(signed(a), signed(b));
+    case 7:
+      return i32.eqz(w.lt_s(signed(b), signed(a)));
+    default:
+      return undefined;
+  }
+}
+
+function conditionOfFlags(c: Context, pair: number): I32 {
   switch (pair) {
     case 0:
       return overflowFlag(c);

@@ -33,6 +33,11 @@ export class Code {
     return local;
   }
 
+  /** How deep in blocks, loops and ifs the next instruction lies. */
+  get depth(): number {
+    return this.#depth;
+  }
+
   /** Where {@link releaseSince} may go back to. */
   get mark(): number {
     return this.#given.length;
