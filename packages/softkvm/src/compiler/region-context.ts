@@ -239,9 +239,6 @@ export class RegionContext extends RecordContext {
   override instructionRip(): I64 {
     return this.#rip(this.#place.start);
   }
-  override instructionRip(): I64 {
-    return this.#rip(this.#place.start);
-  }
   override nextRip(): I64 {
     return this.#rip(this.#place.next);
   }
