@@ -101,12 +101,12 @@ class Region {
     this.#head = head;
     this.#members = members;
     this.#instructions = new Map(members.map((block) => [block, blocks.instructions(block)]));
-    const hasVectors = [...this.#instructions.values()]
-      .flat()
-      .some(({ operands, operandCount }) =>
-        operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
-      );
-    this.#state = new RegionState(code, base, hasVectors);
+    const all = [...this.#instructions.values()].flat();
+    const hasVectors = all.some(({ operands, operandCount }) =>
+      operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
+    );
+    const hasX87 = all.some(({ form }) => form.feature === "fpu");
+    this.#state = new RegionState(code, base, { hasVectors, hasX87 });
     const places = new Map(members.map((block, index) => [block.host, index]));
     const place = (host: number | undefined) => (host === undefined ? -1 : (places.get(host) ?? -1));
     this.#nodes = members.map(({ edges: { taken, fallThrough } }) => ({

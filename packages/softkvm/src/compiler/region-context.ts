@@ -16,6 +16,7 @@ import type { Code, Label } from "../wasm/code.ts";
 import type { Expr, I32, I64, Local, V128 } from "../wasm/expr.ts";
 import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
 import { constant, i8x16, v128 } from "../wasm/simd.ts";
+import { FieldLocals } from "./field-locals.ts";
 import { LazyFlags } from "./lazy-flags.ts";
 
 const GPRS = 16;
@@ -37,6 +38,7 @@ export class RegionState {
   readonly reason: Local<"i32">;
   readonly exitRip: Local<"i64">;
   readonly flags: LazyFlags;
+  readonly fields: FieldLocals;
   exit: Label | undefined;
   readonly #gpr: readonly Local<"i64">[];
   readonly #used = new Set<number>();
@@ -45,8 +47,8 @@ export class RegionState {
   readonly #usedVectors = new Set<number>();
   readonly #writtenVectors = new Set<number>();
 
-  /** `hasVectors`: instructions of the region have xmm registers as operands. */
-  constructor(code: Code, base: number, hasVectors: boolean) {
+  /** `hasVectors`: instructions of the region have xmm registers as operands. `hasX87`: some are of the x87 unit. */
+  constructor(code: Code, base: number, { hasVectors, hasX87 }: { hasVectors: boolean; hasX87: boolean }) {
     this.code = code;
     this.base = base;
     this.entryRip = code.local("i64");
@@ -55,6 +57,7 @@ export class RegionState {
     this.reason = code.local("i32");
     this.exitRip = code.local("i64");
     this.flags = new LazyFlags(code);
+    this.fields = new FieldLocals(code, hasX87);
     // Of all registers, so that their locals outlive the instructions that first name them.
     this.#gpr = Array.from({ length: GPRS }, () => code.local("i64"));
     this.#vectors = Array.from({ length: hasVectors ? VECTORS : 0 }, () => code.local("v128"));
@@ -89,6 +92,7 @@ export class RegionState {
       code.set(this.#vectors[register]!, v128.load(this.#at(State.vector + register * 32)));
     }
     this.flags.load(this.base);
+    this.fields.load(this.base);
   }
 
   /** Stores what the region has changed. */
@@ -103,6 +107,7 @@ export class RegionState {
       code.store("v128", this.#at(State.vector + register * 32), 0, this.#vectors[register]!);
     }
     this.flags.store(this.base);
+    this.fields.store(this.base);
   }
 
   /** Goes to the way out. */
@@ -234,6 +239,19 @@ export class RegionContext extends RecordContext {
   }
   override compared(): Comparison | undefined {
     return this.#region.flags.compared;
+  }
+
+  override state32(offset: number): I32 {
+    return this.#region.fields.word(offset) ?? super.state32(offset);
+  }
+  override state64(offset: number): I64 {
+    return this.#region.fields.pointer(offset) ?? super.state64(offset);
+  }
+  override setState32(offset: number, value: I32): void {
+    if (!this.#region.fields.setWord(offset, value)) super.setState32(offset, value);
+  }
+  override setState64(offset: number, value: I64): void {
+    if (!this.#region.fields.setPointer(offset, value)) super.setState64(offset, value);
   }
 
   override instructionRip(): I64 {

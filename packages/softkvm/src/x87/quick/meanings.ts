@@ -94,7 +94,7 @@ const load: Meaning = (c) => {
   if (operand.kind === "st") {
     const from = c.stackRegister(0);
     const stack = new Stack(c, [from], true);
-    stack.write(-1, v128.and(stack.read(from), TEN_BYTES));
+    stack.write(-1, stack.read(from));
     stack.push();
     stack.finish();
     return;
@@ -111,7 +111,6 @@ const load: Meaning = (c) => {
   stack.push();
   stack.finish();
 };
-const TEN_BYTES = i64x2.replace_lane(i64x2.splat(c64(-1)), 1, c64(0xffff));
 
 /** Ten bytes are two accesses, which must not end in different ways. */
 function tenBytesAt(c: Context, access: "read" | "write") {
@@ -148,7 +147,7 @@ function store(pops: 0 | 1): Meaning {
     let status: I32 = c32(0);
     if (operand.kind === "st") {
       const to = c.stackRegister(0);
-      stack.write(to, v128.and(stack.read(0), TEN_BYTES));
+      stack.write(to, stack.read(0));
       stack.fill(to);
     } else if (operand.size === 10) {
       const linear = tenBytesAt(c, "write");
@@ -185,8 +184,8 @@ function storeInteger(pops: 0 | 1, truncates = false): Meaning {
 const exchange: Meaning = (c) => {
   const other = c.stackRegister(1);
   const stack = new Stack(c, [0, other]);
-  const top = c.let(v128.and(stack.read(0), TEN_BYTES));
-  stack.write(0, v128.and(stack.read(other), TEN_BYTES));
+  const top = c.let(stack.read(0));
+  stack.write(0, stack.read(other));
   stack.write(other, top);
   stack.finish();
 };
@@ -196,7 +195,7 @@ function moveIf(code: number): Meaning {
   return (c) => {
     const from = c.stackRegister(1);
     const stack = new Stack(c, [0, from]);
-    c.code.if(condition(c, code), () => stack.write(0, v128.and(stack.read(from), TEN_BYTES)));
+    c.code.if(condition(c, code), () => stack.write(0, stack.read(from)));
     stack.finishQuietly();
   };
 }

@@ -34,6 +34,10 @@ export function statusOf(code: Code, control: I32, inexact: I32, up: I32): Local
   return status;
 }
 
+/** Of the control word: what there is beyond rounding 64 bits to nearest. Both 1 and 3 of the precision are all bits. */
+const CUTS_OR_DIRECTS = 0xd00;
+const ALL_64_BITS = 0x100;
+
 /**
  * Ends a function with a result of 128 bits: a significand with its top bit set, the rest below it (of which the lowest bit
  * stands for anything lower), and the biased exponent. Leaves what overflows or is tiny to microcode.
@@ -41,18 +45,25 @@ export function statusOf(code: Code, control: I32, inexact: I32, up: I32): Local
 export function finish(code: Code, control: I32, sign: I32, exponent: I32, high: I64, low: I64): void {
   const significand = code.let(high);
   const rest = code.let(low);
-  // Bits of the significand to be cut off, from the precision control: 0, 11 or 40.
-  const precision = code.let(i32.and(i32.shr_u(control, c32(8)), c32(3)));
   const unit = code.let(c64(1));
-  code.if(i32.eqz(i32.and(precision, c32(1))), () => {
-    const cut = code.let(i64.extend_i32_u(select(precision, c32(11), c32(40))));
-    const jam = i64.extend_i32_u(i64.ne(rest, c64(0)));
-    code.set(rest, i64.or(i64.shl(significand, i64.sub(c64(64), cut)), jam));
-    code.set(unit, i64.shl(c64(1), cut));
-    code.set(significand, i64.and(significand, i64.sub(c64(0), unit)));
-  });
-  const odd = i64.ne(i64.and(significand, unit), c64(0));
-  const up = roundsUp(code, control, sign, odd, rest);
+  const up = code.local("i32");
+  code.if(
+    i32.eq(i32.and(control, c32(CUTS_OR_DIRECTS)), c32(ALL_64_BITS)),
+    () => code.set(up, i64.gt_u(i64.or(rest, i64.and(significand, c64(1))), TOP)),
+    () => {
+      // Bits of the significand to be cut off, from the precision control: 0, 11 or 40.
+      const precision = code.let(i32.and(i32.shr_u(control, c32(8)), c32(3)));
+      code.if(i32.eqz(i32.and(precision, c32(1))), () => {
+        const cut = code.let(i64.extend_i32_u(select(precision, c32(11), c32(40))));
+        const jam = i64.extend_i32_u(i64.ne(rest, c64(0)));
+        code.set(rest, i64.or(i64.shl(significand, i64.sub(c64(64), cut)), jam));
+        code.set(unit, i64.shl(c64(1), cut));
+        code.set(significand, i64.and(significand, i64.sub(c64(0), unit)));
+      });
+      const odd = i64.ne(i64.and(significand, unit), c64(0));
+      code.set(up, roundsUp(code, control, sign, odd, rest));
+    },
+  );
   const biased = code.let(exponent);
   code.if(up, () => {
     code.set(significand, i64.add(significand, unit));

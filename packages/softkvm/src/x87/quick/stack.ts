@@ -5,8 +5,11 @@ import type { Context } from "../../semantics/context.ts";
 import type { VectorFunction } from "../../vector-unit/functions.ts";
 import type { I32, I64, Local, V128 } from "../../wasm/expr.ts";
 import { c32, i32, i64 } from "../../wasm/ops.ts";
-import { i32x4, i64x2, v128 } from "../../wasm/simd.ts";
+import { i32x4, v128 } from "../../wasm/simd.ts";
 import { Status } from "../layout.ts";
+
+/** The register above the top, as a bit of the tags from the top on. */
+const ABOVE = 0x80;
 
 /**
  * One instruction's use of the unit. It is begun where nothing is pending, the registers that are read are not empty and
@@ -23,14 +26,16 @@ export class Stack {
   constructor(c: Context, reads: readonly (number | I32)[], pushes = false) {
     this.#c = c;
     const { code } = c;
-    // Most instructions need no more than these three words to know that they may go on.
     this.#top = code.let(c.state32(State.ftop));
     this.#tags = code.let(c.state32(State.ftw));
     this.#status = code.let(c.state32(State.fsw));
-    let obstacle: I32 = i32.and(this.#status, c32(Status.SUMMARY));
-    for (const read of reads) obstacle = i32.or(obstacle, i32.eqz(this.#tag(read)));
-    if (pushes) obstacle = i32.or(obstacle, this.#tag(-1));
-    c.microcodeIf(obstacle);
+    let used: I32 = c32(0);
+    for (const read of reads) used = i32.or(used, i32.shl(c32(1), typeof read === "number" ? c32(read) : read));
+    const empty = pushes ? ABOVE : 0;
+    // From the top on.
+    const turned = code.let(i32.shr_u(i32.mul(this.#tags, c32(0x101)), this.#top));
+    const wrong = i32.or(i32.and(i32.xor(turned, c32(-1)), used), i32.and(turned, c32(empty)));
+    c.microcodeIf(i32.or(wrong, i32.and(this.#status, c32(Status.SUMMARY))));
   }
 
   get control(): I32 {
@@ -52,11 +57,7 @@ export class Stack {
   }
 
   write(index: number | I32, value: V128): void {
-    const address = this.#c.let(this.#address(index));
-    this.#c.code.store("i64", address, State.fpr, i64x2.extract_lane(value, 0));
-    // Behind the ten bytes are zeros.
-    this.#c.code.store("i32", address, State.fpr + 8, i32x4.extract_lane(value, 2));
-    this.#c.code.store("i32", address, State.fpr + 12, c32(0));
+    this.#c.code.store("v128", this.#address(index), State.fpr, value);
   }
 
   /** Writes from parts. */
@@ -126,10 +127,6 @@ export class Stack {
 
   #bit(index: number | I32): I32 {
     return i32.shl(c32(1), this.#number(index));
-  }
-
-  #tag(index: number | I32): I32 {
-    return i32.and(i32.shr_u(this.#tags, this.#number(index)), c32(1));
   }
 
   #address(index: number | I32): I32 {

@@ -1,6 +1,6 @@
 /**
- * Values in WebAssembly: a register's 16 bytes as they lie in the state, of which the last four are, in what a function
- * gives, what to add to the status word, or -1 where microcode has to do the instruction.
+ * Values in WebAssembly: a register's 16 bytes as they lie in the state, of which the upper six mean nothing. In what a
+ * function gives, the last four are what to add to the status word, or -1 where microcode has to do the instruction.
  */
 
 import type { Code } from "../../wasm/code.ts";
@@ -26,12 +26,11 @@ export function unpack(code: Code, value: V128): Operand {
   const high = code.let(i32x4.extract_lane(value, 2));
   const exponent = code.let(i32.and(high, c32(0x7fff)));
   const sign = code.let(i32.and(i32.shr_u(high, c32(15)), c32(1)));
-  code.if(i32.ge_u(i32.sub(exponent, c32(1)), c32(0x7ffe)), () =>
+  // What is not normal has an exponent without numbers, or its integer bit is 0.
+  const special = i32.or(i32.ge_u(i32.sub(exponent, c32(1)), c32(0x7ffe)), i64.ge_s(significand, c64(0)));
+  code.if(special, () =>
     code.if(i64.ne(i64.or(significand, i64.extend_i32_u(exponent)), c64(0)), () => code.return(NEVER)),
   );
-  // Of unnormals and pseudo-denormals the integer bit is not what the exponent says.
-  const integerBit = i32.wrap(i64.shr_u(significand, c64(63)));
-  code.if(i32.ne(integerBit, i32.ne(exponent, c32(0))), () => code.return(NEVER));
   return { significand, exponent, sign };
 }
 

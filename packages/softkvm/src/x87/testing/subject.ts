@@ -1,12 +1,13 @@
 /** Cases on the software processor: by microcode alone, and by handlers that leave to microcode what they do not do. */
 
 import { softProcessor } from "../../../testing/soft-processor.ts";
+import { Compiler } from "../../compiler/compiler.ts";
 import { Mode, NO_FAULT, STATE_SIZE, State, Vector } from "../../cpu/layout.ts";
 import { Decoder } from "../../decode/decoder.ts";
 import { Instruction, Status } from "../../decode/instruction.ts";
 import { Blocks } from "../../interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../../interpreter/handlers.ts";
-import { Return } from "../../interpreter/record.ts";
+import { Record, Return } from "../../interpreter/record.ts";
 import { Outcome } from "../../mmu/access.ts";
 import { execute } from "../../system/execute.ts";
 import { restoreX87, saveX87 } from "../../system/fpu-image.ts";
@@ -48,10 +49,15 @@ export class Subject {
   }
 
   #runOne(record: DataView): void {
+    this.load(record);
+    const outcome = this.execute(record.getUint8(Field.length));
+    this.save(record, outcome === Outcome.OK ? 0 : this.cpu.state.get32(State.faultVector));
+  }
+
+  protected load(record: DataView): void {
     const { bytes } = this;
     const { state } = this.cpu;
     const raw = new Uint8Array(record.buffer, record.byteOffset, RECORD);
-    const length = record.getUint8(Field.length);
     this.#toImage(record, raw);
     restoreX87(state, this.#image, true);
     bytes.set(raw.subarray(Field.code, Field.code + 8), CODE);
@@ -60,14 +66,42 @@ export class Subject {
     state.setGpr(7, BigInt(DATA));
     state.rflags = Number(record.getBigUint64(Field.rflags, true));
     state.set32(State.faultVector, NO_FAULT);
-    const outcome = this.execute(length);
-    const fault = outcome === Outcome.OK ? 0 : state.get32(State.faultVector);
+  }
+
+  /** `fault`: the exception's vector, or 0. */
+  protected save(record: DataView, fault: number): void {
+    const { bytes } = this;
+    const { state } = this.cpu;
+    const raw = new Uint8Array(record.buffer, record.byteOffset, RECORD);
     saveX87(state, this.#image, true);
     this.#fromImage(record, raw);
     record.setUint8(Field.length, fault === 0 ? 0 : fault === Vector.MF ? SIGFPE : 100 + fault);
     raw.set(bytes.subarray(DATA, DATA + MEMORY_BYTES), Field.memory);
     record.setBigUint64(Field.rax, state.gpr(0), true);
     record.setBigUint64(Field.rflags, BigInt(state.rflags), true);
+  }
+
+  /** Runs a state through the instructions at {@link CODE} up to HLT or a fault, by microcode. */
+  runSequence(record: DataView, code: Uint8Array): void {
+    this.load(record);
+    this.bytes.set(code, CODE);
+    let fault = 0;
+    let at = CODE;
+    while (fault === 0) {
+      this.#decoder.decode(this.bytes, at, at + 15, 64, this.#instruction);
+      if (this.#instruction.form.mnemonic === "hlt") break;
+      at += this.#instruction.length;
+      fault = this.step(this.#instruction, BigInt(at));
+    }
+    this.save(record, fault);
+  }
+
+  /** Executes an instruction by microcode; returns the exception's vector, or 0. */
+  protected step(instruction: Instruction, next: bigint): number {
+    const { cpu } = this;
+    cpu.instructionRip = next - BigInt(instruction.length);
+    cpu.rip = next;
+    return execute(cpu, instruction) === Outcome.OK ? 0 : cpu.state.get32(State.faultVector);
   }
 
   #toImage(record: DataView, raw: Uint8Array): void {
@@ -103,8 +137,8 @@ export class Subject {
 export class HandlerSubject extends Subject {
   /** Instructions done without microcode. */
   quick = 0;
-  readonly #handlers: Handlers;
-  readonly #blocks: Blocks;
+  protected readonly handlers: Handlers;
+  protected readonly blocks: Blocks;
 
   constructor() {
     const arena = GUEST_BYTES + STATE_SIZE + JumpCache.entries * JumpCache.entrySize;
@@ -112,26 +146,62 @@ export class HandlerSubject extends Subject {
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     super(memory.buffer);
     const { state, memory: access } = this.cpu;
-    this.#handlers = new Handlers(memory, GUEST_BYTES, {
+    this.handlers = new Handlers(memory, GUEST_BYTES, {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
     });
     const source = { fetch: (linear: bigint) => access.fetch(Number(linear)), watch: () => {}, unwatch: () => {} };
-    this.#blocks = new Blocks(state, this.#handlers, source, arena, arena + ARENA_BYTES);
+    this.blocks = new Blocks(state, this.handlers, source, arena, arena + ARENA_BYTES);
   }
 
   protected override execute(length: number): Outcome {
     const { state } = this.cpu;
     state.set64(State.blockRip, BigInt(CODE));
     state.set32(State.budget, 0);
-    const record = this.#blocks.single(BigInt(CODE), 0n);
+    const record = this.blocks.single(BigInt(CODE), 0n);
     if (typeof record !== "number") throw new Error("a case is one instruction");
-    const reason = this.#handlers.enter(record);
+    const reason = this.handlers.enter(record);
     state.set32(State.chain, 0);
     if (reason === Return.MICROCODE) return super.execute(length);
     this.quick++;
     return reason === Return.UNWIND ? Outcome.FAULT : Outcome.OK;
+  }
+}
+
+/** Sequences as one compiled region, which goes on in the interpreter after what microcode does. */
+export class RegionSubject extends HandlerSubject {
+  /** Sequences done without microcode. */
+  whole = 0;
+
+  override runSequence(record: DataView, code: Uint8Array): void {
+    const { state } = this.cpu;
+    this.load(record);
+    this.bytes.set(code, CODE);
+    this.blocks.forgetAll();
+    const rip = BigInt(CODE);
+    this.blocks.find(rip, 0n, 0);
+    const compiler = new Compiler(this.blocks, this.handlers, state.base);
+    const block = this.blocks.peek(rip, 0n)!;
+    while (block.region === undefined) compiler.sample(block);
+    state.set64(State.blockRip, rip);
+    state.set32(State.budget, 1000);
+    let at = block.record;
+    let fault = 0;
+    let microcoded = false;
+    while (fault === 0) {
+      const reason = this.handlers.enter(at);
+      if (reason === Return.UNWIND) fault = state.get32(State.faultVector);
+      if (reason !== Return.MICROCODE) break;
+      at = state.get32(State.record);
+      const instruction = this.blocks.instructionAt(at);
+      if (instruction.form.mnemonic === "hlt") break;
+      microcoded = true;
+      fault = this.step(instruction, rip + BigInt(state.view.getUint32(at + Record.next, true)));
+      at += Record.size;
+    }
+    if (!microcoded) this.whole++;
+    this.save(record, fault);
   }
 }
 
