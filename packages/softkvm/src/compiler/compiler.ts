@@ -120,12 +120,17 @@ class Region {
     const state = this.#state;
     code.block((exit) => {
       state.exit = exit;
-      new FlowGraph(this.#nodes).write(code, {
-        body: (index) => this.#body(this.#members[index]!),
-        leave: (from, taken) => this.#leave(this.#members[from]!, taken),
-        backEdge: (_from, to) => this.#backEdge(this.#members[to]!),
+      code.block((microcode) => {
+        state.microcode = microcode;
+        new FlowGraph(this.#nodes).write(code, {
+          body: (index) => this.#body(this.#members[index]!),
+          leave: (from, taken) => this.#leave(this.#members[from]!, taken),
+          backEdge: (_from, to) => this.#backEdge(this.#members[to]!),
+        });
+        code.unreachable();
       });
-      code.unreachable();
+      code.store("i32", c32(state.base + State.record), 0, state.microcodeRecord);
+      state.leave(Return.MICROCODE, this.#ripAt(i64.extend_i32_s(state.microcodeBlock)));
     });
     state.store();
     code.if(i32.eqz(state.reason), () => {
@@ -193,7 +198,10 @@ class Region {
 
   /** A virtual address by its distance from the region's first instruction. */
   #rip(distance: number): I64 {
-    const sum = i64.add(this.#state.entryRip, c64(distance));
+    return this.#ripAt(c64(distance));
+  }
+  #ripAt(distance: I64): I64 {
+    const sum = i64.add(this.#state.entryRip, distance);
     const bits = this.#head.mode & Mode.BITS;
     return bits === 2 ? sum : i64.and(sum, c64(bits === 1 ? 0xffffffff : 0xffff));
   }

@@ -40,6 +40,11 @@ export class RegionState {
   readonly flags: LazyFlags;
   readonly fields: FieldLocals;
   exit: Label | undefined;
+  /** Where instructions go that find that they are microcode's: one way out for all, as each has several ways to it. */
+  microcode: Label | undefined;
+  /** The record of the instruction that may go there, and its block's distance from the region's first instruction. */
+  readonly microcodeRecord: Local<"i32">;
+  readonly microcodeBlock: Local<"i32">;
   readonly #gpr: readonly Local<"i64">[];
   readonly #used = new Set<number>();
   readonly #written = new Set<number>();
@@ -56,6 +61,8 @@ export class RegionState {
     this.lookasideBuffer = code.local("i32");
     this.reason = code.local("i32");
     this.exitRip = code.local("i64");
+    this.microcodeRecord = code.local("i32");
+    this.microcodeBlock = code.local("i32");
     this.flags = new LazyFlags(code);
     this.fields = new FieldLocals(code, hasX87);
     // Of all registers, so that their locals outlive the instructions that first name them.
@@ -140,6 +147,7 @@ export class RegionContext extends RecordContext {
   readonly #instruction: Instruction;
   readonly #place: Place;
   readonly #memory: Operand | undefined;
+  #mayBeMicrocode = false;
 
   constructor(region: RegionState, shape: Shape, outside: Outside, instruction: Instruction, place: Place) {
     super(region.code, shape, region.base, outside, c32(place.record));
@@ -288,6 +296,15 @@ export class RegionContext extends RecordContext {
   protected override leave(reason: Return): void {
     this.setState32(State.record, c32(this.#place.record));
     this.#region.leave(reason, this.#blockRip());
+  }
+  override microcodeIf(condition: I32): void {
+    const region = this.#region;
+    if (!this.#mayBeMicrocode) {
+      this.#mayBeMicrocode = true;
+      this.code.set(region.microcodeRecord, c32(this.#place.record));
+      this.code.set(region.microcodeBlock, c32(this.#place.block));
+    }
+    this.code.brIf(region.microcode!, condition);
   }
   protected override abandon(outcome: I32 = c32(0)): void {
     const reason = select(i32.eq(outcome, c32(CODE_PAGE)), c32(Return.STEP), c32(Return.UNWIND));
