@@ -79,8 +79,8 @@ export function setXsave(cpu: Processor, area: Uint8Array): void {
   if (present & Xcr0.X87) restoreX87(state, image, true);
   if (present & Xcr0.SSE) restoreVectors(state, image, 16, false);
   if (present & Xcr0.AVX) restoreVectors(state, image, 16, true);
-  // As in the kernel, whose own area is compacted: there MXCSR belongs to SSE.
-  state.set32(State.mxcsr, present & Xcr0.SSE ? mxcsr : MXCSR_INITIAL);
+  // MXCSR belongs to both (xfeatures_mxcsr_quirk in the kernel's arch/x86/kernel/fpu/xstate.c).
+  state.set32(State.mxcsr, present & (Xcr0.SSE | Xcr0.AVX) ? mxcsr : MXCSR_INITIAL);
 }
 
 export function getXcrs({ state }: Processor): Xcrs {

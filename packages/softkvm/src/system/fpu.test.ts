@@ -10,10 +10,7 @@ import { MEMORY, type Scenario, scenario } from "../../testing/scenario.ts";
 import { Image } from "./fpu-image.ts";
 import { getFpu, getXsave, setFpu, setXcrs, setXsave } from "./fpu-records.ts";
 
-// A fixed seed while one difference is open: seed 207943775 finds a byte of an error code on the stack that KVM has as 9
-// and we as 0. LODGE_SEED=random takes a fresh one.
-const { LODGE_SEED = "20261120" } = process.env;
-const seed = LODGE_SEED === "random" ? Date.now() % 1_000_000_000 : Number(LODGE_SEED);
+const seed = Number(process.env.LODGE_SEED ?? Date.now() % 1_000_000_000);
 const AREA = 0xe000;
 const OSXSAVE = 1n << 18n;
 /** Behind the HLT of the handlers of #UD and #GP. */
@@ -33,7 +30,7 @@ const INSTRUCTIONS: Record<string, readonly number[]> = {
 };
 
 /** An XSAVE area with some components at random and others in their initial configuration. */
-function randomArea(random: Random): Uint8Array {
+function randomArea(random: Random, loaded: "by KVM" | "by the guest"): Uint8Array {
   const area = new Uint8Array(XSAVE_SIZE);
   const view = new DataView(area.buffer);
   const present = BigInt(random.below(8));
@@ -49,7 +46,10 @@ function randomArea(random: Random): Uint8Array {
       view.setUint16(Image.st + index * 16 + 8, random.below(0x10000), true);
     }
   } else view.setUint16(Image.fcw, 0x37f, true);
-  view.setUint32(Image.mxcsr, random.chance(0.5) ? 0x1f80 : 0x1f80 | (random.next() & 0x7f), true);
+  // Where SSE is in its initial configuration, hosts differ in whether KVM_SET_XSAVE takes MXCSR over: by AVX's bit, or never.
+  const mxcsr =
+    random.chance(0.5) || (loaded === "by KVM" && !(present & 2n)) ? 0x1f80 : 0x1f80 | (random.next() & 0x7f);
+  view.setUint32(Image.mxcsr, mxcsr, true);
   for (let at = Image.xmm; present & 2n && at < Image.xmm + 256; at += 8) view.setBigUint64(at, random.bits64(), true);
   for (let at = Image.avx; present & 4n && at < Image.size; at += 8) view.setBigUint64(at, random.bits64(), true);
   view.setBigUint64(Image.xstateBv, present, true);
@@ -64,14 +64,16 @@ function make(random: Random, name: string): Scenario {
     if (made.state.sregs.cs.dpl !== 3) continue;
     const wide = random.chance(0.5) ? [0x48] : [];
     made.image.set([...wide, ...INSTRUCTIONS[name]!, AREA & 0xff, AREA >> 8, 0, 0, 0xf4], 0x1000);
-    made.image.set(randomArea(random).subarray(0, Image.size), AREA);
+    made.image.set(randomArea(random, "by the guest").subarray(0, Image.size), AREA);
     const view = new DataView(made.image.buffer);
     if (name === "xrstor" && random.chance(0.3)) {
       const components = BigInt(random.below(8));
       view.setBigUint64(AREA + Image.xcompBv, components | (1n << 63n), true);
     }
-    // A bit of the header that no processor takes: below are components that this one may have enabled.
-    if (random.chance(0.1)) view.setUint8(AREA + Image.xstateBv + 3 + random.below(21), 1 << random.below(8));
+    // A bit of the header that no processor takes. The first three bytes of its words are components that the host may have
+    // enabled for ring 3, whatever the guest's XCR0 says.
+    const byte = 3 + random.below(21);
+    if (random.chance(0.1) && (byte & 7) >= 3) view.setUint8(AREA + Image.xstateBv + byte, 1 << random.below(8));
     if (name === "ldmxcsr") view.setUint32(AREA, random.below(random.chance(0.2) ? 0x20000 : 0x10000), true);
     const { regs, sregs } = made.state;
     return {
@@ -91,7 +93,7 @@ for (const name of Object.keys(INSTRUCTIONS)) {
     for (let index = 0; index < 150; index++) {
       const random = new Random(seed * 1_000_003 + index);
       const made = make(random, name);
-      const area = randomArea(random);
+      const area = randomArea(random, "by KVM");
       both.load(made.image, made.state);
       both.vcpu.setXcrs(xcrs);
       setXcrs(both.soft.cpu, xcrs);
@@ -108,7 +110,11 @@ for (const name of Object.keys(INSTRUCTIONS)) {
       if (name.startsWith("xsave") && theirBits !== ourBits && (ourBits! & ~theirBits!) === 0) continue;
       const theirs = found.filter((difference) => !oracle.tolerates(difference, made, kvm, soft));
       assert.deepEqual(theirs, [], message);
-      assert.deepEqual(parts(getXsave(both.soft.cpu)), parts(both.vcpu.getXsave()), message);
+      const [ours, expected] = [parts(getXsave(both.soft.cpu)), parts(both.vcpu.getXsave())];
+      // XSAVES, by which the kernel takes the state over, leaves an old MXCSR in place when SSE is initial (SDM vol. 1,
+      // 13.11); with AVX in use the kernel shows that one.
+      if (!expected.hasSse) ours.mxcsr = expected.mxcsr;
+      assert.deepEqual({ ...ours, hasSse: expected.hasSse }, expected, message);
     }
   });
 }
@@ -117,7 +123,7 @@ test("KVM's FPU records go in and come out", { skip: noKvm }, () => {
   using both = new BesideKvm(MEMORY);
   const random = new Random(seed);
   for (let index = 0; index < 50; index++) {
-    const area = randomArea(random);
+    const area = randomArea(random, "by KVM");
     // KVM_GET_FPU tells what lies in the area, whether or not it counts.
     new DataView(area.buffer).setBigUint64(Image.xstateBv, 7n, true);
     both.vcpu.setXsave(resized(area, both.vcpu.getXsave().length));
@@ -131,9 +137,10 @@ test("KVM's FPU records go in and come out", { skip: noKvm }, () => {
 });
 
 /** What the records must agree in; not in which components they call initial. */
-function parts(image: Uint8Array): Record<string, Uint8Array> {
+function parts(image: Uint8Array) {
   const part = (from: number, to: number) => image.slice(from, to);
   return {
+    hasSse: (image[Image.xstateBv]! & 2) !== 0,
     x87: part(0, Image.mxcsr),
     mxcsr: part(Image.mxcsr, Image.mxcsrMask),
     st: part(Image.st, Image.xmm),

@@ -75,6 +75,8 @@ export function encodingOf(form: Form, bits: CodeSize, random: Random): Uint8Arr
   while (!allowed[prefix]) prefix = random(4);
   let modrm = ((random(256) & ~form.mask) | form.value) & 0xff;
   if (form.mask & Key.REGISTER) modrm = form.value & Key.REGISTER ? modrm | 0xc0 : (modrm & 0x3f) | (random(3) << 6);
+  // A gather's index stands in the SIB byte (SDM vol. 2, 2.3.12).
+  if (form.vsib) modrm = (modrm & ~7) | 4;
   const opcode = form.byte + random(form.opcodes);
   const rest = form.hasModrm ? [opcode, modrm] : [opcode];
   const escapes = ESCAPES[form.map];
