@@ -6,6 +6,7 @@ import { type CodeSize, Instruction, type Operand, Status } from "../src/decode/
 import { FORMS } from "../src/decode/opcode-map.ts";
 import { arithmetic } from "../src/semantics/arithmetic.ts";
 import { bits } from "../src/semantics/bits.ts";
+import { bmi } from "../src/semantics/bmi.ts";
 import { branches } from "../src/semantics/branches.ts";
 import { data } from "../src/semantics/data.ts";
 import { multiplication } from "../src/semantics/multiply.ts";
@@ -31,7 +32,7 @@ export interface Coverage {
 
 /** Those that are no vector, MMX or x87 instructions. */
 export const INTEGER: readonly string[] = [
-  ...[arithmetic, bits, branches, data, multiplication, shifts, strings].flatMap((table) => Object.keys(table)),
+  ...[arithmetic, bits, bmi, branches, data, multiplication, shifts, strings].flatMap((table) => Object.keys(table)),
   ...["jcc", "setcc", "cmovcc"],
 ];
 
@@ -200,6 +201,7 @@ function pushModrm(
  * and these not as the processor does.
  */
 const NOT_EMULATED: ReadonlySet<string> = new Set([
+  ...Object.keys(bmi),
   "lzcnt",
   "tzcnt",
   "popcnt",
@@ -212,6 +214,7 @@ const NOT_EMULATED: ReadonlySet<string> = new Set([
 ]);
 
 const EMULATED: ReadonlySet<string> = new Set(INTEGER);
+const isEmulated = (mnemonic: string) => EMULATED.has(mnemonic) && !NOT_EMULATED.has(mnemonic);
 
 /** Makes cases; holds what is reused between them. */
 export class Generator {
@@ -230,9 +233,10 @@ export class Generator {
     this.#mnemonics = [...known.keys()];
   }
 
-  /** The case of this number: the same for the same seed and coverage. */
-  make(index: number, slot: number, bits: CodeSize): FuzzCase {
+  /** The case of this number: the same for the same seed and coverage. 64-bit code if nothing covered is emulated. */
+  make(index: number, slot: number, wanted: CodeSize): FuzzCase {
     const random = new Random(this.#seed, index);
+    const bits = this.#mnemonics.some(isEmulated) ? wanted : 64;
     for (;;) {
       const form = random.pick(this.#known.get(random.pick(this.#mnemonics))!);
       const encoding = encode(random, form, bits);
@@ -244,7 +248,7 @@ export class Generator {
       }
       if (status === Status.OK) {
         const decoded = this.#instruction.form;
-        const trusted = bits === 64 || (EMULATED.has(decoded.mnemonic) && !NOT_EMULATED.has(decoded.mnemonic));
+        const trusted = bits === 64 || isEmulated(decoded.mnemonic);
         if (trusted && knows(decoded) && !UNSETTLED.has(decoded.mnemonic)) {
           return this.#finish(random, slot, bits, encoding, this.#instruction);
         }

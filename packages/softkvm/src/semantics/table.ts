@@ -3,6 +3,7 @@
 import { floatMoveIf, x87 } from "../x87/quick/meanings.ts";
 import { arithmetic } from "./arithmetic.ts";
 import { bits } from "./bits.ts";
+import { bmi } from "./bmi.ts";
 import { branches, branchIf } from "./branches.ts";
 import type { Meaning } from "./context.ts";
 import { data, moveIf, setIf } from "./data.ts";
@@ -15,6 +16,7 @@ const meanings: ReadonlyMap<string, Meaning> = new Map(
   Object.entries({
     ...arithmetic,
     ...bits,
+    ...bmi,
     ...branches,
     ...data,
     ...multiplication,
