@@ -9,6 +9,7 @@ import { differences, same } from "./compare.ts";
 import { CODE_BYTES, DATA_BYTES, FIRST_WRITABLE_SLOT, physicalOf, SLOTS, SlotPages } from "./layout.ts";
 import type { Oracle } from "./oracle.ts";
 import { Outcome, type Subject } from "./outcome.ts";
+import { IS_VERIFIED } from "./processor.ts";
 import { UNDEFINED_FLAGS } from "./undefined-flags.ts";
 
 export interface Mismatch {
@@ -26,7 +27,9 @@ export interface CaseSource {
 }
 
 export interface Totals {
-  compared: number;
+  /** Cases by subject. */
+  compared: Map<string, number>;
+  /** Of those compared, the ones that ended in a fault. */
   faults: number;
   /** Cases that one side could not execute, by reason. */
   unable: Map<string, number>;
@@ -41,7 +44,7 @@ const LONGEST = 15;
 const BATCH = FIRST_WRITABLE_SLOT;
 
 export class Campaign {
-  readonly totals: Totals = { compared: 0, faults: 0, unable: new Map(), mnemonics: new Map() };
+  readonly totals: Totals = { compared: new Map(), faults: 0, unable: new Map(), mnemonics: new Map() };
   readonly #oracle: Oracle;
   readonly #subjects: readonly Subject[];
   readonly #real = Array.from({ length: SLOTS }, () => new Outcome());
@@ -63,7 +66,7 @@ export class Campaign {
         report(last);
         continue;
       }
-      if (suspect.emulated) this.totals.compared -= 1;
+      if (suspect.emulated) count(this.totals.compared, suspect.subject, -1);
       count(this.totals.unable, `processor: emulated ${suspect.emulated ? "after #GP" : "at first"}`);
     }
   }
@@ -76,7 +79,7 @@ export class Campaign {
   #again(fuzzCase: FuzzCase): Mismatch | undefined {
     let last: Mismatch | undefined;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      [last] = this.#compare([fuzzCase], false);
+      last = this.#compare([fuzzCase], false).find(({ emulated }) => !emulated);
       if (last === undefined) return undefined;
     }
     return last;
@@ -95,7 +98,7 @@ export class Campaign {
         if (real.ending !== "unable") subject.run(fuzzCase, soft);
         if (counts) this.#count(real, subject, mnemonic);
         if (real.ending === "unable" || soft.ending === "unable") continue;
-        const ignored = this.#oracle.isIntel ? 0 : (UNDEFINED_FLAGS.get(mnemonic) ?? 0);
+        const ignored = IS_VERIFIED ? 0 : (UNDEFINED_FLAGS.get(mnemonic) ?? 0);
         const lines = differences(real, soft, ignored);
         this.#compareMemory(fuzzCase, subject, lines);
         if (lines.length === 0) continue;
@@ -113,7 +116,7 @@ export class Campaign {
     else if (this.#soft.ending === "unable") count(this.totals.unable, `${subject.name}: ${this.#soft.reason}`);
     else {
       if (real.ending === "fault") this.totals.faults += 1;
-      this.totals.compared += 1;
+      count(this.totals.compared, subject.name);
       count(this.totals.mnemonics, mnemonic);
     }
   }
@@ -182,8 +185,8 @@ export class Campaign {
   }
 }
 
-function count(map: Map<string, number>, key: string): void {
-  map.set(key, (map.get(key) ?? 0) + 1);
+function count(map: Map<string, number>, key: string, by = 1): void {
+  map.set(key, (map.get(key) ?? 0) + by);
 }
 
 /** Programs `first` to `first + count - 1`, in batches. */

@@ -15,6 +15,7 @@ import { strings } from "../src/semantics/strings.ts";
 import { meaningOf } from "../src/semantics/table.ts";
 import { codeAddress, type FuzzCase, initialXsave, Xsave } from "./case.ts";
 import { CODE_BYTES, DATA_BYTES, exitOf, HIGH_ALIAS, linearOf, Selectors, SlotPages } from "./layout.ts";
+import { FEATURES } from "./processor.ts";
 import { POOL, Random } from "./random.ts";
 
 const PAGE = 0x1000;
@@ -23,11 +24,13 @@ const LANDING = 0x100;
 const MAX_LENGTH = 15;
 const RSP = 4;
 
-/** Forms whose mnemonics the subjects know, by mnemonic. */
+/** Forms whose mnemonics the subjects know and this processor has, by mnemonic. */
 export interface Coverage {
   readonly known: ReadonlyMap<string, readonly Form[]>;
   /** Mnemonics without a meaning, with the number of their forms. */
   readonly skipped: ReadonlyMap<string, number>;
+  /** Features that this processor lacks, with the number of their forms. */
+  readonly lacking: ReadonlyMap<string, number>;
 }
 
 /** Those that are no vector, MMX or x87 instructions. */
@@ -43,22 +46,30 @@ const UNSETTLED: ReadonlySet<string> = new Set(["maskmovq", "maskmovdqu"]);
 export function coverage(wanted?: ReadonlySet<string>): Coverage {
   const known = new Map<string, Form[]>();
   const skipped = new Map<string, number>();
+  const lacking = new Map<string, number>();
+  const count = (map: Map<string, number>, key: string) => map.set(key, (map.get(key) ?? 0) + 1);
   for (const form of FORMS) {
-    const { mnemonic } = form;
+    const { mnemonic, feature } = form;
     if (wanted !== undefined && !wanted.has(mnemonic)) continue;
-    if (!knows(form) || UNSETTLED.has(mnemonic)) skipped.set(mnemonic, (skipped.get(mnemonic) ?? 0) + 1);
+    if (!isPresent(form)) count(lacking, feature);
+    else if (!knows(form) || UNSETTLED.has(mnemonic)) count(skipped, mnemonic);
     else {
       const forms = known.get(mnemonic);
       if (forms) forms.push(form);
       else known.set(mnemonic, [form]);
     }
   }
-  return { known, skipped };
+  return { known, skipped, lacking };
 }
 
-/** Whether the subjects can execute a form. */
-export function knows({ mnemonic, condition }: Form): boolean {
-  return meaningOf(mnemonic, condition) !== undefined;
+/** Whether both sides can execute a form. */
+export function knows(form: Form): boolean {
+  return isPresent(form) && meaningOf(form.mnemonic, form.condition) !== undefined;
+}
+
+/** Whether this processor has a form's feature; every one with 64 bits has those that have no name. */
+function isPresent({ feature }: Form): boolean {
+  return feature === "base" || FEATURES.has(feature);
 }
 
 /** The bytes of an encoding, and where in them its parts are; -1 for none. */

@@ -3,7 +3,7 @@
 import { Cr4, Efer } from "@lodge/kvm";
 import { Seg, SegmentAttribute, STATE_SIZE, State, Tlb, Vector } from "../src/cpu/layout.ts";
 import { CpuState } from "../src/cpu/state.ts";
-import { Blocks, type CodeSource } from "../src/interpreter/blocks.ts";
+import { type Block, Blocks, type CodeSource } from "../src/interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../src/interpreter/handlers.ts";
 import { Record, Return } from "../src/interpreter/record.ts";
 import type { Shape } from "../src/interpreter/shape.ts";
@@ -74,11 +74,12 @@ class BatchHandlers extends Handlers {
 }
 
 export class InterpreterSubject implements Subject {
-  readonly name = "interpreter";
+  readonly name: string = "interpreter";
   readonly memory: Uint8Array;
+  protected readonly blocks: Blocks;
+  protected readonly handlers: Handlers;
   readonly #state: CpuState;
   readonly #access: Access;
-  readonly #blocks: Blocks;
   readonly #handlers: BatchHandlers;
   readonly #written: { from: number; to: number }[] = Array.from({ length: SLOTS }, () => ({
     from: 0,
@@ -106,15 +107,17 @@ export class InterpreterSubject implements Subject {
         mmio: new Mmio(nothing),
         watch: new Watchpoints(),
       },
-      { codeWritten: (linear, size) => this.#blocks.written(linear, size) },
+      { codeWritten: (linear, size) => this.blocks.written(linear, size) },
     );
     this.#access = access;
     this.#handlers = new BatchHandlers(memory, MEMORY_BYTES, {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
+      storeUnlessCode: (linear, size, kind) => access.storeUnlessCode(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
     });
     if (distort !== undefined) this.#handlers.distort = distort;
+    this.handlers = this.#handlers;
     const source: CodeSource = {
       fetch: (linear) => {
         const host = access.fetch(Number(BigInt.asIntN(64, linear)));
@@ -127,14 +130,14 @@ export class InterpreterSubject implements Subject {
       },
       unwatch: (page) => map.code.clear(page / PAGE),
     };
-    this.#blocks = new Blocks(state, this.#handlers, source, arena, arena + ARENA_BYTES);
+    this.blocks = new Blocks(state, this.#handlers, source, arena, arena + ARENA_BYTES);
     this.#setUp();
   }
 
   codeChanged(physical: number, size: number): void {
     // A write of the guest's comes in one piece for each page.
     for (let at = physical; at < physical + size; at = (at | (PAGE - 1)) + 1) {
-      this.#blocks.written(at, Math.min((at | (PAGE - 1)) + 1, physical + size) - at);
+      this.blocks.written(at, Math.min((at | (PAGE - 1)) + 1, physical + size) - at);
     }
   }
 
@@ -179,20 +182,32 @@ export class InterpreterSubject implements Subject {
       writeData(this.memory, physicalOf(slot, SlotPages.data.physical), fuzzCase.data);
     }
     this.#handlers.collect(() => {
-      for (const fuzzCase of cases) this.#decodeAhead(fuzzCase);
+      for (const fuzzCase of cases) {
+        this.#setMode(fuzzCase);
+        this.prepare(BigInt(codeAddress(fuzzCase.slot, fuzzCase.code[0]!.at)));
+      }
     });
+    this.loaded();
   }
 
-  #decodeAhead(fuzzCase: FuzzCase): void {
-    this.#setMode(fuzzCase);
+  /** Decodes ahead what begins at an address of the current case's. */
+  protected prepare(rip: bigint): Block | undefined {
     try {
-      this.#blocks.find(BigInt(codeAddress(fuzzCase.slot, fuzzCase.code[0]!.at)), 0n, 0);
+      const found = this.blocks.find(rip, 0n, 0);
+      return typeof found === "number" ? this.blocks.peek(rip, 0n) : undefined;
     } catch (error) {
       // It will fault again when it is its turn.
       if (error !== FAULT) throw error;
       this.#forgetFault();
+      return undefined;
     }
   }
+
+  /** All cases of a batch have been prepared. */
+  protected loaded(): void {}
+
+  /** The case goes on at an address whose code is decoded. */
+  protected reached(_rip: bigint): void {}
 
   #forgetFault(): void {
     this.#state.view.setInt32(this.#state.base + State.faultVector, -1, true);
@@ -262,8 +277,10 @@ export class InterpreterSubject implements Subject {
     const exits = BigInt(exitOf(slot, 0));
     this.#forgetFault();
     state.set64(State.blockRip, BigInt(codeAddress(slot, fuzzCase.code[0]!.at)));
-    state.set32(State.budget, BUDGET);
     state.set32(State.chain, 0);
+    let budget = BUDGET;
+    // Compiled code leaves a write to a page of code to the interpreter, which does that one instruction.
+    let stepping = false;
     for (;;) {
       const rip = state.get64(State.blockRip);
       if (rip >= exits && rip < stubs + 0x1000n) {
@@ -275,7 +292,7 @@ export class InterpreterSubject implements Subject {
       }
       let record: number;
       try {
-        const found = this.#blocks.find(rip, 0n, state.get32(State.chain));
+        const found = stepping ? this.blocks.single(rip, 0n) : this.blocks.find(rip, 0n, state.get32(State.chain));
         if (typeof found !== "number") {
           this.#fault(outcome, found.kind === "undefined" ? Vector.UD : Vector.GP, 0, rip, 0n);
           return;
@@ -286,8 +303,11 @@ export class InterpreterSubject implements Subject {
         this.#recordedFault(outcome, rip);
         return;
       }
+      if (!stepping) this.reached(rip);
       state.set32(State.chain, 0);
-      const reason = this.#handlers.enter(record);
+      state.set32(State.budget, stepping ? 0 : budget);
+      const reason = this.handlers.enter(record);
+      if (!stepping) budget = state.view.getInt32(state.base + State.budget, true);
       const at = state.get32(State.record);
       switch (reason) {
         case Return.LOOKUP:
@@ -302,12 +322,23 @@ export class InterpreterSubject implements Subject {
         case Return.RESYNC:
           state.set64(State.blockRip, this.#ripOf(at));
           continue;
-        case Return.BUDGET:
+        case Return.STEP:
+          state.set64(State.blockRip, this.#ripOf(at));
+          stepping = true;
+          budget -= 1;
+          break;
         case Return.BUDGET_REPEAT:
-          outcome.ending = "unable";
-          outcome.reason = "does not end";
-          return;
+          state.set64(State.blockRip, this.#ripOf(at));
+          stepping = false;
+          break;
+        case Return.BUDGET:
+          stepping = false;
+          break;
       }
+      if (budget >= 0) continue;
+      outcome.ending = "unable";
+      outcome.reason = "does not end";
+      return;
     }
   }
 
@@ -317,7 +348,7 @@ export class InterpreterSubject implements Subject {
 
   /** Of what TypeScript does, only int3 and the way out of 32-bit code are played here. */
   #microcode({ slot }: FuzzCase, outcome: Outcome, record: number): void {
-    const instruction = this.#blocks.instructionAt(record);
+    const instruction = this.blocks.instructionAt(record);
     const { mnemonic } = instruction.form;
     const rip = this.#ripOf(record);
     const target = instruction.operands[0];

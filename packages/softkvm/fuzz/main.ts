@@ -5,9 +5,11 @@
 
 import { parseArgs } from "node:util";
 import { batches, Campaign, type Mismatch, programBatches } from "./campaign.ts";
+import { CompiledSubject } from "./compiled.ts";
 import { coverage, Generator, INTEGER } from "./generate.ts";
 import { InterpreterSubject } from "./interpreter.ts";
 import { Oracle } from "./oracle.ts";
+import { NAME, whyNot } from "./processor.ts";
 import { ProgramGenerator } from "./programs.ts";
 import { deserialize, showMismatch } from "./report.ts";
 
@@ -29,9 +31,13 @@ const wanted =
 const covered = coverage(wanted);
 const generator = new Generator(seed, covered);
 
+const reason = whyNot();
+if (reason !== undefined) {
+  console.error(`fuzz:cpu: ${reason}`);
+  process.exit(2);
+}
 using oracle = new Oracle();
-const subject = new InterpreterSubject();
-const campaign = new Campaign(oracle, [subject]);
+const campaign = new Campaign(oracle, [new InterpreterSubject(), new CompiledSubject()]);
 const shown = new Map<string, number>();
 let mismatches = 0;
 const report = (mismatch: Mismatch) => {
@@ -44,7 +50,7 @@ if (values.repro !== undefined) {
   campaign.run([deserialize(values.repro)], report);
   process.exit(mismatches);
 }
-console.log(`${oracle.name}: seed ${seed}, ${total} cases, ${covered.known.size} mnemonics`);
+console.log(`${NAME}: seed ${seed}, ${total} cases, ${covered.known.size} mnemonics`);
 const start = performance.now();
 const programs = Number(values.programs ?? Math.ceil(total / 50));
 const end = start + Number(values.seconds ?? Number.POSITIVE_INFINITY) * 1000;
@@ -61,9 +67,7 @@ const list = (map: ReadonlyMap<string, number>) =>
     .sort(([, a], [, b]) => b - a)
     .map(([key, count]) => `${key} ${count}`)
     .join(", ");
-console.log(
-  `${totals.compared} compared in ${seconds.toFixed(1)} s: ${Math.round(totals.compared / seconds)} a second`,
-);
+console.log(`compared in ${seconds.toFixed(1)} s: ${list(totals.compared)}`);
 console.log(`${totals.faults} ended in a fault; ${generator.discarded} encodings discarded`);
 if (totals.unable.size > 0) console.log(`not compared: ${list(totals.unable)}`);
 console.log(`${covered.skipped.size} mnemonics without a meaning: ${[...covered.skipped.keys()].join(" ")}`);

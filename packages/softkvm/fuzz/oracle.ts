@@ -3,7 +3,6 @@
  * leaves, to be noted; its handler then goes on as the frame that it finds here tells it.
  */
 
-import { cpus } from "node:os";
 import { Worker } from "node:worker_threads";
 import {
   Cr4,
@@ -56,9 +55,6 @@ const RF_TF = 0x10100;
 export class Oracle implements Disposable {
   readonly memory: Uint8Array;
   readonly view: DataView;
-  /** Whether the processor is one of Intel's, whom the software CPU follows where the manuals leave something open. */
-  readonly isIntel: boolean;
-  readonly name: string;
   readonly #resources: DisposableStack;
   readonly #vcpu: Vcpu;
   readonly #sregs: Sregs;
@@ -83,9 +79,6 @@ export class Oracle implements Disposable {
     vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
     this.#vcpu = undo.use(vm.createVcpu(0));
     this.#vcpu.setCpuid(kvm.supportedCpuid());
-    const cpuid = kvm.supportedCpuid();
-    this.isIntel = cpuid.find((leaf) => leaf.function === 0)?.ebx === GENUINE_INTEL;
-    this.name = `${cpus()[0]?.model}, ${cpus().length} cores`;
     const sregs = longModeUser(this.#vcpu.getSregs(), CR3);
     sregs.cr4 |= Cr4.OSXSAVE | Cr4.FSGSBASE;
     sregs.efer |= Efer.NXE;
@@ -209,9 +202,6 @@ export class Oracle implements Disposable {
     outcome.xsave.set(this.memory.subarray(control + Control.outXsave, control + Control.outXsave + XSAVE_BYTES));
   }
 }
-
-/** "Genu". */
-const GENUINE_INTEL = 0x756e6547;
 
 function loader({ slot, bits }: FuzzCase): bigint {
   return BigInt(linearOf(slot, SlotPages.stubs.linear + (bits === 64 ? Stub.load64 : Stub.loadLegacy)));

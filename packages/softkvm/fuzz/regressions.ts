@@ -6,7 +6,7 @@
 import { type FuzzCase, initialXsave } from "./case.ts";
 import { GPR_NAMES } from "./compare.ts";
 import { exitCode } from "./generate.ts";
-import { linearOf, SlotPages } from "./layout.ts";
+import { FIRST_WRITABLE_SLOT, linearOf, SlotPages } from "./layout.ts";
 
 interface Regression {
   readonly why: string;
@@ -15,6 +15,8 @@ interface Regression {
   /** General registers by their names. */
   readonly registers?: Readonly<Record<string, bigint>>;
   readonly flags?: number;
+  /** The code may be written to. */
+  readonly writable?: boolean;
 }
 
 const AT = 0x400;
@@ -82,19 +84,25 @@ export const REGRESSIONS: readonly Regression[] = [
     code: "488901",
     registers: { rcx: READ_ONLY - 4n },
   },
+  {
+    why: "MOV changes the immediate of the ADD right behind it, in a page that nothing has been loaded from",
+    code: "c60505000000744881c087ad5034",
+    writable: true,
+  },
 ];
 
 /** What `npm run fuzz:cpu` printed behind "repro:". */
 export const LINES: readonly string[] = [];
 
-export function regressionCase({ code, registers = {}, flags = 2 }: Regression): FuzzCase {
+export function regressionCase({ code, registers = {}, flags = 2, writable = false }: Regression): FuzzCase {
+  const slot = writable ? FIRST_WRITABLE_SLOT : 0;
   const bytes = Uint8Array.from(Buffer.from(code, "hex"));
   return {
-    slot: 0,
+    slot,
     bits: 64,
     code: [
       { at: AT, bytes },
-      { at: AT + bytes.length, bytes: exitCode(0, 64, 0, AT + bytes.length) },
+      { at: AT + bytes.length, bytes: exitCode(slot, 64, 0, AT + bytes.length) },
     ],
     gpr: GPR_NAMES.map((name) => BigInt.asUintN(64, registers[name] ?? 0n)),
     flags,

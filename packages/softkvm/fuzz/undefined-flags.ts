@@ -1,6 +1,6 @@
 /**
  * Flags that an instruction leaves undefined (Intel SDM vol. 2, "Flags Affected" of each). The software CPU gives them
- * the values that Intel's processors do, so that nothing is masked there; on another vendor's they are not compared.
+ * the values that the processors of `IS_VERIFIED` do, so that nothing is masked there.
  */
 
 const CF = 0x1;

@@ -40,14 +40,14 @@ export class Compiler {
 
   /** The guest was found at the start of this block. */
   sample(block: Block): void {
-    if (block.region !== undefined || block.secondPage >= 0 || !canBegin(block)) return;
+    if (block.region !== undefined || !canBegin(block)) return;
     const count = (this.#samples.get(block) ?? 0) + 1;
     if (count < HOT) {
       this.#samples.set(block, count);
       return;
     }
     this.#samples.delete(block);
-    this.#compile(block);
+    this.compile([block]);
   }
 
   /** Blocks are no more. */
@@ -55,14 +55,21 @@ export class Compiler {
     this.#samples.clear();
   }
 
-  #compile(head: Block): void {
-    const members = this.#gather(head);
+  /** Compiles the regions that begin at these blocks, in one module. */
+  compile(heads: readonly Block[]): void {
     const module = new ModuleBuilder();
     const outside = importOutside(module, true);
-    const { index, code } = module.function(["i32"], ["i32"]);
-    new Region(code, this.#base, outside, head, members, this.#blocks).write();
-    const slot = this.#handlers.install(module, index);
-    this.#blocks.enterRegion(head, members, slot);
+    const regions = heads.map((head) => {
+      const members = this.#gather(head);
+      const { index, code } = module.function(["i32"], ["i32"]);
+      new Region(code, this.#base, outside, head, members, this.#blocks).write();
+      return { head, members, index };
+    });
+    const slots = this.#handlers.install(
+      module,
+      regions.map(({ index }) => index),
+    );
+    for (const [at, { head, members }] of regions.entries()) this.#blocks.enterRegion(head, members, slots[at]!);
   }
 
   /** The blocks of the head's page that can be reached from it by direct jumps, nearest first. */
@@ -207,7 +214,7 @@ class Region {
   }
 }
 
-/** A block whose first instruction is TypeScript's gains nothing. */
-function canBegin(block: Block): boolean {
-  return block.count > 1 || block.edges.taken !== undefined;
+/** A block in two pages stays with the interpreter; one whose first instruction is TypeScript's gains nothing. */
+export function canBegin({ secondPage, count, edges }: Block): boolean {
+  return secondPage < 0 && (count > 1 || edges.taken !== undefined);
 }

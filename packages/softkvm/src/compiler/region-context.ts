@@ -10,6 +10,7 @@ import { Return } from "../interpreter/record.ts";
 import { type Outside, RecordContext } from "../interpreter/record-context.ts";
 import type { Shape } from "../interpreter/shape.ts";
 import { addressedOperand, segmentOf } from "../interpreter/shape.ts";
+import { CODE_PAGE } from "../mmu/access.ts";
 import type { Alignment, Comparison, IntegerSize, Value } from "../semantics/context.ts";
 import { fromI64 } from "../semantics/words.ts";
 import type { Code, Label } from "../wasm/code.ts";
@@ -21,9 +22,6 @@ import { LazyFlags } from "./lazy-flags.ts";
 
 const GPRS = 16;
 const VECTORS = 16;
-
-/** What a region's store gives instead of an `Outcome` when it has not stored, because the page holds code. */
-export const CODE_PAGE = 3;
 
 /** What the blocks of a region share: the locals that stand for the processor's state, and the way out. */
 export class RegionState {

@@ -112,13 +112,13 @@ export class Handlers {
     this.#instantiate(module, { lookup: this.#lookup });
   }
 
-  /** Instantiates compiled code and gives it a slot: see compiler/. */
-  install(module: ModuleBuilder, index: number): number {
-    const slot = this.#freeSlots.pop() ?? this.#nextSlot++;
-    if (slot >= this.#table.length) this.#table.grow(1024);
-    module.elements(slot, [index]);
+  /** Instantiates compiled code and gives each of these functions a slot: see compiler/. */
+  install(module: ModuleBuilder, functions: readonly number[]): number[] {
+    const slots = functions.map(() => this.#freeSlots.pop() ?? this.#nextSlot++);
+    if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
+    for (const [index, slot] of slots.entries()) module.elements(slot, [functions[index]!]);
     this.#instantiate(module, { lookup: this.#lookup, store: this.#slow.storeUnlessCode ?? this.#slow.store });
-    return slot;
+    return slots;
   }
 
   /** Lets go of compiled code. */

@@ -5,7 +5,6 @@
 
 import { ExitReason, MpState } from "@lodge/kvm";
 import { Compiler } from "../compiler/compiler.ts";
-import { CODE_PAGE } from "../compiler/region-context.ts";
 import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
 import { CpuState, Flag } from "../cpu/state.ts";
 import { Blocks, type Undecodable } from "../interpreter/blocks.ts";
@@ -132,8 +131,7 @@ export class Core {
     this.#handlers = new Handlers(memory, base, {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
-      storeUnlessCode: (linear, size, kind) =>
-        access.holdsCode(linear, size) ? CODE_PAGE : access.store(linear, size, kind),
+      storeUnlessCode: (linear, size, kind) => access.storeUnlessCode(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
     });
     const source = {

@@ -1,0 +1,59 @@
+/** Compiled code as a subject: every block that a case comes to is the head of a region before it is entered. */
+
+import { Compiler, canBegin } from "../src/compiler/compiler.ts";
+import type { Block } from "../src/interpreter/blocks.ts";
+import type { FuzzCase } from "./case.ts";
+import { InterpreterSubject } from "./interpreter.ts";
+import { MEMORY_BYTES } from "./layout.ts";
+import type { Outcome } from "./outcome.ts";
+
+/** Blocks of a case; programs that change themselves may show more and more. */
+const MAX_BLOCKS = 64;
+
+export class CompiledSubject extends InterpreterSubject {
+  override readonly name = "compiled";
+  readonly #compiler = new Compiler(this.blocks, this.handlers, MEMORY_BYTES);
+  /** Decoded since the last time that something was compiled. */
+  readonly #fresh = new Set<Block>();
+  #entered = false;
+
+  /** With all that the block leads to, so that branches and loops lie within a region. */
+  protected override prepare(rip: bigint): Block | undefined {
+    const first = super.prepare(rip);
+    const blocks = new Set<Block>();
+    const collect = (block: Block | undefined) => {
+      if (block !== undefined && canBegin(block)) blocks.add(block);
+    };
+    collect(first);
+    for (const block of blocks) {
+      if (block.region === undefined) this.#fresh.add(block);
+      if (blocks.size > MAX_BLOCKS) break;
+      for (const host of [block.edges.taken, block.edges.fallThrough]) {
+        // What lies in other pages has no place in this region.
+        if (host === undefined || host >> 12 !== first!.host >> 12) continue;
+        collect(super.prepare(rip + BigInt(host - first!.host)));
+      }
+    }
+    return first;
+  }
+
+  /** One module for all: a module for each case's would take most of the time. */
+  protected override loaded(): void {
+    if (this.#fresh.size > 0) this.#compiler.compile([...this.#fresh]);
+    this.#fresh.clear();
+  }
+
+  protected override reached(rip: bigint): void {
+    const block = this.prepare(rip);
+    this.loaded();
+    if (block?.region !== undefined) this.#entered = true;
+  }
+
+  override run(fuzzCase: FuzzCase, outcome: Outcome): void {
+    this.#entered = false;
+    super.run(fuzzCase, outcome);
+    if (this.#entered || outcome.ending === "unable") return;
+    outcome.ending = "unable";
+    outcome.reason = "nothing to compile";
+  }
+}
