@@ -1,3 +1,6 @@
 /** Device models. Each is given what it needs and knows nothing of buses, PCI or KVM. */
 
+export { DeviceError, type DeviceErrorCode } from "./errors.ts";
 export { type GuestRam, MappedRam, type RamPiece } from "./ram.ts";
+export type { SavedState } from "./state.ts";
+export * from "./virtio/index.ts";

@@ -1,0 +1,90 @@
+/** A virtio device without its transport (virtio 1.2, chapter 2). */
+
+import type { SavedState } from "../state.ts";
+import type { Virtqueue } from "./queue/index.ts";
+
+/** Device IDs (chapter 5). */
+export const DeviceType = {
+  NET: 1,
+  BLOCK: 2,
+  CONSOLE: 3,
+  ENTROPY: 4,
+  BALLOON: 5,
+  P9: 9,
+  VSOCK: 19,
+  PMEM: 27,
+} as const;
+export type DeviceType = (typeof DeviceType)[keyof typeof DeviceType];
+
+/** Feature bits that are not a device's own (chapter 6). The transport offers those it has; a device never names them. */
+export const Feature = {
+  INDIRECT_DESC: 1n << 28n,
+  EVENT_IDX: 1n << 29n,
+  VERSION_1: 1n << 32n,
+  RING_PACKED: 1n << 34n,
+  RING_RESET: 1n << 40n,
+} as const;
+
+/** What a device has of its driver, by way of the transport. The same object for the device's whole life. */
+export interface DriverLink {
+  /** What the driver accepted; 0 while it has not started the device. */
+  readonly features: bigint;
+  /** The queues that the driver enabled, by number; none while the device is not started. */
+  readonly queues: readonly (Virtqueue | undefined)[];
+  /** Shows the driver what is in {@link VirtioDevice.config} now, and interrupts it if it has started the device. */
+  configChanged(): void;
+  /** The device cannot go on: DEVICE_NEEDS_RESET (2.1.2). */
+  fail(reason: string): void;
+}
+
+/** Nobody there: what a device has before a transport takes it. */
+const NOBODY: DriverLink = { features: 0n, queues: [], configChanged: () => {}, fail: () => {} };
+
+/**
+ * All of a device runs in one thread, the one that has the back ends. It takes from the guest what it has to bound
+ * itself; it throws nothing.
+ */
+export abstract class VirtioDevice {
+  abstract readonly type: DeviceType;
+  /** Its own feature bits, as it offers them. */
+  abstract readonly features: bigint;
+  /** The most slots of each queue; as many queues as there are numbers. */
+  abstract readonly queueSizes: readonly number[];
+  /** The configuration space as it is now (2.5); empty for none. */
+  abstract readonly config: Uint8Array;
+  /** Which bytes of it the driver may write: from, up to. */
+  readonly writableConfig: readonly [from: number, to: number] = [0, 0];
+  protected link: DriverLink = NOBODY;
+
+  /** The transport takes the device. */
+  connect(link: DriverLink): void {
+    this.link = link;
+  }
+
+  /** The driver has set everything up (DRIVER_OK); the link has its features and queues. */
+  start(): void {}
+
+  /** Something may be available in a queue. Said of each queue after a start. */
+  abstract notified(queue: number): void;
+
+  /** The driver wrote {@link config}. */
+  configWritten(): void {}
+
+  /**
+   * The driver is gone: ends what is in flight, so that guest memory is no longer used once this is done. The device is
+   * as if new afterwards, but for what belongs to its back end.
+   */
+  stop(): void | Promise<void> {}
+
+  /** The same for one queue (2.6.1). */
+  stopQueue(_queue: number): void | Promise<void> {}
+
+  /** Leaves guest memory and the back end alone until {@link resume}: ends what is in flight, takes nothing new. */
+  pause(): void | Promise<void> {}
+
+  /** Goes on. Every queue is notified afterwards. */
+  resume(): void {}
+
+  /** What a device of the same configuration is constructed from, to go on as this one would. Only when paused. */
+  abstract save(): SavedState;
+}

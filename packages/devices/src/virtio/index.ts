@@ -1,0 +1,13 @@
+/** virtio 1.2: devices, their queues, and the registers of the PCI transport. */
+
+export { DeviceType, type DriverLink, Feature, VirtioDevice } from "./device.ts";
+export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
+export {
+  COMMON_LENGTH,
+  NOTIFY_MULTIPLIER,
+  type RegisterEvents,
+  type VirtioRegion,
+  VirtioRegisters,
+} from "./transport/registers.ts";
+export { NO_VECTOR, Status, type VirtioRegistersHandle } from "./transport/shared.ts";
+export { type TransportOptions, type VirtioInterrupts, VirtioTransport } from "./transport/transport.ts";

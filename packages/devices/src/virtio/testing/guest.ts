@@ -1,0 +1,218 @@
+/** A guest for tests: memory, and a driver that works a device through its registers as Linux does. */
+
+import { MappedRam } from "../../ram.ts";
+import type { SavedState } from "../../state.ts";
+import { Feature, type VirtioDevice } from "../device.ts";
+import { VirtioRegisters } from "../transport/registers.ts";
+import { NO_VECTOR, Status } from "../transport/shared.ts";
+import { VirtioTransport } from "../transport/transport.ts";
+import { type Buffer, type DriverRing, PackedDriverRing, SplitDriverRing } from "./ring.ts";
+
+export interface GuestOptions {
+  /** What the driver wants, where it is offered; VERSION_1 always. */
+  features?: bigint;
+  memoryBytes?: number;
+  /** MSI-X, or the line. */
+  messages?: boolean;
+  saved?: SavedState;
+}
+
+export class TestGuest {
+  readonly memory: Uint8Array;
+  readonly view: DataView;
+  readonly ram: MappedRam;
+  readonly transport: VirtioTransport;
+  readonly registers: VirtioRegisters;
+  readonly rings: DriverRing[] = [];
+  /** Every vector that was sent, in order. */
+  readonly messages: number[] = [];
+  readonly failures: string[] = [];
+  line = false;
+  features = 0n;
+  readonly #wanted: bigint;
+  #top = 0x1000;
+  #wake: (() => void)[] = [];
+
+  constructor(device: VirtioDevice, options: GuestOptions = {}) {
+    const buffer = new SharedArrayBuffer(options.memoryBytes ?? 0x100000);
+    this.memory = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
+    this.ram = new MappedRam(buffer, [{ gpa: 0, sizeBytes: buffer.byteLength, offset: 0 }]);
+    this.#wanted = (options.features ?? -1n) | Feature.VERSION_1;
+    const { messages = true } = options;
+    this.transport = new VirtioTransport(device, {
+      ram: this.ram,
+      interrupts: {
+        messages,
+        message: (vector) => {
+          this.messages.push(vector);
+          this.#interrupted();
+        },
+        raiseLine: () => {
+          this.line = true;
+          this.#interrupted();
+        },
+        lowerLine: () => {
+          this.line = false;
+        },
+      },
+      onFailure: (reason) => this.failures.push(reason),
+      ...(options.saved === undefined ? {} : { saved: options.saved }),
+    });
+    this.registers = new VirtioRegisters(this.transport.handle, {
+      control: () => this.transport.control(),
+      notify: (queue) => this.transport.notified(queue),
+      lowerLine: () => {
+        this.line = false;
+      },
+    });
+  }
+
+  #interrupted(): void {
+    for (const wake of this.#wake.splice(0)) wake();
+  }
+
+  /** Resolves at the next interrupt. */
+  interrupt(): Promise<void> {
+    return new Promise((resolve) => this.#wake.push(resolve));
+  }
+
+  allocate(length: number, alignment = 16): number {
+    const gpa = Math.ceil(this.#top / alignment) * alignment;
+    this.#top = gpa + length;
+    if (this.#top > this.memory.length) throw new RangeError("the test guest's memory is full");
+    return gpa;
+  }
+
+  common(offset: number, size: number): number {
+    return this.registers.read("common", offset, size);
+  }
+
+  setCommon(offset: number, size: number, value: number): void {
+    this.registers.write("common", offset, size, value);
+  }
+
+  get status(): number {
+    return this.common(0x14, 1);
+  }
+
+  set status(value: number) {
+    this.setCommon(0x14, 1, value);
+  }
+
+  /** 3.1.1: from reset to DRIVER_OK, with every queue enabled. */
+  start(queueSize?: number): this {
+    this.status = 0;
+    this.negotiate();
+    for (let queue = 0; queue < this.common(0x12, 2); queue++) this.enableQueue(queue, queueSize);
+    this.setCommon(0x10, 2, 0);
+    this.status = this.status | Status.DRIVER_OK;
+    return this;
+  }
+
+  negotiate(): void {
+    this.status = Status.ACKNOWLEDGE;
+    this.status = Status.ACKNOWLEDGE | Status.DRIVER;
+    let offered = 0n;
+    for (const select of [0, 1]) {
+      this.setCommon(0, 4, select);
+      offered |= BigInt(this.common(4, 4)) << BigInt(32 * select);
+    }
+    this.features = offered & this.#wanted;
+    for (const select of [0, 1]) {
+      this.setCommon(8, 4, select);
+      this.setCommon(12, 4, Number((this.features >> BigInt(32 * select)) & 0xffffffffn));
+    }
+    this.status = this.status | Status.FEATURES_OK;
+    if (!(this.status & Status.FEATURES_OK)) throw new Error("the device refuses the features that it offers");
+  }
+
+  enableQueue(queue: number, wantedSize?: number): DriverRing {
+    this.setCommon(0x16, 2, queue);
+    const size = wantedSize ?? this.common(0x18, 2);
+    this.setCommon(0x18, 2, size);
+    const packed = (this.features & Feature.RING_PACKED) !== 0n;
+    const areas = {
+      descriptors: this.allocate(16 * size),
+      driver: this.allocate(packed ? 4 : 6 + 2 * size, 4),
+      device: this.allocate(packed ? 4 : 6 + 8 * size, 4),
+    };
+    for (const gpa of Object.values(areas)) this.memory.fill(0, gpa, gpa + 4);
+    for (const [offset, gpa] of [
+      [0x20, areas.descriptors],
+      [0x28, areas.driver],
+      [0x30, areas.device],
+    ] as const) {
+      this.setCommon(offset, 4, gpa >>> 0);
+      this.setCommon(offset + 4, 4, 0);
+    }
+    this.setCommon(0x1a, 2, queue + 1);
+    if (this.common(0x1a, 2) === NO_VECTOR) throw new Error(`queue ${queue} has no vector`);
+    const options = {
+      size,
+      eventIndex: (this.features & Feature.EVENT_IDX) !== 0n,
+      indirect: (this.features & Feature.INDIRECT_DESC) !== 0n,
+    };
+    const Ring = packed ? PackedDriverRing : SplitDriverRing;
+    const ring = new Ring(this.view, areas, options, (length, alignment) => this.allocate(length, alignment));
+    this.rings[queue] = ring;
+    this.setCommon(0x1c, 2, 1);
+    return ring;
+  }
+
+  /** Memory with these bytes, for the device to read. */
+  give(bytes: Uint8Array | number[]): Buffer {
+    const gpa = this.allocate(bytes.length);
+    this.memory.set(bytes, gpa);
+    return { gpa, length: bytes.length, deviceWrites: false };
+  }
+
+  /** Memory for the device to write. */
+  room(length: number): Buffer {
+    return { gpa: this.allocate(length), length, deviceWrites: true };
+  }
+
+  bytes({ gpa, length }: Buffer): Uint8Array {
+    return this.memory.slice(gpa, gpa + length);
+  }
+
+  /** Adds a chain and rings if the device wants that. */
+  send(queue: number, buffers: readonly Buffer[], indirect = false): number {
+    const token = this.rings[queue]!.add(buffers, indirect);
+    if (token === undefined) throw new Error(`queue ${queue} is full`);
+    if (this.rings[queue]!.wantsNotification()) this.ring(queue);
+    return token;
+  }
+
+  ring(queue: number): void {
+    this.registers.write("notify", queue * 4, 2, queue);
+  }
+
+  /** Waits for what the device gives back, at least one chain. */
+  async used(queue: number): Promise<{ token: number; length: number }[]> {
+    for (;;) {
+      const found = this.rings[queue]!.take();
+      if (found.length > 0) return found;
+      const interrupt = this.interrupt();
+      if (!this.rings[queue]!.interrupts(true)) await interrupt;
+    }
+  }
+
+  /** Sends a chain and waits for it; returns the length that the device says it wrote. */
+  async request(queue: number, buffers: readonly Buffer[], indirect = false): Promise<number> {
+    const token = this.send(queue, buffers, indirect);
+    const used = await this.used(queue);
+    if (used.length !== 1 || used[0]!.token !== token) throw new Error(`queue ${queue} gave back something else`);
+    return used[0]!.length;
+  }
+}
+
+/** Every combination of ring features that drivers use. */
+export const RING_KINDS: { name: string; features: bigint }[] = [];
+for (const packed of [0n, Feature.RING_PACKED]) {
+  for (const event of [0n, Feature.EVENT_IDX]) {
+    const name = `${packed ? "packed" : "split"} rings${event ? " with event index" : ""}`;
+    const rest = Feature.RING_PACKED | Feature.EVENT_IDX;
+    RING_KINDS.push({ name, features: ~rest | packed | event });
+  }
+}
