@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
-import { cpio } from "./cpio.ts";
+import { cpio } from "../packages/vmm/src/images/cpio.ts";
 import { initramfsKey } from "./initramfs.ts";
 import { dependenciesOf, withoutSignature } from "./modules.ts";
 import { findTool } from "./tools.ts";

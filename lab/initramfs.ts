@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { cpio, type Entry } from "./cpio.ts";
+import { cpio, type Entry } from "../packages/vmm/src/images/cpio.ts";
 import { LabError } from "./errors.ts";
 import { collectModules, readModuleTree } from "./modules.ts";
 import { findTool, missingTools } from "./tools.ts";
@@ -38,7 +38,7 @@ export function readIngredients(): Ingredients {
 /** The same for the same ingredients; the code that puts them together counts as one. */
 export function initramfsKey(ingredients: Ingredients): string {
   const hash = createHash("sha256");
-  const code = ["initramfs.ts", "cpio.ts", "modules.ts"].map(inPlace);
+  const code = ["initramfs.ts", "../packages/vmm/src/images/cpio.ts", "modules.ts"].map(inPlace);
   for (const part of [...code, ingredients.busybox, ingredients.init, ingredients.run]) {
     hash.update(`${part.length}\n`).update(part);
   }

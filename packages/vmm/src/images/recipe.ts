@@ -1,0 +1,19 @@
+/** What an image is made by and of. */
+
+export interface ImageRecipe {
+  readonly name: string;
+  readonly description: string;
+  /** Another one is another image, although the name is the same. */
+  readonly version: number;
+  /** Makes the image's files, working in an empty directory that is removed afterwards. `say` is told each step. */
+  build(directory: string, say: (step: string) => void, signal?: AbortSignal): Promise<ImageFiles>;
+}
+
+export interface ImageFiles {
+  readonly kernel: Buffer;
+  readonly initrd: Buffer;
+  /** The kernel's command line. */
+  readonly append: string;
+  /** Names and versions of what it was made of. */
+  readonly made: readonly string[];
+}
