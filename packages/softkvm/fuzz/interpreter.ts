@@ -113,7 +113,6 @@ export class InterpreterSubject implements Subject {
     this.#handlers = new BatchHandlers(memory, MEMORY_BYTES, {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
-      storeUnlessCode: (linear, size, kind) => access.storeUnlessCode(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
     });
     if (distort !== undefined) this.#handlers.distort = distort;
@@ -126,7 +125,7 @@ export class InterpreterSubject implements Subject {
       },
       watch: (page) => {
         map.code.set(page / PAGE);
-        tlb.flushWritesTo(page / PAGE);
+        tlb.flushWritesTo(page);
       },
       unwatch: (page) => map.code.clear(page / PAGE),
     };
@@ -279,8 +278,6 @@ export class InterpreterSubject implements Subject {
     state.set64(State.blockRip, BigInt(codeAddress(slot, fuzzCase.code[0]!.at)));
     state.set32(State.chain, 0);
     let budget = BUDGET;
-    // Compiled code leaves a write to a page of code to the interpreter, which does that one instruction.
-    let stepping = false;
     for (;;) {
       const rip = state.get64(State.blockRip);
       if (rip >= exits && rip < stubs + 0x1000n) {
@@ -292,7 +289,7 @@ export class InterpreterSubject implements Subject {
       }
       let record: number;
       try {
-        const found = stepping ? this.blocks.single(rip, 0n) : this.blocks.find(rip, 0n, state.get32(State.chain));
+        const found = this.blocks.find(rip, 0n, state.get32(State.chain));
         if (typeof found !== "number") {
           this.#fault(outcome, found.kind === "undefined" ? Vector.UD : Vector.GP, 0, rip, 0n);
           return;
@@ -303,11 +300,11 @@ export class InterpreterSubject implements Subject {
         this.#recordedFault(outcome, rip);
         return;
       }
-      if (!stepping) this.reached(rip);
+      this.reached(rip);
       state.set32(State.chain, 0);
-      state.set32(State.budget, stepping ? 0 : budget);
+      state.set32(State.budget, budget);
       const reason = this.handlers.enter(record);
-      if (!stepping) budget = state.view.getInt32(state.base + State.budget, true);
+      budget = state.view.getInt32(state.base + State.budget, true);
       const at = state.get32(State.record);
       switch (reason) {
         case Return.LOOKUP:
@@ -322,17 +319,10 @@ export class InterpreterSubject implements Subject {
         case Return.RESYNC:
           state.set64(State.blockRip, this.#ripOf(at));
           continue;
-        case Return.STEP:
-          state.set64(State.blockRip, this.#ripOf(at));
-          stepping = true;
-          budget -= 1;
-          break;
         case Return.BUDGET_REPEAT:
           state.set64(State.blockRip, this.#ripOf(at));
-          stepping = false;
           break;
         case Return.BUDGET:
-          stepping = false;
           break;
       }
       if (budget >= 0) continue;

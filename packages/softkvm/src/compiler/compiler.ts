@@ -14,7 +14,7 @@ import { meaningOf } from "../semantics/table.ts";
 import type { Code } from "../wasm/code.ts";
 import type { Expr, I32, I64 } from "../wasm/expr.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
-import { c32, c64, i32, i64 } from "../wasm/ops.ts";
+import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
 import { FlowGraph, type FlowNode } from "./graph.ts";
 import { RegionContext, RegionState } from "./region-context.ts";
 
@@ -22,6 +22,9 @@ import { RegionContext, RegionState } from "./region-context.ts";
 const MAX_BLOCKS = 48;
 const MAX_INSTRUCTIONS = 512;
 const PAGE = 4096;
+
+/** Why a region is left, beside `Return`: the interpreter goes on at the start of an instruction. */
+const INTERPRET = -1;
 
 /** How often a block has to be found running before it is compiled. */
 const HOT = 2;
@@ -101,12 +104,15 @@ class Region {
   readonly #instructions: ReadonlyMap<Block, readonly Instruction[]>;
   readonly #state: RegionState;
   readonly #nodes: FlowNode[];
+  /** The handler of the head's record. */
+  readonly #original: number;
 
   constructor(code: Code, base: number, outside: Outside, head: Block, members: readonly Block[], blocks: Blocks) {
     this.#code = code;
     this.#outside = outside;
     this.#head = head;
     this.#members = members;
+    this.#original = blocks.handlerOf(head);
     this.#instructions = new Map(members.map((block) => [block, blocks.instructions(block)]));
     const all = [...this.#instructions.values()].flat();
     const hasVectors = all.some(({ operands, operandCount }) =>
@@ -127,19 +133,30 @@ class Region {
     const state = this.#state;
     code.block((exit) => {
       state.exit = exit;
-      code.block((microcode) => {
-        state.microcode = microcode;
-        new FlowGraph(this.#nodes).write(code, {
-          body: (index) => this.#body(this.#members[index]!),
-          leave: (from, taken) => this.#leave(this.#members[from]!, taken),
-          backEdge: (_from, to) => this.#backEdge(this.#members[to]!),
+      code.block((interpret) => {
+        state.interpret = interpret;
+        code.block((microcode) => {
+          state.microcode = microcode;
+          new FlowGraph(this.#nodes).write(code, {
+            body: (index) => this.#body(this.#members[index]!),
+            leave: (from, taken) => this.#leave(this.#members[from]!, taken),
+            backEdge: (_from, to) => this.#backEdge(this.#members[to]!),
+          });
+          code.unreachable();
         });
-        code.unreachable();
+        code.store("i32", c32(state.base + State.record), 0, state.leftRecord);
+        state.leave(Return.MICROCODE, this.#ripAt(i64.extend_i32_s(state.leftBlock)));
       });
-      code.store("i32", c32(state.base + State.record), 0, state.microcodeRecord);
-      state.leave(Return.MICROCODE, this.#ripAt(i64.extend_i32_s(state.microcodeBlock)));
+      state.leave(INTERPRET, this.#ripAt(i64.extend_i32_s(state.leftBlock)));
     });
     state.store();
+    code.if(i32.eq(state.reason, c32(INTERPRET)), () => {
+      // At the head's record there is this region: its own handler is another one.
+      const isHead = i32.eq(state.leftRecord, c32(this.#head.record));
+      const handler = i32.load(state.leftRecord, Record.handler);
+      const slot = choose(isHead, c32(this.#original), handler);
+      code.tailCallIndirect(this.#outside.handlerType, slot, state.leftRecord);
+    });
     code.if(i32.eqz(state.reason), () => {
       jump(code, state.base, this.#outside);
       code.store("i32", c32(state.base + State.chain), 0, c32(0));

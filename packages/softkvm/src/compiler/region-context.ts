@@ -3,19 +3,25 @@
  * region's function. Everything else (memory, segments, slow paths) is as in the interpreter's view.
  */
 
-import { State } from "../cpu/layout.ts";
+import { State, Tlb } from "../cpu/layout.ts";
 import type { Instruction, Operand } from "../decode/instruction.ts";
 import { registerOffset } from "../interpreter/blocks.ts";
 import { Return } from "../interpreter/record.ts";
-import { type Outside, RecordContext } from "../interpreter/record-context.ts";
+import {
+  loads,
+  type Outside,
+  RecordContext,
+  storeKinds,
+  storeLow,
+  vectorLoads,
+} from "../interpreter/record-context.ts";
 import type { Shape } from "../interpreter/shape.ts";
 import { addressedOperand, segmentOf } from "../interpreter/shape.ts";
-import { CODE_PAGE } from "../mmu/access.ts";
-import type { Alignment, Comparison, IntegerSize, Value } from "../semantics/context.ts";
+import type { Alignment, Comparison, IntegerSize, Value, VectorSize } from "../semantics/context.ts";
 import { fromI64 } from "../semantics/words.ts";
 import type { Code, Label } from "../wasm/code.ts";
 import type { Expr, I32, I64, Local, V128 } from "../wasm/expr.ts";
-import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
+import { c32, c64, compareExchange, i32, i64 } from "../wasm/ops.ts";
 import { constant, i8x16, v128 } from "../wasm/simd.ts";
 import { FieldLocals } from "./field-locals.ts";
 import { LazyFlags } from "./lazy-flags.ts";
@@ -40,9 +46,11 @@ export class RegionState {
   exit: Label | undefined;
   /** Where instructions go that find that they are microcode's: one way out for all, as each has several ways to it. */
   microcode: Label | undefined;
-  /** The record of the instruction that may go there, and its block's distance from the region's first instruction. */
-  readonly microcodeRecord: Local<"i32">;
-  readonly microcodeBlock: Local<"i32">;
+  /** Where instructions go that the interpreter does from the start: those that miss the lookaside buffer or fault. */
+  interpret: Label | undefined;
+  /** The record of the instruction that goes there, and its block's distance from the region's first instruction. */
+  readonly leftRecord: Local<"i32">;
+  readonly leftBlock: Local<"i32">;
   readonly #gpr: readonly Local<"i64">[];
   readonly #used = new Set<number>();
   readonly #written = new Set<number>();
@@ -59,8 +67,8 @@ export class RegionState {
     this.lookasideBuffer = code.local("i32");
     this.reason = code.local("i32");
     this.exitRip = code.local("i64");
-    this.microcodeRecord = code.local("i32");
-    this.microcodeBlock = code.local("i32");
+    this.leftRecord = code.local("i32");
+    this.leftBlock = code.local("i32");
     this.flags = new LazyFlags(code);
     this.fields = new FieldLocals(code, hasX87);
     // Of all registers, so that their locals outlive the instructions that first name them.
@@ -116,7 +124,7 @@ export class RegionState {
   }
 
   /** Goes to the way out. */
-  leave(reason: Return, rip: I64): void {
+  leave(reason: number, rip: I64): void {
     this.code.set(this.reason, c32(reason));
     this.code.set(this.exitRip, rip);
     this.code.br(this.exit!);
@@ -299,16 +307,69 @@ export class RegionContext extends RecordContext {
     const region = this.#region;
     if (!this.#mayBeMicrocode) {
       this.#mayBeMicrocode = true;
-      this.code.set(region.microcodeRecord, c32(this.#place.record));
-      this.code.set(region.microcodeBlock, c32(this.#place.block));
+      this.code.set(region.leftRecord, c32(this.#place.record));
+      this.code.set(region.leftBlock, c32(this.#place.block));
     }
     this.code.brIf(region.microcode!, condition);
   }
-  protected override abandon(outcome: I32 = c32(0)): void {
-    const reason = select(i32.eq(outcome, c32(CODE_PAGE)), c32(Return.STEP), c32(Return.UNWIND));
-    this.code.set(this.#region.reason, reason);
-    this.code.set(this.#region.exitRip, this.#blockRip());
-    this.code.br(this.#region.exit!);
+  protected override abandon(): void {
+    this.#region.leave(Return.UNWIND, this.#blockRip());
+  }
+
+  // What takes the slow path is done by the interpreter, from the instruction's start and on to the end of its block. A
+  // region then calls next to nothing, so that V8 keeps registers in registers.
+
+  override load(size: IntegerSize, linear: Local<"i64">): Value {
+    return this.let(loads[size](this.#host(size, linear, Tlb.read)));
+  }
+  override store(size: IntegerSize, linear: Local<"i64">, value: Value): void {
+    const now = this.let(value);
+    this.code.store(storeKinds[size], this.#host(size, linear, Tlb.write), 0, now);
+  }
+  override loadVector(size: VectorSize, linear: Local<"i64">): V128 {
+    return this.let(vectorLoads[size](this.#host(size, linear, Tlb.read)));
+  }
+  override storeVector(size: VectorSize, linear: Local<"i64">, value: V128): void {
+    const now = this.let(value);
+    storeLow(this.code, size, this.#host(size, linear, Tlb.write), now);
+  }
+  override modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void {
+    const host = this.let(this.#host(size, linear, Tlb.write));
+    if (!this.lock) {
+      const old = this.let(loads[size](host));
+      this.code.store(storeKinds[size], host, 0, change(old));
+      return;
+    }
+    if (size > 1) this.#interpretIf(i32.and(host, c32(size - 1)));
+    const old = this.code.local(size === 8 ? "i64" : "i32") as Local<"i32">;
+    this.code.loop((again) => {
+      this.code.set(old, loads[size](host) as I32);
+      const found = compareExchange(size, host, old, this.let(change(old)));
+      this.code.brIf(again, size === 8 ? i64.ne(found as I64, old as unknown as I64) : i32.ne(found as I32, old));
+    });
+  }
+  override raiseIf(condition: I32): void {
+    this.#interpretIf(condition);
+  }
+  protected override segmentFaultIf(condition: I32): void {
+    this.#interpretIf(condition);
+  }
+
+  /** Where a linear address is in linear memory. */
+  #host(size: number, linear: Local<"i64">, table: number): I32 {
+    const { miss, addend } = this.lookaside(size, linear, table);
+    this.#interpretIf(miss);
+    return i32.add(i32.wrap(linear), addend);
+  }
+
+  #interpretIf(condition: I32): void {
+    const { code } = this;
+    const region = this.#region;
+    code.if(condition, () => {
+      code.set(region.leftRecord, c32(this.#place.record));
+      code.set(region.leftBlock, c32(this.#place.block));
+      code.br(region.interpret!);
+    });
   }
 
   protected override lookasideBuffer(): I32 {

@@ -182,7 +182,7 @@ export const Mode = {
 
 /**
  * A software lookaside buffer: for each access kind a direct-mapped table of 16-byte entries: the virtual page as 64 bits
- * (bit 0 set when empty), then what to add to the low 32 bits of a virtual address to get the address in linear memory.
+ * (when empty, one that belongs in another entry), then what to add to the low 32 bits of a virtual address to get the address in linear memory.
  * There is one bank for each view of memory, so that a switch between them flushes nothing.
  */
 export const Tlb = {
@@ -199,8 +199,6 @@ export const Tlb = {
   USER: 1,
   SUPERVISOR_AC: 2,
   banks: 3,
-  /** A tag that no page has. */
-  EMPTY: 1n,
 } as const;
 
 /** The end of what {@link State} and the buffers take. */

@@ -176,10 +176,15 @@ export class Blocks {
     return instructions;
   }
 
+  /** The handler of a block's first record. */
+  handlerOf(block: Block): number {
+    return this.#state.view.getUint32(block.record + Record.handler, true);
+  }
+
   /** A region has been compiled: it is entered at its head from now on, until one of its blocks is no more. */
   enterRegion(head: Block, members: readonly Block[], slot: number): void {
     const view = this.#state.view;
-    const original = view.getUint32(head.record + Record.handler, true);
+    const original = this.handlerOf(head);
     const region: Region = { head, members, slot, original };
     head.region = region;
     view.setUint32(head.record + Record.handler, slot, true);

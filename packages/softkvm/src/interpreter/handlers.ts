@@ -41,8 +41,6 @@ export const Slot = {
 export interface SlowPaths {
   load(linear: number, size: number, kind: number): number;
   store(linear: number, size: number, kind: number): number;
-  /** As `store`, but gives `CODE_PAGE` and stores nothing where code is; only compiled code asks. */
-  storeUnlessCode?(linear: number, size: number, kind: number): number;
   segmentFault(segment: number, isWrite: number): void;
 }
 
@@ -117,7 +115,7 @@ export class Handlers {
     const slots = functions.map(() => this.#freeSlots.pop() ?? this.#nextSlot++);
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
     for (const [index, slot] of slots.entries()) module.elements(slot, [functions[index]!]);
-    this.#instantiate(module, { lookup: this.#lookup, store: this.#slow.storeUnlessCode ?? this.#slow.store });
+    this.#instantiate(module, { lookup: this.#lookup });
     return slots;
   }
 

@@ -55,19 +55,24 @@ const SLOW = c32(-1);
 /** A chain field that says: look the target up every time, it is in another page. */
 export const CHAIN_LOOKUP = 1;
 
-const loads = {
+export const loads = {
   1: i32.load8_u,
   2: i32.load16_u,
   4: i32.load,
   8: i64.load,
 } as const;
-const vectorLoads: { readonly [size in VectorSize]: (address: I32) => V128 } = {
+export const vectorLoads: { readonly [size in VectorSize]: (address: I32) => V128 } = {
   2: (address) => i32x4.replace_lane(splat(4, 0), 0, i32.load16_u(address)),
   4: v128.load32_zero,
   8: v128.load64_zero,
   16: v128.load,
 };
-const storeKinds: { readonly [size in IntegerSize]: StoreKind } = { 1: "i32_8", 2: "i32_16", 4: "i32", 8: "i64" };
+export const storeKinds: { readonly [size in IntegerSize]: StoreKind } = {
+  1: "i32_8",
+  2: "i32_16",
+  4: "i32",
+  8: "i64",
+};
 
 export class RecordContext implements Context {
   readonly code: Code;
@@ -509,8 +514,8 @@ export class RecordContext implements Context {
     this.code.tailCallIndirect(this.outside.handlerType, i32.load(record, Record.handler), record);
   }
 
-  /** Leaves after a helper has recorded a fault or an exit, which its outcome tells; `State.record` is set. */
-  protected abandon(_outcome?: I32): void {
+  /** Leaves after a helper has recorded a fault or an exit; `State.record` is set. */
+  protected abandon(): void {
     this.code.return(c32(Return.UNWIND));
   }
 
@@ -527,15 +532,17 @@ export class RecordContext implements Context {
     hit: (host: I32) => void,
     miss: () => void,
   ): void {
-    const low = i32.wrap(linear);
-    const index = i32.and(i32.shr_u(low, c32(8)), c32((Tlb.entries - 1) * Tlb.entrySize));
+    const entry = this.lookaside(size, linear, table);
+    this.code.if(entry.miss, miss, () => hit(this.let(i32.add(i32.wrap(linear), entry.addend))));
+  }
+
+  /** Whether the lookaside buffer does not know the page of an access, and what to add to an address there. */
+  protected lookaside(size: number, linear: Local<"i64">, table: number): { miss: I32; addend: I32 } {
+    const index = i32.and(i32.shr_u(i32.wrap(linear), c32(8)), c32((Tlb.entries - 1) * Tlb.entrySize));
     const entry = this.let(i32.add(this.lookasideBuffer(), index));
-    const page = i64.and(i64.add(linear, c64(size - 1)), c64(~0xfffn));
-    this.code.if(
-      i64.eq(i64.load(entry, table + Tlb.tag), page),
-      () => hit(this.let(i32.add(low, i32.load(entry, table + Tlb.addend)))),
-      miss,
-    );
+    // In the right page what differs is the offset; what begins too far behind in it ends in the next one.
+    const difference = i64.xor(linear, i64.load(entry, table + Tlb.tag));
+    return { miss: i64.ge_u(difference, c64(4097 - size)), addend: i32.load(entry, table + Tlb.addend) };
   }
 
   protected lookasideBuffer(): I32 {
@@ -547,7 +554,7 @@ export class RecordContext implements Context {
     const address = f64.convert_i64_s(linear);
     const stack = this.onStack.has(linear) ? AccessKind.STACK : 0;
     const outcome = this.let(callI32(helper, address, c32(size), c32(kind | stack)));
-    this.code.if(outcome, () => this.abandon(outcome));
+    this.code.if(outcome, () => this.abandon());
   }
 
   protected checkAlignment(linear: Local<"i64">): void {
@@ -568,9 +575,13 @@ export class RecordContext implements Context {
       i64.lt_u(offset, i64.load32_u(range, first)),
       i64.gt_u(i64.add(offset, c64(size - 1)), i64.load32_u(range, last)),
     );
-    this.code.if(outside, () => {
+    this.segmentFaultIf(outside, number, access);
+  }
+
+  protected segmentFaultIf(condition: I32, segment: I32, access: Access): void {
+    this.code.if(condition, () => {
       this.setState32(State.record, this.record);
-      this.code.call(this.outside.segmentFault, number, c32(access === "write" ? 1 : 0));
+      this.code.call(this.outside.segmentFault, segment, c32(access === "write" ? 1 : 0));
       this.abandon();
     });
   }
@@ -631,7 +642,7 @@ export class RecordContext implements Context {
 }
 
 /** Stores the low bytes of a vector. */
-function storeLow(code: Code, size: VectorSize, address: I32, value: V128): void {
+export function storeLow(code: Code, size: VectorSize, address: I32, value: V128): void {
   if (size === 16) code.store("v128", address, 0, value);
   else code.storeLane(size, address, value);
 }

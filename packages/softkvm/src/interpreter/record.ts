@@ -43,7 +43,5 @@ export const Return = {
   BUDGET: 4,
   /** The same in the middle of a repeated instruction, that of `State.record`. */
   BUDGET_REPEAT: 5,
-  /** The instruction of `State.record` writes to a page that holds code: the interpreter does it, alone. */
-  STEP: 6,
 } as const;
 export type Return = (typeof Return)[keyof typeof Return];

@@ -131,7 +131,6 @@ export class Core {
     this.#handlers = new Handlers(memory, base, {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
-      storeUnlessCode: (linear, size, kind) => access.storeUnlessCode(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
     });
     const source = {
@@ -277,11 +276,6 @@ export class Core {
         state.set32(State.chain, 0);
         this.#budgetEnded();
         return 0;
-      case Return.STEP: {
-        processor.rip = this.#ripAt(state.get32(State.record), Record.start);
-        const exit = this.#step();
-        return exit === undefined ? 0 : -exit;
-      }
       case Return.BUDGET_REPEAT:
         processor.rip = this.#ripAt(state.get32(State.record), Record.start);
         state.set32(State.budget, BUDGET);

@@ -26,9 +26,6 @@ export const Outcome = {
 } as const;
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 
-/** What {@link Access.storeUnlessCode} gives beside an {@link Outcome}. */
-export const CODE_PAGE = 3;
-
 /** How an access is made; bits. */
 export const AccessKind = {
   /** A load whose operand is written next: checked and reported as a write. */
@@ -119,27 +116,16 @@ export class Access {
 
   /** Stores 1 to 32 bytes from the state's transfer field. Nothing is written unless all of it can be. */
   store(va: number, size: number, kind: number): Outcome {
-    return this.#store(va, size, kind, false) as Outcome;
-  }
-
-  /** The same, but gives {@link CODE_PAGE} and stores nothing where that would change translated code. */
-  storeUnlessCode(va: number, size: number, kind: number): Outcome | typeof CODE_PAGE {
-    return this.#store(va, size, kind, true);
-  }
-
-  #store(va: number, size: number, kind: number, unlessCode: boolean): Outcome | typeof CODE_PAGE {
     const room = PAGE - (va & (PAGE - 1));
     if (va < HALF && va + size > HALF) return this.#notCanonical(kind);
     const first = this.#locate(va, kind | WRITE, true);
     if (first === FAULT) return Outcome.FAULT;
     if (size <= room) {
-      if (unlessCode && this.#holdsCode(first)) return CODE_PAGE;
       if (!this.#storePart(first, this.#gpa, 0, size)) return Outcome.EXIT;
     } else {
       const firstGpa = this.#gpa;
       const second = this.#locate(this.#following(va, room, kind), kind | WRITE, true);
       if (second === FAULT) return Outcome.FAULT;
-      if (unlessCode && (this.#holdsCode(first) || this.#holdsCode(second))) return CODE_PAGE;
       const secondGpa = this.#gpa;
       if (!this.#storePart(first, firstGpa, 0, room)) return Outcome.EXIT;
       if (!this.#storePart(second, secondGpa, room, size - room)) return Outcome.EXIT;
@@ -262,11 +248,6 @@ export class Access {
     return linear;
   }
 
-  /** Whether a place in linear memory (or {@link HOLE}) is in a page of translated code. */
-  #holdsCode(linear: number): boolean {
-    return linear !== HOLE && this.#map.code.has(Math.floor(linear / PAGE));
-  }
-
   #markDirty(): void {
     if (this.#map.flags & SlotFlag.LOG_DIRTY) this.#map.markDirty(this.#map.dirtyPage);
   }
@@ -304,7 +285,7 @@ export class Access {
     const at = this.#transfer + from;
     if (linear !== HOLE) {
       this.#copy(at, linear, size);
-      if (this.#holdsCode(linear)) this.#hooks.codeWritten(linear, size);
+      if (this.#map.code.has(Math.floor(linear / PAGE))) this.#hooks.codeWritten(linear, size);
       return true;
     }
     for (let done = 0; done < size; done += 8) {

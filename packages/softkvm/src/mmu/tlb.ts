@@ -59,7 +59,7 @@ export class LookasideBuffers {
     const slot = slotOf(bank, table, low);
     const at = slot * WORDS;
     const words = this.#words;
-    if (words[at]! & 1) this.#filled[this.#filledCount++] = slot;
+    if (words[at]! & EMPTY) this.#filled[this.#filledCount++] = slot;
     this.#kinds[slot] = pageShift | (global ? GLOBAL : 0);
     if (pageShift > 12) this.#large.add(largePage(va, pageShift));
     const addend = linear - ((low & ~0xfff) >>> 0);
@@ -136,7 +136,7 @@ export class LookasideBuffers {
   }
 
   #empty(slot: number): void {
-    this.#words[slot * WORDS] = EMPTY;
+    this.#words[slot * WORDS] = (((slot % Tlb.entries) ^ 1) << 12) | EMPTY;
   }
 
   #clearAll(): void {
@@ -144,8 +144,8 @@ export class LookasideBuffers {
   }
 }
 
-/** The low word of a tag that no page has. */
-const EMPTY = Number(Tlb.EMPTY);
+/** A bit of the low word of a tag that no page has. Compiled code looks at the upper bits: they are of another entry. */
+const EMPTY = 1;
 const GLOBAL = 0x80;
 
 function slotOf(bank: number, table: number, low: number): number {

@@ -45,7 +45,7 @@ export class Interpreted {
       return 1;
     };
     this.#handlers = new Handlers(memory, GUEST, {
-      ...{ load: fault, store: fault, storeUnlessCode: fault },
+      ...{ load: fault, store: fault },
       segmentFault: () => {},
     });
     const source = { fetch: (linear: bigint) => Number(linear), watch: () => {}, unwatch: () => {} };
