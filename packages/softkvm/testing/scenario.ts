@@ -7,7 +7,7 @@ import type { Random } from "./random.ts";
 export const MEMORY = 0x20000;
 const CODE = 0x1000;
 const HANDLERS = 0x2000;
-const TARGETS = 0x3000;
+export const TARGETS = 0x3000;
 const GDT = 0x4000;
 const GDT_ENTRIES = 64;
 const IDT = 0x5000;
@@ -16,7 +16,7 @@ const TSS2 = 0x6800;
 const LDT = 0x7000;
 const TABLES = 0x8000;
 const DATA = 0xe000;
-const STACK = 0xf800;
+export const STACK = 0xf800;
 const INNER_STACKS = [0x10800, 0x11800, 0x12800];
 const HLT = 0xf4;
 /** Neither with 48 nor with 57 bits. */
@@ -34,8 +34,8 @@ export interface Scenario {
 
 /** Fixed entries of the GDT: by index, for each privilege level n at `FIRST + n`. */
 const CODE32 = 1;
-const DATA32 = 5;
-const CODE64 = 9;
+export const DATA32 = 5;
+export const CODE64 = 9;
 const CODE16 = 13;
 const TSS_ENTRY = 18;
 const TSS2_ENTRY = 20;

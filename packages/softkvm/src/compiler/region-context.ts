@@ -36,7 +36,7 @@ export class RegionState {
   /** The virtual address of the region's first instruction. */
   readonly entryRip: Local<"i64">;
   readonly budget: Local<"i32">;
-  /** `State.tlb`: what selects another one leaves the region. */
+  /** `State.tlb`. */
   readonly lookasideBuffer: Local<"i32">;
   /** Why the region is left, and at which address to go on. */
   readonly reason: Local<"i32">;
@@ -266,6 +266,11 @@ export class RegionContext extends RecordContext {
   }
   override setState64(offset: number, value: I64): void {
     if (!this.#region.fields.setPointer(offset, value)) super.setState64(offset, value);
+  }
+
+  override selectBank(bank: I32): void {
+    this.code.set(this.#region.lookasideBuffer, bank);
+    this.setState32(State.tlb, this.#region.lookasideBuffer);
   }
 
   override instructionRip(): I64 {

@@ -70,6 +70,18 @@ export const State = {
   /** For es cs ss ds fs gs the offsets that may be accessed, where segments are checked: see {@link SegmentRange}. */
   segmentRanges: 0x300,
 
+  /** MSRs of SYSCALL and SWAPGS. */
+  star: 0x360,
+  lstar: 0x368,
+  sfmask: 0x370,
+  kernelGsBase: 0x378,
+  /** The instruction that {@link interruptShadow} covers: elsewhere it is over. */
+  shadowRip: 0x380,
+  /** Not 0 when an interrupt or NMI may wait for the flags to let it through: as of the last look around. */
+  eventWaits: 0x388,
+  /** Not 0 between an NMI's delivery and the next IRET. */
+  nmiMasked: 0x38c,
+
   /** xmm0 to xmm15 with the upper halves of ymm0 to ymm15 behind: 32 bytes each. */
   vector: 0x400,
   mxcsr: 0x600,
@@ -162,7 +174,7 @@ export const Vector = {
 export const Mode = {
   /** Code size: 0 for 16 bits, 1 for 32, 2 for 64. */
   BITS: 0x3,
-  /** The stack pointer has 32 bits (in 64-bit code always 64). */
+  /** The stack pointer has 32 bits. Not set in 64-bit code, where it always has 64. */
   STACK_32: 0x4,
   /** All data segments reach everything from 0: no limit is checked, no base added (but those of fs and gs). */
   FLAT: 0x8,

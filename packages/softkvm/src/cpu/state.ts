@@ -92,6 +92,7 @@ export class CpuState {
 
   /** The arithmetic flags' mask and the others', as {@link rflags} keeps them apart. */
   static readonly arithmetic = ARITHMETIC;
+  static readonly rest = REST;
 
   get cpl(): number {
     return this.get32(State.cpl);

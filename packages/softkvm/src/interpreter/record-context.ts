@@ -406,6 +406,10 @@ export class RecordContext implements Context {
     this.code.store("i64", this.address(offset), 0, value);
   }
 
+  selectBank(bank: I32): void {
+    this.setState32(State.tlb, bank);
+  }
+
   let<T extends Expr>(value: T): T {
     if (value instanceof ConstI32 || value instanceof ConstI64 || this.constant.has(value)) return value;
     const local = this.code.let(value);

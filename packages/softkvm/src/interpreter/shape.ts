@@ -114,6 +114,7 @@ function operandShape(operand: Operand, deciding: number | undefined): OperandSh
       if (operand.bank === "xmm") return { kind: "xmm", size };
       if (operand.bank === "mm") return { kind: "mm", size };
       if (operand.bank === "st") return { kind: "st", size };
+      if (operand.bank === "cr" || operand.bank === "seg") return { kind: operand.bank, size, value: operand.reg };
       return undefined;
     case "mem":
       return { kind: "mem", size };

@@ -115,9 +115,7 @@ export class Core {
       translationsFlushed: (va) => this.#blocks.forgetJumps(va),
       interruptsMayFlow: () => {
         // A return to ring 3 opens for interrupts that mostly do not wait; timers are looked at when the budget ends.
-        if (outside.hasInterrupt() || outside.wantsInterruptWindow || this.processor.events.nmisPending > 0) {
-          this.mustLook = true;
-        }
+        if (this.#eventWaits) this.mustLook = true;
       },
       halt: () => {
         this.mpState = MpState.HALTED;
@@ -173,6 +171,16 @@ export class Core {
 
   /** Runs until the monitor is needed. `immediate` is asked for after an answered access has been taken over. */
   run(): ExitReason {
+    const { state, processor } = this;
+    // The monitor may have moved RIP, or set a shadow: it covers what comes next.
+    if (state.get32(State.interruptShadow) !== 0) state.set64(State.shadowRip, processor.rip);
+    const reason = this.#run();
+    // What it no longer covers is not told.
+    void this.#isShadowed;
+    return reason;
+  }
+
+  #run(): ExitReason {
     this.mustLook = true;
     if (this.mmio.replaying || this.#outside.replaying) {
       const exit = this.#step();
@@ -203,10 +211,19 @@ export class Core {
     return (
       debug.singleStep ||
       debug.breakpoints.length > 0 ||
-      state.get32(State.interruptShadow) !== 0 ||
+      this.#isShadowed ||
       (state.get32(State.flagRest) & Flag.TF) !== 0 ||
       this.access.watch.active
     );
+  }
+
+  /** Whether STI or a load of SS holds events off from the instruction at RIP. */
+  get #isShadowed(): boolean {
+    const { state } = this;
+    if (state.get32(State.interruptShadow) === 0) return false;
+    if (state.get64(State.shadowRip) === this.processor.rip) return true;
+    state.set32(State.interruptShadow, 0);
+    return false;
   }
 
   /** Runs from a record, or from RIP if that is 0. Returns the record to go on at, 0 to look it up, or minus an exit. */
@@ -463,6 +480,8 @@ export class Core {
         if (outside.wantsInterruptWindow && this.isInterruptible && processor.events.interrupt < 0) {
           return ExitReason.IRQ_WINDOW_OPEN;
         }
+        // Compiled code may open for interrupts: it is told whether there are any.
+        this.state.set32(State.eventWaits, this.#eventWaits ? 1 : 0);
         return undefined;
       }
       if (!outside.hasLocalApic) {
@@ -474,10 +493,14 @@ export class Core {
     }
   }
 
+  get #eventWaits(): boolean {
+    const outside = this.#outside;
+    return outside.hasInterrupt() || outside.wantsInterruptWindow || this.processor.events.nmisPending > 0;
+  }
+
   /** Whether a maskable interrupt would be taken before the next instruction. */
   get isInterruptible(): boolean {
-    const { state } = this;
-    return (state.get32(State.flagRest) & Flag.IF) !== 0 && state.get32(State.interruptShadow) === 0;
+    return (this.state.get32(State.flagRest) & Flag.IF) !== 0 && !this.#isShadowed;
   }
 
   /** Delivers what is due, most urgent first (Intel SDM vol. 3, 6.9). */
@@ -497,7 +520,7 @@ export class Core {
       return this.#deliver(() => deliverInterrupt(processor, events.interrupt));
     }
     events.nmisPending = Math.min(2, events.nmisPending + outside.takeNmis());
-    if (events.nmiInjected || (events.nmisPending > 0 && !events.nmiMasked && !this.#blockedByMovSs)) {
+    if (events.nmiInjected || (events.nmisPending > 0 && !events.nmiMasked && !this.#isShadowed)) {
       if (!events.nmiInjected) events.nmisPending--;
       this.mpState = MpState.RUNNABLE;
       return this.#deliver(() => deliverNmi(processor));
@@ -510,10 +533,6 @@ export class Core {
       }
     }
     return undefined;
-  }
-
-  get #blockedByMovSs(): boolean {
-    return this.state.get32(State.interruptShadow) !== 0;
   }
 }
 

@@ -24,10 +24,10 @@ export type Alignment = "aligned" | "unaligned";
 
 /** What a meaning may know of an operand. */
 export interface OperandShape {
-  readonly kind: "gpr" | "xmm" | "mm" | "st" | "mem" | "imm" | "rel";
+  readonly kind: "gpr" | "xmm" | "mm" | "st" | "cr" | "seg" | "mem" | "imm" | "rel";
   /** In bytes. */
   readonly size: number;
-  /** Of an immediate among `decidingImmediates`: its bits that matter. */
+  /** Of an immediate among `decidingImmediates`: its bits that matter. The number of a control or segment register. */
   readonly value?: number;
 }
 
@@ -85,7 +85,7 @@ export interface Context {
   setVectorRegister(register: number, value: V128): void;
   loadVector(size: VectorSize, linear: Local<"i64">): V128;
   storeVector(size: VectorSize, linear: Local<"i64">, value: V128): void;
-  /** The value of an immediate operand, for the mnemonics of `decidingImmediates` only. */
+  /** {@link OperandShape.value}. */
   immediate(index: number): number;
   /**
    * What {@link VectorUnit} makes of two vectors, in TypeScript: slow and exact. An exception of the operation leaves the
@@ -146,6 +146,8 @@ export interface Context {
    * `hasMicrocode` (table.ts).
    */
   microcodeIf(condition: I32): void;
+  /** Leaves the instruction to microcode whatever happens. */
+  microcode(): void;
 
   /** The number of an x87 operand's register, counted from the top of the stack. */
   stackRegister(index: number): I32;
@@ -157,6 +159,8 @@ export interface Context {
   state64(offset: number): I64;
   setState32(offset: number, value: I32): void;
   setState64(offset: number, value: I64): void;
+  /** The bank of lookaside buffers that accesses go by from here on: its address. */
+  selectBank(bank: I32): void;
   /** A value used more than once. */
   let<T extends Expr>(value: T): T;
 }

@@ -11,6 +11,7 @@ import { multiplication } from "./multiply.ts";
 import { shifts } from "./shifts.ts";
 import { vectors } from "./sse/table.ts";
 import { strings } from "./strings.ts";
+import { systemInstructions } from "./system/table.ts";
 
 const meanings: ReadonlyMap<string, Meaning> = new Map(
   Object.entries({
@@ -22,6 +23,7 @@ const meanings: ReadonlyMap<string, Meaning> = new Map(
     ...multiplication,
     ...shifts,
     ...strings,
+    ...systemInstructions,
     ...vectors,
     ...x87,
   }),
@@ -37,7 +39,7 @@ const families: Record<string, ((code: number) => Meaning) | undefined> = {
 
 /** Whether a meaning may leave an instruction to microcode: `Context.microcodeIf`. */
 export function hasMicrocode(mnemonic: string): boolean {
-  return mnemonic in x87 || mnemonic === "fcmovcc";
+  return mnemonic in x87 || mnemonic === "fcmovcc" || mnemonic in systemInstructions;
 }
 
 /** The meaning of a decoder's form, or undefined when TypeScript plays it. */

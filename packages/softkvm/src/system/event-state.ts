@@ -1,5 +1,8 @@
 /** What waits to be delivered to a processor, beside what its interrupt controller holds: KVM's `kvm_vcpu_events`. */
 
+import { State } from "../cpu/layout.ts";
+import type { CpuState } from "../cpu/state.ts";
+
 export interface PendingException {
   vector: number;
   /** undefined: this vector pushes none. */
@@ -21,12 +24,23 @@ export class Events {
   interruptSoft = false;
   /** NMIs latched, up to two; one is served while {@link nmiMasked}. */
   nmisPending = 0;
-  /** Between an NMI's delivery and the next IRET. */
-  nmiMasked = false;
   /** Taken from the guest, not yet delivered. */
   nmiInjected = false;
   sipiVector = 0;
   tripleFault = false;
+  readonly #state: CpuState;
+
+  constructor(state: CpuState) {
+    this.#state = state;
+  }
+
+  /** Between an NMI's delivery and the next IRET. */
+  get nmiMasked(): boolean {
+    return this.#state.get32(State.nmiMasked) !== 0;
+  }
+  set nmiMasked(masked: boolean) {
+    this.#state.set32(State.nmiMasked, masked ? 1 : 0);
+  }
 
   clear(): void {
     this.exception = undefined;

@@ -34,7 +34,7 @@ export function updateMode(state: CpuState, tlb: LookasideBuffers): boolean {
   if (long && code & SegmentAttribute.LONG) mode = 2;
   else if (code & SegmentAttribute.DEFAULT_32 && !vm86) mode = 1;
   const is64Bit = mode === 2;
-  if (attributesOf(state, Seg.SS) & SegmentAttribute.DEFAULT_32 && !vm86) mode |= Mode.STACK_32;
+  if (!is64Bit && attributesOf(state, Seg.SS) & SegmentAttribute.DEFAULT_32 && !vm86) mode |= Mode.STACK_32;
   if (user) mode |= Mode.USER;
   if (vm86) mode |= Mode.VM86;
   if (isProtected) mode |= Mode.PROTECTED;

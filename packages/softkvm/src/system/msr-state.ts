@@ -3,16 +3,14 @@
  * the vCPU's state; what the interrupt controller and clocks keep is asked by hooks.
  */
 
+import { State } from "../cpu/layout.ts";
+import type { CpuState } from "../cpu/state.ts";
+
 /** MTRRs (Intel SDM vol. 3, 12.11): as many variable ranges as KVM has. */
 export const MTRR_RANGES = 8;
 
 export class MsrState {
-  star = 0n;
-  lstar = 0n;
   cstar = 0n;
-  /** IA32_FMASK. */
-  sfmask = 0n;
-  kernelGsBase = 0n;
   sysenterCs = 0n;
   sysenterEsp = 0n;
   sysenterEip = 0n;
@@ -31,15 +29,49 @@ export class MsrState {
   specCtrl = 0n;
   xss = 0n;
   debugCtl = 0n;
+  readonly #state: CpuState;
+
+  constructor(state: CpuState) {
+    this.#state = state;
+  }
+
+  // Those that compiled code reads are in the vCPU's state.
+
+  get star(): bigint {
+    return this.#state.get64(State.star);
+  }
+  set star(value: bigint) {
+    this.#state.set64(State.star, value);
+  }
+  get lstar(): bigint {
+    return this.#state.get64(State.lstar);
+  }
+  set lstar(value: bigint) {
+    this.#state.set64(State.lstar, value);
+  }
+  /** IA32_FMASK. */
+  get sfmask(): bigint {
+    return this.#state.get64(State.sfmask);
+  }
+  set sfmask(value: bigint) {
+    this.#state.set64(State.sfmask, value);
+  }
+  get kernelGsBase(): bigint {
+    return this.#state.get64(State.kernelGsBase);
+  }
+  set kernelGsBase(value: bigint) {
+    this.#state.set64(State.kernelGsBase, value);
+  }
 
   /** As after power-up. */
   reset(): void {
-    const fresh = new MsrState();
+    const fresh = new MsrState(this.#state);
     this.mtrrFixed.set(fresh.mtrrFixed);
     this.mtrrVariable.set(fresh.mtrrVariable);
     this.mcBanks.set(fresh.mcBanks);
     const { mtrrFixed, mtrrVariable, mcBanks } = this;
     Object.assign(this, fresh, { mtrrFixed, mtrrVariable, mcBanks });
+    for (const field of [State.star, State.lstar, State.sfmask, State.kernelGsBase]) this.#state.set64(field, 0n);
   }
 }
 

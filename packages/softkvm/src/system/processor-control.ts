@@ -61,7 +61,7 @@ function setInterruptFlag(cpu: Processor): void {
   requireIopl(cpu);
   const flags = cpu.systemFlags;
   // Interrupts wait for one more instruction, but only where they were off.
-  if ((flags & Flag.IF) === 0) cpu.state.set32(State.interruptShadow, Shadow.STI);
+  if ((flags & Flag.IF) === 0) cpu.holdEventsOff(Shadow.STI);
   cpu.state.set32(State.flagRest, flags | Flag.IF);
   cpu.hooks.interruptsMayFlow();
 }

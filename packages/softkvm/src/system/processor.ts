@@ -53,8 +53,8 @@ export class Processor {
   readonly state: CpuState;
   readonly memory: Access;
   readonly hooks: ProcessorHooks;
-  readonly msrs = new MsrState();
-  readonly events = new Events();
+  readonly msrs: MsrState;
+  readonly events: Events;
   features: Features;
 
   /** 1 while an event is delivered that no instruction asked for: the EXT bit of error codes. */
@@ -68,6 +68,8 @@ export class Processor {
     this.state = state;
     this.memory = memory;
     this.hooks = hooks;
+    this.msrs = new MsrState(state);
+    this.events = new Events(state);
     this.features = readFeatures(hooks.cpuid);
   }
 
@@ -112,6 +114,12 @@ export class Processor {
   /** Derives everything that follows from control registers, flags and segments. */
   modeMayHaveChanged(): void {
     if (updateMode(this.state, this.memory.tlb)) this.hooks.modeChanged();
+  }
+
+  /** Interrupts wait until the next instruction is done. `shadow`: a member of `Shadow`. */
+  holdEventsOff(shadow: number): void {
+    this.state.set32(State.interruptShadow, shadow);
+    this.state.set64(State.shadowRip, this.rip);
   }
 
   // Flushes of translations.

@@ -75,7 +75,7 @@ function loadSegment(cpu: Processor, segment: number, selector: number): void {
 
 /** A load of SS holds interrupts off until after the next instruction (6.8.3). */
 function afterLoad(cpu: Processor, segment: number): void {
-  if (segment === Seg.SS) cpu.state.set32(State.interruptShadow, Shadow.MOV_SS);
+  if (segment === Seg.SS) cpu.holdEventsOff(Shadow.MOV_SS);
   cpu.modeMayHaveChanged();
 }
 

@@ -141,7 +141,7 @@ f3.90 pause
 9a callf Ap i64 far
 9b fwait
 9c pushf d64
-9d popf d64 ends
+9d popf d64
 9e sahf
 9f lahf
 a0 mov AL,Ob
@@ -270,7 +270,7 @@ f7/7 idiv Ev
 f8 clc
 f9 stc
 fa cli iopl
-fb sti iopl ends
+fb sti iopl
 fc cld
 fd std
 fe/0 inc Eb lock

@@ -11,7 +11,7 @@ export const TWO_BYTE = `
 00/5 verw Ew
 01:c1 vmcall trap
 01:d9 vmmcall trap
-01:f8 swapgs o64 kernel ends
+01:f8 swapgs o64 kernel
 01/0 sgdt Ms umip
 01/1 sidt Ms umip
 01/2 lgdt Ms kernel ends
@@ -105,8 +105,8 @@ bd bsr Gv,Ev
 np.01:c8 monitor BA kernel
 np.01:c9 mwait kernel ends
 [0f smap]
-np.01:ca clac kernel ends
-np.01:cb stac kernel ends
+np.01:ca clac kernel
+np.01:cb stac kernel
 [0f xsave]
 np.01:d0 xgetbv
 np.01:d1 xsetbv kernel ends

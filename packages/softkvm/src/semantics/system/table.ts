@@ -1,0 +1,12 @@
+/** The system instructions that have meanings; each may leave an instruction to its microcode. */
+
+import type { Meaning } from "../context.ts";
+import { flagInstructions } from "./flags.ts";
+import { registerInstructions } from "./registers.ts";
+import { ringInstructions } from "./rings.ts";
+
+export const systemInstructions: Record<string, Meaning> = {
+  ...flagInstructions,
+  ...registerInstructions,
+  ...ringInstructions,
+};
