@@ -3,10 +3,13 @@
 import { readFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
 import { Command, CommanderError } from "commander";
+import { imageCommand } from "./image/command.ts";
 import { infoCommand } from "./info/command.ts";
 
-/** The status for a command line that cannot be meant; anything else that fails is 1. */
-const USAGE = 2;
+/** The status for what cannot be meant, or cannot be done on this host: nothing was begun. Anything else that fails is 1. */
+const REFUSED = 2;
+/** The codes of our own packages' errors. */
+const OURS = /^(KVM|MACHINE|STORAGE|VMM)_/;
 
 /** Runs the command with these arguments and sets the process's exit status. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -34,10 +37,14 @@ function lodge(): Command {
     .helpCommand("help [command]", "print help for a command")
     .exitOverride()
     .configureOutput(SILENT);
-  for (const command of [infoCommand()]) {
-    program.addCommand(command.helpOption("-h, --help", "print help").exitOverride().configureOutput(SILENT));
-  }
+  for (const command of [imageCommand(), infoCommand()]) program.addCommand(quiet(command));
   return program;
+}
+
+/** A command, and those below it, that leave it to {@link report} to say what is wrong. */
+function quiet(command: Command): Command {
+  for (const below of command.commands) quiet(below);
+  return command.helpOption("-h, --help", "print help").exitOverride().configureOutput(SILENT);
 }
 
 function version(): string {
@@ -51,11 +58,11 @@ function report(error: unknown): number {
     // What `lodge help NAME` throws for a name that is none has no message of its own.
     const message = error.code === "commander.help" ? "no such command" : error.message.replace(/^error: /, "");
     say(`${oneLine(message).replace(/\.$/, "")}; see lodge --help`);
-    return USAGE;
+    return REFUSED;
   }
   say(oneLine(error instanceof Error ? error.message : String(error)));
   if (process.env.LODGE_DEBUG === "1") console.error(error);
-  return 1;
+  return error instanceof Error && "code" in error && OURS.test(String(error.code)) ? REFUSED : 1;
 }
 
 function oneLine(text: string): string {

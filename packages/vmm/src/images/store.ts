@@ -41,6 +41,11 @@ export function imageStore(): string {
   return join(isAbsolute(base) ? base : join(homedir(), ".cache"), "lodge", "images");
 }
 
+/** Where an image lies, once it is built. */
+export function imagePlace({ name, version }: ImageRecipe): string {
+  return join(imageStore(), `${name}-${version}`);
+}
+
 /** The image of this name, built first if it is not there. */
 export async function prepareImage(name: string, options: PrepareOptions = {}): Promise<Image> {
   const recipe = RECIPES.find((known) => known.name === name);
@@ -48,9 +53,8 @@ export async function prepareImage(name: string, options: PrepareOptions = {}): 
     const known = RECIPES.map((one) => one.name).join(", ");
     throw new VmmError("VMM_IMAGE", `there is no image ${JSON.stringify(name)}; there is ${known}`);
   }
-  const store = imageStore();
-  const place = join(store, `${recipe.name}-${recipe.version}`);
-  return (options.rebuild ? undefined : await readImage(place)) ?? (await build(recipe, store, place, options));
+  const place = imagePlace(recipe);
+  return (options.rebuild ? undefined : await readImage(place)) ?? (await build(recipe, place, options));
 }
 
 /** The image in a directory of the store; undefined when there is none. */
@@ -66,8 +70,9 @@ async function readImage(place: string): Promise<Image | undefined> {
   return { name, append, made, kernel: join(place, "kernel"), initrd: join(place, "initrd") };
 }
 
-async function build(recipe: ImageRecipe, store: string, place: string, options: PrepareOptions): Promise<Image> {
+async function build(recipe: ImageRecipe, place: string, options: PrepareOptions): Promise<Image> {
   const { progress = () => {}, signal } = options;
+  const store = imageStore();
   await mkdir(store, { recursive: true });
   await removeAbandoned(store);
   const scratch = await mkdtemp(join(store, `${UNFINISHED}${process.pid}-`));
