@@ -87,6 +87,14 @@ export function bytes(maxLength: number): Field<string> {
   };
 }
 
+export function encodeBytes(data: Uint8Array): string {
+  return Buffer.from(data.buffer, data.byteOffset, data.length).toString("base64");
+}
+
+export function decodeBytes(encoded: string): Uint8Array {
+  return new Uint8Array(Buffer.from(encoded, "base64"));
+}
+
 export function list<T>(element: Field<T>, maxLength: number): Field<T[]> {
   return {
     check: (value) =>

@@ -4,9 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CLOSED, openDescriptors, refused } from "../testing/refusal.ts";
+import { Errno } from "./errors.ts";
 import {
+  AllocateFlag,
   close,
   Descriptor,
+  fallocate,
   IoVector,
   OpenFlag,
   open,
@@ -15,6 +18,9 @@ import {
   pwrite,
   pwritev,
   read,
+  TransferFlag,
+  tryPreadv2,
+  tryPwritev2,
   write,
   writeNumber64,
 } from "./file.ts";
@@ -120,6 +126,44 @@ test("a full IoVector refuses another piece and keeps what it has", () => {
   vector.push(4096, 1);
   assert.throws(() => vector.push(8192, 1), { name: "RangeError", message: "IoVector holds 1 pieces and is full" });
   assert.deepEqual([vector.count, vector.bytes], [1, 1]);
+});
+
+test("tryPreadv2 and tryPwritev2 transfer without waiting, or say why not", () => {
+  using dir = folder();
+  const path = join(dir.path, "vectors");
+  writeFileSync(path, "0123456789");
+  using file = new Descriptor(open(path, OpenFlag.RDWR));
+  const memory = Buffer.from("abcdef");
+  const vector = new IoVector(2);
+  vector.push(addressOf(memory), 2);
+  vector.push(addressOf(memory) + 4, 2);
+  assert.equal(tryPwritev2(file.fd, vector, 3, 0), 4);
+  assert.equal(readFileSync(path, "utf8"), "012abef789");
+  // Just written, so it is there to be read; whether the file system can do it at all is its own matter.
+  const read = tryPreadv2(file.fd, vector, 1, TransferFlag.NOWAIT);
+  assert.ok([4, -Errno.EAGAIN, -Errno.EOPNOTSUPP].includes(read), `${read}`);
+  if (read === 4) assert.equal(memory.toString(), "12cdab");
+  assert.equal(tryPreadv2(CLOSED, vector, 0, TransferFlag.NOWAIT), -Errno.EBADF);
+  assert.equal(tryPwritev2(file.fd, vector, -2, 0), -Errno.EINVAL);
+});
+
+test("fallocate makes room, holes and zeros", () => {
+  using dir = folder();
+  const path = join(dir.path, "sparse");
+  writeFileSync(path, Buffer.alloc(65536, 1));
+  using file = new Descriptor(open(path, OpenFlag.RDWR));
+  try {
+    fallocate(file.fd, AllocateFlag.PUNCH_HOLE | AllocateFlag.KEEP_SIZE, 4096, 8192);
+  } catch (error) {
+    // A file system that has no holes says so.
+    assert.equal((error as { errno?: number }).errno, Errno.EOPNOTSUPP);
+    return;
+  }
+  const holed = Buffer.alloc(65536, 1).fill(0, 4096, 12288);
+  assert.deepEqual(readFileSync(path), holed);
+  fallocate(file.fd, 0, 65536, 4096);
+  assert.equal(statSync(path).size, 69632);
+  refused(() => fallocate(file.fd, 0, 0, 0), "EINVAL", "fallocate", `fd ${file.fd} at 0x0, 0 bytes`);
 });
 
 test("a Descriptor closes once, though its number was given out again", () => {

@@ -1,7 +1,7 @@
 /** Files by descriptor, with data at raw addresses: open(2), read(2), preadv(2) and their kin. */
 
 import { check, Errno, hex, SystemError } from "./errors.ts";
-import { bind } from "./libc.ts";
+import { bind, lastErrno } from "./libc.ts";
 
 /** asm-generic/fcntl.h, as on x86-64 and arm64 alike except where said. */
 export const OpenFlag = {
@@ -17,9 +17,25 @@ export const OpenFlag = {
   DIRECT: process.arch === "arm64" ? 0o200000 : 0o40000,
 } as const;
 
+/** linux/fs.h, for {@link tryPreadv2}. */
+export const TransferFlag = {
+  /** Fails with EAGAIN instead of waiting for storage. */
+  NOWAIT: 0x8,
+} as const;
+
+/** linux/falloc.h. */
+export const AllocateFlag = {
+  KEEP_SIZE: 0x1,
+  /** Makes a hole, which reads as zeros; with `KEEP_SIZE` only. */
+  PUNCH_HOLE: 0x2,
+  /** Makes zeros without a hole. */
+  ZERO_RANGE: 0x10,
+} as const;
+
 type Transfer = (fd: number, address: number, length: number) => number;
 type TransferAt = (fd: number, address: number, length: number, offset: number) => number;
 type VectorAt = (fd: number, pieces: ArrayBuffer, count: number, offset: number) => number;
+type VectorAt2 = (fd: number, pieces: ArrayBuffer, count: number, offset: number, flags: number) => number;
 
 const c = {
   open: bind<(path: string, flags: number, mode: number) => number>("int open(const char *, int, unsigned int)"),
@@ -30,6 +46,11 @@ const c = {
   pwrite: bind<TransferAt>("intptr_t pwrite(int, intptr_t, size_t, int64_t)"),
   preadv: bind<VectorAt>("intptr_t preadv(int, const void *, int, int64_t)"),
   pwritev: bind<VectorAt>("intptr_t pwritev(int, const void *, int, int64_t)"),
+  preadv2: bind<VectorAt2>("intptr_t preadv2(int, const void *, int, int64_t, int)"),
+  pwritev2: bind<VectorAt2>("intptr_t pwritev2(int, const void *, int, int64_t, int)"),
+  fallocate: bind<(fd: number, mode: number, offset: number, length: number) => number>(
+    "int fallocate(int, int, int64_t, int64_t)",
+  ),
 };
 
 /** Opens a file, close-on-exec always. `mode` counts only with `OpenFlag.CREAT`. */
@@ -91,6 +112,26 @@ export function preadv(fd: number, vector: IoVector, offset: number): number {
 /** Writes the pieces of `vector`, in order, at a byte offset of the file; returns the bytes written. */
 export function pwritev(fd: number, vector: IoVector, offset: number): number {
   return check(c.pwritev(fd, vector.pieces, vector.count, offset), "pwritev", at(fd, offset));
+}
+
+/**
+ * {@link preadv} with `TransferFlag`s. Returns the bytes read, or the negative `errno`: whoever asks not to wait expects
+ * to be refused.
+ */
+export function tryPreadv2(fd: number, vector: IoVector, offset: number, flags: number): number {
+  const result = c.preadv2(fd, vector.pieces, vector.count, offset, flags);
+  return result < 0 ? -lastErrno() : result;
+}
+
+/** {@link pwritev} in the same way. */
+export function tryPwritev2(fd: number, vector: IoVector, offset: number, flags: number): number {
+  const result = c.pwritev2(fd, vector.pieces, vector.count, offset, flags);
+  return result < 0 ? -lastErrno() : result;
+}
+
+/** Allocates a range of a file, or with `AllocateFlag`s frees or zeroes it. */
+export function fallocate(fd: number, mode: number, offset: number, length: number): void {
+  check(c.fallocate(fd, mode, offset, length), "fallocate", `${at(fd, offset)}, ${length} bytes`);
 }
 
 /** struct iovec: u64 address, u64 length. */

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Errno } from "./errors.ts";
 import * as events from "./events.ts";
-import { OpenFlag } from "./file.ts";
+import { AllocateFlag, OpenFlag, TransferFlag } from "./file.ts";
 import { io, ior, iow, iowr } from "./ioctl.ts";
 import { Advice, MapFlag, MemfdFlag, Protection } from "./memory.ts";
 import { MAX_CPUS, Prctl } from "./scheduling.ts";
@@ -24,6 +24,8 @@ function prefixed(prefix: string, table: Record<string, number>): Record<string,
 const ours: Record<string, number> = {
   ...prefixed("", Errno),
   ...prefixed("O_", OpenFlag),
+  ...prefixed("RWF_", TransferFlag),
+  ...prefixed("FALLOC_FL_", AllocateFlag),
   ...prefixed("PROT_", Protection),
   ...prefixed("MAP_", MapFlag),
   ...prefixed("MADV_", Advice),

@@ -2,7 +2,24 @@
 
 export { Errno, SystemError } from "./errors.ts";
 export { Clock, Epoll, EpollEvent, Eventfd, Timerfd, watchReadable } from "./events.ts";
-export { close, Descriptor, IoVector, OpenFlag, open, pread, preadv, pwrite, pwritev, read, write } from "./file.ts";
+export {
+  AllocateFlag,
+  close,
+  Descriptor,
+  fallocate,
+  IoVector,
+  OpenFlag,
+  open,
+  pread,
+  preadv,
+  pwrite,
+  pwritev,
+  read,
+  TransferFlag,
+  tryPreadv2,
+  tryPwritev2,
+  write,
+} from "./file.ts";
 export { io, ioctl, ior, iow, iowr, tryIoctl } from "./ioctl.ts";
 export {
   Advice,

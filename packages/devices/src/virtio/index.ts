@@ -1,5 +1,8 @@
 /** virtio 1.2: devices, their queues, and the registers of the PCI transport. */
 
+export { BlkDevice, type BlkOptions } from "./blk/blk.ts";
+export { ConsoleDevice, type ConsoleOptions } from "./console/console.ts";
+export type { ConsolePort, PortOptions } from "./console/port.ts";
 export { DeviceType, type DriverLink, Feature, VirtioDevice } from "./device.ts";
 export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
 export {

@@ -14,7 +14,9 @@ export interface GuestOptions {
   memoryBytes?: number;
   /** MSI-X, or the line. */
   messages?: boolean;
+  /** The guest goes on with another device: the transport's state, and whose memory and rings there are. */
   saved?: SavedState;
+  from?: TestGuest;
 }
 
 export class TestGuest {
@@ -23,18 +25,22 @@ export class TestGuest {
   readonly ram: MappedRam;
   readonly transport: VirtioTransport;
   readonly registers: VirtioRegisters;
-  readonly rings: DriverRing[] = [];
+  readonly rings: DriverRing[];
   /** Every vector that was sent, in order. */
   readonly messages: number[] = [];
   readonly failures: string[] = [];
   line = false;
-  features = 0n;
+  features: bigint;
   readonly #wanted: bigint;
-  #top = 0x1000;
+  #top: number;
   #wake: (() => void)[] = [];
 
   constructor(device: VirtioDevice, options: GuestOptions = {}) {
-    const buffer = new SharedArrayBuffer(options.memoryBytes ?? 0x100000);
+    const { from } = options;
+    const buffer = from?.view.buffer ?? new SharedArrayBuffer(options.memoryBytes ?? 0x100000);
+    this.rings = from?.rings ?? [];
+    this.features = from?.features ?? 0n;
+    this.#top = from?.top ?? 0x1000;
     this.memory = new Uint8Array(buffer);
     this.view = new DataView(buffer);
     this.ram = new MappedRam(buffer, [{ gpa: 0, sizeBytes: buffer.byteLength, offset: 0 }]);
@@ -66,6 +72,11 @@ export class TestGuest {
         this.line = false;
       },
     });
+  }
+
+  /** Where free memory begins. */
+  get top(): number {
+    return this.#top;
   }
 
   #interrupted(): void {

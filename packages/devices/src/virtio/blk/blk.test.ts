@@ -1,0 +1,262 @@
+import assert from "node:assert/strict";
+import { mkdtempDisposableSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { type Disk, RawFile } from "@lodge/storage";
+import { RING_KINDS, TestGuest } from "../testing/guest.ts";
+import type { Buffer } from "../testing/ring.ts";
+import { BlkDevice } from "./blk.ts";
+import { BlkFeature, Config, Request } from "./layout.ts";
+
+const SECTORS = 256;
+
+/** A disk in memory that notes what it is asked and can be held up. */
+class MemoryDisk implements Disk {
+  readonly sizeBytes = SECTORS * 512;
+  readonly readOnly: boolean;
+  readonly content = Uint8Array.from({ length: this.sizeBytes }, (_, at) => at >> 9);
+  readonly calls: string[] = [];
+  failing = false;
+  /** What transfers wait for. */
+  gate: Promise<void> = Promise.resolve();
+
+  constructor(readOnly = false) {
+    this.readOnly = readOnly;
+  }
+  async #enter(call: string): Promise<void> {
+    this.calls.push(call);
+    await this.gate;
+    if (this.failing) throw new Error("the disk is broken");
+  }
+  async read(offset: number, pieces: readonly Uint8Array[]): Promise<void> {
+    await this.#enter(`read ${offset}`);
+    for (const piece of pieces) {
+      piece.set(this.content.subarray(offset, offset + piece.length));
+      offset += piece.length;
+    }
+  }
+  async write(offset: number, pieces: readonly Uint8Array[]): Promise<void> {
+    await this.#enter(`write ${offset}`);
+    for (const piece of pieces) {
+      this.content.set(piece, offset);
+      offset += piece.length;
+    }
+  }
+  async flush(): Promise<void> {
+    await this.#enter("flush");
+  }
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#enter(`discard ${offset} ${length}`);
+  }
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    await this.#enter(`zero ${offset} ${length} ${mayUnmap}`);
+  }
+  async close(): Promise<void> {}
+}
+
+function header(type: number, sector: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(16));
+  view.setUint32(0, type, true);
+  view.setBigUint64(8, BigInt(sector), true);
+  return new Uint8Array(view.buffer);
+}
+
+function segment(sector: number, sectors: number, flags = 0): number[] {
+  const view = new DataView(new ArrayBuffer(16));
+  view.setBigUint64(0, BigInt(sector), true);
+  view.setUint32(8, sectors, true);
+  view.setUint32(12, flags, true);
+  return [...new Uint8Array(view.buffer)];
+}
+
+/** Sends a request and returns its status. */
+async function ask(guest: TestGuest, type: number, sector: number, data: Buffer[] = [], queue = 0): Promise<number> {
+  const status = guest.room(1);
+  const buffers = [guest.give(header(type, sector)), ...data, status];
+  const room = buffers.filter(({ deviceWrites }) => deviceWrites).reduce((sum, { length }) => sum + length, 0);
+  assert.equal(await guest.request(queue, buffers, data.length > 1), room);
+  return guest.bytes(status)[0]!;
+}
+
+for (const { name, features } of RING_KINDS) {
+  test(`reads, writes and flushes over ${name}`, async () => {
+    const disk = new MemoryDisk();
+    const guest = new TestGuest(new BlkDevice({ disk, queues: 2 }), { features }).start();
+    const [one, two] = [guest.room(512), guest.room(1024)];
+    assert.equal(await ask(guest, Request.IN, 7, [one, two]), 0);
+    assert.deepEqual([guest.bytes(one)[511], guest.bytes(two)[0], guest.bytes(two)[1023]], [7, 8, 9]);
+    assert.equal(await ask(guest, Request.OUT, 250, [guest.give(new Uint8Array(1024).fill(0xee))], 1), 0);
+    assert.deepEqual([disk.content[250 * 512 - 1], disk.content[250 * 512], disk.content[252 * 512]], [249, 0xee, 252]);
+    assert.equal(await ask(guest, Request.FLUSH, 0), 0);
+    assert.deepEqual(disk.calls, ["read 3584", "write 128000", "flush"]);
+  });
+}
+
+test("a header may lie in any pieces, and a status at the end of the data", async () => {
+  const guest = new TestGuest(new BlkDevice({ disk: new MemoryDisk() })).start();
+  const bytes = header(Request.IN, 3);
+  const room = guest.room(513);
+  await guest.request(0, [guest.give(bytes.subarray(0, 5)), guest.give(bytes.subarray(5)), room]);
+  assert.deepEqual([guest.bytes(room)[0], guest.bytes(room)[512]], [3, 0]);
+});
+
+test("a raw file is the disk", async () => {
+  using dir = mkdtempDisposableSync(join(tmpdir(), "lodge-blk-"));
+  const path = join(dir.path, "disk");
+  writeFileSync(
+    path,
+    Uint8Array.from({ length: 64 * 512 }, (_, at) => at >> 9),
+  );
+  const disk = await RawFile.open(path);
+  const guest = new TestGuest(new BlkDevice({ disk })).start();
+  const room = guest.room(1024);
+  assert.equal(await ask(guest, Request.IN, 62, [room]), 0);
+  assert.deepEqual([guest.bytes(room)[0], guest.bytes(room)[1023]], [62, 63]);
+  assert.equal(
+    await ask(guest, Request.OUT, 1, [guest.give(new Uint8Array(512).fill(1)), guest.give(new Uint8Array(512))]),
+    0,
+  );
+  assert.equal(await ask(guest, Request.WRITE_ZEROES, 0, [guest.give(segment(8, 8))]), 0);
+  const sectors = [...readFileSync(path)].filter((_, at) => at % 512 === 0).slice(0, 18);
+  assert.deepEqual(sectors, [0, 1, 0, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0, 16, 17]);
+  await guest.transport.close();
+  await disk.close();
+});
+
+test("what is outside the disk, or not whole sectors, is an I/O error", async () => {
+  const disk = new MemoryDisk();
+  const guest = new TestGuest(new BlkDevice({ disk })).start();
+  for (const [type, sector, length] of [
+    [Request.IN, SECTORS, 512],
+    [Request.IN, SECTORS - 1, 1024],
+    [Request.IN, 0, 511],
+    [Request.IN, 2 ** 55, 512],
+    [Request.OUT, SECTORS, 512],
+    [Request.OUT, 0, 513],
+  ] as const) {
+    const data = type === Request.IN ? guest.room(length) : guest.give(new Uint8Array(length));
+    assert.equal(await ask(guest, type, sector, [data]), 1, `${type} ${sector} ${length}`);
+  }
+  assert.deepEqual(disk.calls, []);
+});
+
+test("discards and zeroes are checked whole before the first is done", async () => {
+  const disk = new MemoryDisk();
+  const guest = new TestGuest(new BlkDevice({ disk })).start();
+  const clear = (type: number, ...segments: number[][]) => ask(guest, type, 0, [guest.give(segments.flat())]);
+  assert.equal(await clear(Request.DISCARD, segment(8, 8), segment(0, 1)), 0);
+  assert.equal(await clear(Request.WRITE_ZEROES, segment(1, 2), segment(3, 4, 1)), 0);
+  const done = ["discard 4096 4096", "discard 0 512", "zero 512 1024 false", "zero 1536 2048 true"];
+  assert.deepEqual(disk.calls, done);
+  assert.equal(await clear(Request.DISCARD, segment(0, 8), segment(SECTORS, 1)), 1);
+  assert.equal(await clear(Request.DISCARD, segment(0, 8, 1)), 2);
+  assert.equal(await clear(Request.WRITE_ZEROES, segment(0, 8, 2)), 2);
+  assert.equal(await clear(Request.WRITE_ZEROES, segment(0, 0xffffffff)), 1);
+  assert.equal(await clear(Request.WRITE_ZEROES, ...Array.from({ length: 17 }, () => segment(0, 1))), 2);
+  assert.equal(await clear(Request.DISCARD, segment(0, 1).slice(1)), 2);
+  assert.deepEqual(disk.calls, done);
+});
+
+test("serial and configuration", async () => {
+  const guest = new TestGuest(new BlkDevice({ disk: new MemoryDisk(), queues: 3, serial: "lodge-1" })).start();
+  const room = guest.room(20);
+  assert.equal(await ask(guest, Request.GET_ID, 0, [room]), 0);
+  assert.equal(new TextDecoder().decode(guest.bytes(room)), "lodge-1".padEnd(20, "\0"));
+  assert.equal(guest.registers.read("device", Config.CAPACITY, 4), SECTORS);
+  assert.equal(guest.registers.read("device", Config.NUM_QUEUES, 2), 3);
+  assert.equal(guest.registers.read("device", Config.SEG_MAX, 4), 254);
+  assert.equal(await ask(guest, 99, 0), 2, "a request that nobody knows");
+});
+
+test("a read-only disk is not written", async () => {
+  const disk = new MemoryDisk(true);
+  const guest = new TestGuest(new BlkDevice({ disk })).start();
+  assert.ok(guest.features & BlkFeature.RO);
+  assert.ok(!(guest.features & BlkFeature.DISCARD));
+  assert.equal(await ask(guest, Request.OUT, 0, [guest.give(new Uint8Array(512))]), 1);
+  assert.equal(await ask(guest, Request.DISCARD, 0, [guest.give(segment(0, 1))]), 1);
+  assert.deepEqual(disk.calls, []);
+});
+
+test("a driver without flushes, or that turns the cache off, has its writes made lasting", async () => {
+  const write = (guest: TestGuest) => ask(guest, Request.OUT, 0, [guest.give(new Uint8Array(512))]);
+  const disk = new MemoryDisk();
+  const old = new TestGuest(new BlkDevice({ disk }), { features: ~(BlkFeature.FLUSH | BlkFeature.CONFIG_WCE) }).start();
+  await write(old);
+  assert.deepEqual(disk.calls.splice(0), ["write 0", "flush"]);
+  const guest = new TestGuest(new BlkDevice({ disk })).start();
+  await write(guest);
+  guest.registers.write("device", Config.WRITEBACK, 1, 0);
+  await write(guest);
+  assert.deepEqual(disk.calls, ["write 0", "write 0", "flush"]);
+});
+
+test("a disk that fails is an I/O error, and told of", async () => {
+  const disk = new MemoryDisk();
+  disk.failing = true;
+  const errors: string[] = [];
+  const guest = new TestGuest(new BlkDevice({ disk, onError: ({ message }) => errors.push(message) })).start();
+  for (const type of [Request.IN, Request.FLUSH]) assert.equal(await ask(guest, type, 0, [guest.room(512)]), 1);
+  assert.deepEqual(errors, ["the disk is broken", "the disk is broken"]);
+});
+
+test("a request without header or status breaks the queue", () => {
+  for (const buffers of [[16], [15, -1]]) {
+    const guest = new TestGuest(new BlkDevice({ disk: new MemoryDisk() })).start();
+    const chain = buffers.map((length) => (length < 0 ? guest.room(1) : guest.give(new Uint8Array(length))));
+    guest.send(0, chain);
+    assert.match(guest.failures.join(), /queue 0: a request without/);
+  }
+});
+
+test("a reset and a pause wait for what is in flight", async () => {
+  const disk = new MemoryDisk();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  disk.gate = promise;
+  const device = new BlkDevice({ disk });
+  const guest = new TestGuest(device).start();
+  const room = guest.room(512);
+  guest.send(0, [guest.give(header(Request.IN, 5)), room, guest.room(1)]);
+  let paused = false;
+  const pause = guest.transport.pause().then(() => {
+    paused = true;
+  });
+  await new Promise((done) => setImmediate(done));
+  assert.equal(paused, false);
+  guest.send(0, [guest.give(header(Request.IN, 6)), guest.room(512), guest.room(1)]);
+  resolve();
+  await pause;
+  assert.equal(guest.rings[0]!.take().length, 1);
+  assert.equal(guest.bytes(room)[0], 5);
+  const saved = guest.transport.save();
+  assert.deepEqual(disk.calls, ["read 2560"]);
+
+  const restored = new TestGuest(new BlkDevice({ disk }, device.save()), { saved, from: guest });
+  restored.transport.resume();
+  await restored.used(0);
+  assert.deepEqual(disk.calls, ["read 2560", "read 3072"]);
+
+  disk.gate = new Promise((done) => setImmediate(done));
+  restored.send(0, [restored.give(header(Request.IN, 7)), restored.room(512), restored.room(1)]);
+  restored.status = 0;
+  assert.notEqual(restored.status, 0);
+  await disk.gate;
+  await new Promise((done) => setImmediate(done));
+  assert.equal(restored.status, 0);
+});
+
+test("state of another disk and impossible settings are refused", () => {
+  const disk = new MemoryDisk();
+  const saved = new BlkDevice({ disk }).save();
+  assert.throws(
+    () => new BlkDevice({ disk }, { ...saved, sizeBytes: 512 }),
+    /sizeBytes is 512, and this disk has 131072/,
+  );
+  assert.throws(
+    () => new BlkDevice({ disk }, { ...saved, writeback: 1 }),
+    /virtio-blk: writeback is 1, not true or false/,
+  );
+  assert.throws(() => new BlkDevice({ disk, queues: 0 }), /0 queues of a disk/);
+  assert.throws(() => new BlkDevice({ disk, serial: "ü" }), /the serial "ü" is not/);
+});

@@ -1,0 +1,17 @@
+/** What storage refuses. */
+
+export type StorageErrorCode =
+  /** The image cannot be opened as asked. */
+  | "STORAGE_OPEN"
+  /** A transfer failed: the host's disk is full or broken, or the file has shrunk. */
+  | "STORAGE_IO";
+
+export class StorageError extends Error {
+  override readonly name = "StorageError";
+  readonly code: StorageErrorCode;
+
+  constructor(code: StorageErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
