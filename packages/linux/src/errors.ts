@@ -26,7 +26,7 @@ export const Errno = {
   EMFILE: 24,
   ENOTTY: 25,
   ENOSPC: 28,
-  EOPNOTSUPP: 95,
+  ENOTSUP: 95,
 } as const;
 
 /** What a system call refused, with the argument that matters in `subject`. */

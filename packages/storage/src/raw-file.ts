@@ -82,7 +82,7 @@ export class RawFile implements Disk {
     let done = 0;
     if (this.#tryReads && length <= QUICK_BYTES && this.#gather(pieces)) {
       const result = tryPreadv2(this.#file.fd, this.#vector, offset, TransferFlag.NOWAIT);
-      if (result === -Errno.EOPNOTSUPP) this.#tryReads = false;
+      if (result === -Errno.ENOTSUP) this.#tryReads = false;
       if (result > 0) done = result;
     }
     while (done < length) {
@@ -141,7 +141,7 @@ export class RawFile implements Disk {
       fallocate(this.#file.fd, mode, offset, length);
       return true;
     } catch (cause) {
-      if (!(cause instanceof SystemError) || cause.errno !== Errno.EOPNOTSUPP) throw this.#failed("zero", cause);
+      if (!(cause instanceof SystemError) || cause.errno !== Errno.ENOTSUP) throw this.#failed("zero", cause);
       this.#canFree = false;
       return false;
     }
