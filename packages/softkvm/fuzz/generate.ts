@@ -40,7 +40,7 @@ export const INTEGER: readonly string[] = [
 ];
 
 /** Not compared by default. With a mask of zeros, whether they fault is left to the processor (SDM vol. 2). */
-const UNSETTLED: ReadonlySet<string> = new Set(["maskmovq", "maskmovdqu"]);
+const UNSETTLED: ReadonlySet<string> = new Set(["maskmovq", "maskmovdqu", "vmaskmovdqu"]);
 
 /** `wanted`: only these mnemonics. */
 export function coverage(wanted?: ReadonlySet<string>): Coverage {

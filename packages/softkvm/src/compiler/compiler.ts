@@ -10,6 +10,7 @@ import { type Handlers, importOutside, jump } from "../interpreter/handlers.ts";
 import { Record, Return } from "../interpreter/record.ts";
 import type { Outside } from "../interpreter/record-context.ts";
 import { shapeOf } from "../interpreter/shape.ts";
+import { isAvx } from "../semantics/sse/availability.ts";
 import { meaningOf } from "../semantics/table.ts";
 import type { Code } from "../wasm/code.ts";
 import type { Expr, I32, I64 } from "../wasm/expr.ts";
@@ -115,11 +116,12 @@ class Region {
     this.#original = blocks.handlerOf(head);
     this.#instructions = new Map(members.map((block) => [block, blocks.instructions(block)]));
     const all = [...this.#instructions.values()].flat();
-    const hasVectors = all.some(({ operands, operandCount }) =>
+    const hasAvx = all.some(({ form }) => isAvx(form));
+    const hasSse = all.some(({ operands, operandCount }) =>
       operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
     );
     const hasX87 = all.some(({ form }) => form.feature === "fpu");
-    this.#state = new RegionState(code, base, { hasVectors, hasX87 });
+    this.#state = new RegionState(code, base, { hasVectors: hasSse || hasAvx, hasAvx, hasX87 });
     const places = new Map(members.map((block, index) => [block.host, index]));
     const place = (host: number | undefined) => (host === undefined ? -1 : (places.get(host) ?? -1));
     this.#nodes = members.map(({ edges: { taken, fallThrough } }) => ({

@@ -17,7 +17,7 @@ import {
 } from "../interpreter/record-context.ts";
 import type { Shape } from "../interpreter/shape.ts";
 import { addressedOperand, segmentOf } from "../interpreter/shape.ts";
-import type { Alignment, Comparison, IntegerSize, Value, VectorSize } from "../semantics/context.ts";
+import type { Alignment, Comparison, IntegerSize, Value, VectorSize, Wide } from "../semantics/context.ts";
 import { fromI64 } from "../semantics/words.ts";
 import type { Code, Label } from "../wasm/code.ts";
 import type { Expr, I32, I64, Local, V128 } from "../wasm/expr.ts";
@@ -28,6 +28,15 @@ import { LazyFlags } from "./lazy-flags.ts";
 
 const GPRS = 16;
 const VECTORS = 16;
+
+/** What instructions of a region work on. */
+export interface RegionUnits {
+  /** Registers of SSE, or of AVX. */
+  readonly hasVectors: boolean;
+  /** Upper halves of ymm registers. */
+  readonly hasAvx: boolean;
+  readonly hasX87: boolean;
+}
 
 /** What the blocks of a region share: the locals that stand for the processor's state, and the way out. */
 export class RegionState {
@@ -57,9 +66,12 @@ export class RegionState {
   readonly #vectors: readonly Local<"v128">[];
   readonly #usedVectors = new Set<number>();
   readonly #writtenVectors = new Set<number>();
+  /** Upper halves of ymm registers. */
+  readonly #uppers: readonly Local<"v128">[];
+  readonly #usedUppers = new Set<number>();
+  readonly #writtenUppers = new Set<number>();
 
-  /** `hasVectors`: instructions of the region have xmm registers as operands. `hasX87`: some are of the x87 unit. */
-  constructor(code: Code, base: number, { hasVectors, hasX87 }: { hasVectors: boolean; hasX87: boolean }) {
+  constructor(code: Code, base: number, { hasVectors, hasAvx, hasX87 }: RegionUnits) {
     this.code = code;
     this.base = base;
     this.entryRip = code.local("i64");
@@ -74,6 +86,7 @@ export class RegionState {
     // Of all registers, so that their locals outlive the instructions that first name them.
     this.#gpr = Array.from({ length: GPRS }, () => code.local("i64"));
     this.#vectors = Array.from({ length: hasVectors ? VECTORS : 0 }, () => code.local("v128"));
+    this.#uppers = Array.from({ length: hasAvx ? VECTORS : 0 }, () => code.local("v128"));
   }
 
   gpr(register: number): Local<"i64"> {
@@ -94,6 +107,15 @@ export class RegionState {
     this.#writtenVectors.add(register);
   }
 
+  upper(register: number): Local<"v128"> {
+    this.#usedUppers.add(register);
+    return this.#uppers[register]!;
+  }
+  setUpper(register: number, value: V128): void {
+    this.code.set(this.upper(register), value);
+    this.#writtenUppers.add(register);
+  }
+
   /** Loads what the region uses; written last, in front of all else. */
   load(): void {
     const { code } = this;
@@ -103,6 +125,9 @@ export class RegionState {
     for (const register of this.#used) code.set(this.#gpr[register]!, i64.load(this.#at(State.gpr + register * 8)));
     for (const register of this.#usedVectors) {
       code.set(this.#vectors[register]!, v128.load(this.#at(State.vector + register * 32)));
+    }
+    for (const register of this.#usedUppers) {
+      code.set(this.#uppers[register]!, v128.load(this.#at(State.vector + register * 32 + 16)));
     }
     this.flags.load(this.base);
     this.fields.load(this.base);
@@ -118,6 +143,9 @@ export class RegionState {
     }
     for (const register of this.#writtenVectors) {
       code.store("v128", this.#at(State.vector + register * 32), 0, this.#vectors[register]!);
+    }
+    for (const register of this.#writtenUppers) {
+      code.store("v128", this.#at(State.vector + register * 32), 16, this.#uppers[register]!);
     }
     this.flags.store(this.base);
     this.fields.store(this.base);
@@ -201,7 +229,7 @@ export class RegionContext extends RecordContext {
     } else {
       const displacement = c64(operand.disp64);
       sum = operand.base < 0 ? displacement : i64.add(this.#region.gpr(operand.base), displacement);
-      if (operand.index >= 0) {
+      if (operand.index >= 0 && operand.bank === "gpr") {
         sum = i64.add(sum, i64.shl(this.#region.gpr(operand.index), c64(operand.scale)));
       }
     }
@@ -213,7 +241,7 @@ export class RegionContext extends RecordContext {
     const { kind, size } = this.operands[index]!;
     if (kind !== "xmm") return super.readVector(index, alignment);
     const whole = this.#region.vector(this.#instruction.operands[index]!.reg);
-    return size === 16 ? whole : v128.and(whole, constant(8, [size === 8 ? -1n : 2n ** BigInt(size * 8) - 1n, 0n]));
+    return size >= 16 ? whole : v128.and(whole, constant(8, [size === 8 ? -1n : 2n ** BigInt(size * 8) - 1n, 0n]));
   }
   override writeVector(index: number, value: V128, alignment?: Alignment): void {
     const { kind, size } = this.operands[index]!;
@@ -228,6 +256,28 @@ export class RegionContext extends RecordContext {
   }
   override writeWhole(index: number, value: V128): void {
     this.#region.setVector(this.#instruction.operands[index]!.reg, value);
+  }
+  override readWide(index: number, alignment?: Alignment): Wide {
+    if (this.operands[index]!.kind === "mem") return super.readWide(index, alignment);
+    return this.#wide(this.#instruction.operands[index]!.reg);
+  }
+  override writeWide(index: number, value: Wide, alignment?: Alignment): void {
+    if (this.operands[index]!.kind === "mem") {
+      super.writeWide(index, value, alignment);
+      return;
+    }
+    const { reg } = this.#instruction.operands[index]!;
+    this.#region.setVector(reg, value.low);
+    this.#region.setUpper(reg, value.high);
+  }
+  override setUpperHalf(register: number, value: V128): void {
+    this.#region.setUpper(register, value);
+  }
+  override indexVector(index: number): Wide {
+    return this.#wide(this.#instruction.operands[index]!.index);
+  }
+  override indexShift(index: number): I64 {
+    return c64(this.#instruction.operands[index]!.scale);
   }
   override vectorRegister(register: number): V128 {
     return this.#region.vector(register);
@@ -338,6 +388,19 @@ export class RegionContext extends RecordContext {
     const now = this.let(value);
     storeLow(this.code, size, this.#host(size, linear, Tlb.write), now);
   }
+  override loadWide(linear: Local<"i64">): Wide {
+    const host = this.let(this.#host(32, linear, Tlb.read));
+    return { low: this.let(v128.load(host)), high: this.let(v128.load(host, 16)) };
+  }
+  override storeWide(linear: Local<"i64">, { low, high }: Wide): void {
+    const now = { low: this.let(low), high: this.let(high) };
+    const host = this.let(this.#host(32, linear, Tlb.write));
+    this.code.store("v128", host, 0, now.low);
+    this.code.store("v128", host, 16, now.high);
+  }
+  override tryStore(linear: Local<"i64">): void {
+    this.#host(1, linear, Tlb.write);
+  }
   override modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void {
     const host = this.let(this.#host(size, linear, Tlb.write));
     if (!this.lock) {
@@ -394,6 +457,10 @@ export class RegionContext extends RecordContext {
   /** Locals that the code behind this instruction still needs. */
   kept(): ReadonlySet<Expr> {
     return new Set(this.condition === undefined ? [] : [this.condition]);
+  }
+
+  #wide(register: number): Wide {
+    return { low: this.#region.vector(register), high: this.#region.upper(register) };
   }
 
   #blockRip(): I64 {

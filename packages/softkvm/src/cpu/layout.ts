@@ -190,6 +190,8 @@ export const Mode = {
   LONG: 0x100,
   /** CR4.OSFXSR is not set: instructions on xmm registers are #UD. */
   NO_SSE: 0x200,
+  /** CR4.OSXSAVE or XCR0's bits of SSE and AVX are not set: AVX is #UD. */
+  NO_AVX: 0x400,
 } as const;
 
 /**

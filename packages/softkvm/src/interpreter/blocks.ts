@@ -414,7 +414,8 @@ export class Blocks {
     const register = (number: number) => base + (number < 0 ? State.zero : State.gpr + number * 8);
     const displacement = memory.disp64 + (memory.ripRelative ? BigInt(next) : 0n);
     view.setUint32(record + Record.base, memory.ripRelative ? base + State.blockRip : register(memory.base), true);
-    view.setUint32(record + Record.index, register(memory.index), true);
+    const index = memory.bank === "gpr" ? register(memory.index) : base + State.vector + memory.index * 32;
+    view.setUint32(record + Record.index, index, true);
     view.setUint32(record + Record.scale, memory.scale, true);
     view.setBigInt64(record + Record.displacement, displacement, true);
   }

@@ -14,6 +14,7 @@ import type {
   OperandShape,
   Value,
   VectorSize,
+  Wide,
 } from "../semantics/context.ts";
 import type { Unit } from "../semantics/sse/availability.ts";
 import { fromI64, signExtend, zeroExtend } from "../semantics/words.ts";
@@ -62,6 +63,7 @@ export const loads = {
   8: i64.load,
 } as const;
 export const vectorLoads: { readonly [size in VectorSize]: (address: I32) => V128 } = {
+  1: (address) => i32x4.replace_lane(splat(4, 0), 0, i32.load8_u(address)),
   2: (address) => i32x4.replace_lane(splat(4, 0), 0, i32.load16_u(address)),
   4: v128.load32_zero,
   8: v128.load64_zero,
@@ -155,7 +157,7 @@ export class RecordContext implements Context {
 
   readVector(index: number, alignment: Alignment = "aligned"): V128 {
     const { kind, size } = this.operands[index]!;
-    if (kind !== "mem") return vectorLoads[size as VectorSize](this.register(index));
+    if (kind !== "mem") return vectorLoads[Math.min(size, 16) as VectorSize](this.register(index));
     const linear = this.linearAddress(index, "read");
     if (size === 16 && alignment === "aligned") this.checkAlignment(linear);
     return this.loadVector(size as VectorSize, linear);
@@ -179,12 +181,38 @@ export class RecordContext implements Context {
     this.code.store("v128", this.register(index), 0, value);
   }
 
+  readWide(index: number, alignment: Alignment = "unaligned"): Wide {
+    if (this.operands[index]!.kind !== "mem") {
+      const register = this.register(index);
+      return { low: v128.load(register), high: v128.load(register, 16) };
+    }
+    const linear = this.linearAddress(index, "read");
+    if (alignment === "aligned") this.checkAlignment(linear, 32);
+    return this.loadWide(linear);
+  }
+
+  writeWide(index: number, { low, high }: Wide, alignment: Alignment = "unaligned"): void {
+    if (this.operands[index]!.kind !== "mem") {
+      this.code.store("v128", this.register(index), 0, low);
+      this.code.store("v128", this.register(index), 16, high);
+      return;
+    }
+    const now = { low: this.let(low), high: this.let(high) };
+    const linear = this.linearAddress(index, "write");
+    if (alignment === "aligned") this.checkAlignment(linear, 32);
+    this.storeWide(linear, now);
+  }
+
   vectorRegister(register: number): V128 {
     return v128.load(this.address(State.vector + register * 32));
   }
 
   setVectorRegister(register: number, value: V128): void {
     this.code.store("v128", this.address(State.vector + register * 32), 0, value);
+  }
+
+  setUpperHalf(register: number, value: V128): void {
+    this.code.store("v128", this.address(State.vector + register * 32), 16, value);
   }
 
   loadVector(size: VectorSize, linear: Local<"i64">): V128 {
@@ -215,6 +243,44 @@ export class RecordContext implements Context {
         this.slow(this.outside.store, linear, size, 0);
       },
     );
+  }
+
+  loadWide(linear: Local<"i64">): Wide {
+    const low = this.code.local("v128");
+    const high = this.code.local("v128");
+    const load = (at: I32) => {
+      this.code.set(low, v128.load(at));
+      this.code.set(high, v128.load(at, 16));
+    };
+    this.translated(32, linear, Tlb.read, load, () => {
+      this.slow(this.outside.load, linear, 32, 0);
+      load(this.address(State.transfer));
+    });
+    this.constant.add(low);
+    this.constant.add(high);
+    return { low, high };
+  }
+
+  storeWide(linear: Local<"i64">, value: Wide): void {
+    const low = this.let(value.low);
+    const high = this.let(value.high);
+    const store = (at: I32) => {
+      this.code.store("v128", at, 0, low);
+      this.code.store("v128", at, 16, high);
+    };
+    this.translated(32, linear, Tlb.write, store, () => {
+      store(this.address(State.transfer));
+      this.slow(this.outside.store, linear, 32, 0);
+    });
+  }
+
+  indexVector(_index: number): Wide {
+    const register = this.let(i32.load(this.record, Record.index));
+    return { low: v128.load(register), high: v128.load(register, 16) };
+  }
+
+  indexShift(_index: number): I64 {
+    return i64.extend_i32_u(i32.load(this.record, Record.scale));
   }
 
   immediate(index: number): number {
@@ -292,6 +358,17 @@ export class RecordContext implements Context {
       () => {
         this.slowStore(size, linear, now);
       },
+    );
+  }
+
+  tryStore(linear: Local<"i64">): void {
+    const fill = AccessKind.WRITE | AccessKind.FILL;
+    this.translated(
+      1,
+      linear,
+      Tlb.write,
+      () => {},
+      () => this.slow(this.outside.load, linear, 1, fill),
     );
   }
 
@@ -561,8 +638,8 @@ export class RecordContext implements Context {
     this.code.if(outcome, () => this.abandon());
   }
 
-  protected checkAlignment(linear: Local<"i64">): void {
-    this.raiseIf(i32.and(i32.wrap(linear), c32(15)), Vector.GP);
+  protected checkAlignment(linear: Local<"i64">, bytes: 16 | 32 = 16): void {
+    this.raiseIf(i32.and(i32.wrap(linear), c32(bytes - 1)), Vector.GP);
   }
 
   protected slowStore(size: IntegerSize, linear: Local<"i64">, value: Value, kind = 0): void {

@@ -8,10 +8,11 @@ export const Record = {
   handler: 0,
   /** From the block's start to the end of this instruction, in bytes. */
   next: 4,
-  /** Addresses of the registers that are operands 0 to 2. */
-  register: [8, 12, 16],
+  /** Addresses of the registers that are operands 0 to 3; no instruction has both the last of them and an immediate. */
+  register: [8, 12, 16, 48],
   /** Address of the base register of the memory operand, or of `State.zero`. */
   base: 20,
+  /** Of the index register; of a gather, of the vector of indexes. */
   index: 24,
   /** The index's shift. */
   scale: 28,

@@ -57,7 +57,7 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
   const flat = (mode & Mode.FLAT) !== 0;
   const address: AddressShape = {
     size: (instruction.addressSize / 8) as 2 | 4 | 8,
-    hasIndex: memory !== undefined && memory.index >= 0,
+    hasIndex: memory !== undefined && memory.index >= 0 && memory.bank === "gpr",
     hasSegment: !flat || segmentOf(instruction, memory) >= FS,
     checked: bits !== 64 && !(flat && FLAT_SEGMENTS.has(segmentOf(instruction, memory))),
     stack: segmentOf(instruction, memory) === SS,
@@ -65,7 +65,10 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
   const stackSize = bits === 64 ? 8 : mode & Mode.STACK_32 ? 4 : 2;
   const { mnemonic, condition } = instruction.form;
   const list = operands
-    .map(({ kind, size, value }) => `${kind}${size}${value === undefined ? "" : `=${value}`}`)
+    .map(
+      ({ kind, size, value, indexBytes }) =>
+        `${kind}${size}${value === undefined ? "" : `=${value}`}${indexBytes === undefined ? "" : `*${indexBytes}`}`,
+    )
     .join();
   const flags = `${instruction.operandSize}/${instruction.addressSize}/${stackSize}/${bits}`;
   const access = `${+address.hasIndex}${+address.hasSegment}${+address.checked}${+address.stack}`;
@@ -111,13 +114,14 @@ function operandShape(operand: Operand, deciding: number | undefined): OperandSh
   switch (operand.kind) {
     case "reg":
       if (operand.bank === "gpr") return { kind: "gpr", size };
-      if (operand.bank === "xmm") return { kind: "xmm", size };
+      if (operand.bank === "xmm" || operand.bank === "ymm") return { kind: "xmm", size };
       if (operand.bank === "mm") return { kind: "mm", size };
       if (operand.bank === "st") return { kind: "st", size };
       if (operand.bank === "cr" || operand.bank === "seg") return { kind: operand.bank, size, value: operand.reg };
       return undefined;
     case "mem":
-      return { kind: "mem", size };
+      if (operand.bank === "gpr") return { kind: "mem", size };
+      return { kind: "mem", size, indexBytes: operand.bank === "ymm" ? 32 : 16 };
     case "imm":
       return deciding === undefined ? { kind: "imm", size } : { kind: "imm", size, value: operand.value & deciding };
     case "rel":

@@ -17,7 +17,7 @@ import type { Unit } from "./sse/availability.ts";
 /** Sizes in bytes. */
 export type IntegerSize = 1 | 2 | 4 | 8;
 
-export type VectorSize = 2 | 4 | 8 | 16;
+export type VectorSize = 1 | 2 | 4 | 8 | 16;
 
 export type Access = "read" | "write";
 export type Alignment = "aligned" | "unaligned";
@@ -29,6 +29,14 @@ export interface OperandShape {
   readonly size: number;
   /** Of an immediate among `decidingImmediates`: its bits that matter. The number of a control or segment register. */
   readonly value?: number;
+  /** Of a gather's memory: bytes of the vector of indexes. */
+  readonly indexBytes?: 16 | 32;
+}
+
+/** The halves of 32 bytes: what a ymm register holds. */
+export interface Wide {
+  readonly low: V128;
+  readonly high: V128;
 }
 
 /** An integer of up to 32 bits as an i32 whose unused upper bits are 0, one of 64 bits as an i64. */
@@ -80,11 +88,22 @@ export interface Context {
   writeVector(index: number, value: V128, alignment?: Alignment): void;
   /** Writes all 16 bytes of an xmm register, however many the operand has. */
   writeWhole(index: number, value: V128): void;
+  /** A vector operand of 32 bytes. Memory need not be aligned unless the instruction says so. */
+  readWide(index: number, alignment?: Alignment): Wide;
+  /** Writes memory of 32 bytes, or all 32 of a vector register, however many the operand has. */
+  writeWide(index: number, value: Wide, alignment?: Alignment): void;
   /** An xmm register that the instruction names implicitly. */
   vectorRegister(register: number): V128;
   setVectorRegister(register: number, value: V128): void;
+  /** The upper half of a ymm register. */
+  setUpperHalf(register: number, value: V128): void;
   loadVector(size: VectorSize, linear: Local<"i64">): V128;
   storeVector(size: VectorSize, linear: Local<"i64">, value: V128): void;
+  loadWide(linear: Local<"i64">): Wide;
+  storeWide(linear: Local<"i64">, value: Wide): void;
+  /** The register of a gather's indexes, whose effective address is without them, and the shift that scales them. */
+  indexVector(index: number): Wide;
+  indexShift(index: number): I64;
   /** {@link OperandShape.value}. */
   immediate(index: number): number;
   /**
@@ -106,6 +125,8 @@ export interface Context {
   linear(segment: number | "operand", offset: I64, size: number, access: Access): Local<"i64">;
   load(size: IntegerSize, linear: Local<"i64">): Value;
   store(size: IntegerSize, linear: Local<"i64">, value: Value): void;
+  /** Faults as a store of the byte at an address would. */
+  tryStore(linear: Local<"i64">): void;
 
   /** A register that the instruction names implicitly. */
   gpr(register: number, size: IntegerSize): Value;

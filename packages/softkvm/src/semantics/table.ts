@@ -2,6 +2,7 @@
 
 import { floatMoveIf, x87 } from "../x87/quick/meanings.ts";
 import { arithmetic } from "./arithmetic.ts";
+import { avx } from "./avx/table.ts";
 import { bits } from "./bits.ts";
 import { bmi } from "./bmi.ts";
 import { branches, branchIf } from "./branches.ts";
@@ -9,6 +10,7 @@ import type { Meaning } from "./context.ts";
 import { data, moveIf, setIf } from "./data.ts";
 import { multiplication } from "./multiply.ts";
 import { shifts } from "./shifts.ts";
+import { whereAvailable } from "./sse/availability.ts";
 import { vectors } from "./sse/table.ts";
 import { strings } from "./strings.ts";
 import { systemInstructions } from "./system/table.ts";
@@ -17,14 +19,13 @@ const meanings: ReadonlyMap<string, Meaning> = new Map(
   Object.entries({
     ...arithmetic,
     ...bits,
-    ...bmi,
     ...branches,
     ...data,
     ...multiplication,
     ...shifts,
     ...strings,
     ...systemInstructions,
-    ...vectors,
+    ...whereAvailable({ ...vectors, ...avx, ...bmi }),
     ...x87,
   }),
 );

@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Mode, Vector } from "../cpu/layout.ts";
 import type { Form } from "../decode/form.ts";
+import { isAvx } from "./sse/availability.ts";
 import { meaningOf } from "./table.ts";
 import { differences } from "./testing/compare.ts";
 import { Interpreted } from "./testing/interpreted.ts";
@@ -24,7 +25,7 @@ const isIntel = cpuinfo.includes("GenuineIntel");
 /** Why a form cannot be compared on this machine. */
 function skipped({ feature, mnemonic }: Form): string | undefined {
   if (!features.has(feature)) return `this processor has no ${feature}`;
-  if (/^r(cp|sqrt)[ps]s$/.test(mnemonic) && !isIntel) return "only Intel's tables of approximations are known";
+  if (/^v?r(cp|sqrt)[ps]s$/.test(mnemonic) && !isIntel) return "only Intel's tables of approximations are known";
   return undefined;
 }
 
@@ -81,17 +82,20 @@ test("control registers switch vector instructions off", () => {
   const EM = 4;
   const TS = 8;
   const settings = [
-    { mode: Mode.NO_FPU, cr0: EM, cr4: 0x600, sse: Vector.UD, mmx: Vector.UD },
-    { mode: Mode.NO_FPU, cr0: TS, cr4: 0x600, sse: Vector.NM, mmx: Vector.NM },
-    { mode: Mode.NO_SSE, cr0: 0, cr4: 0, sse: Vector.UD, mmx: undefined },
-    { mode: Mode.NO_SSE | Mode.NO_FPU, cr0: TS, cr4: 0, sse: Vector.UD, mmx: Vector.NM },
+    { mode: Mode.NO_FPU, cr0: EM, cr4: 0x40600, sse: Vector.UD, mmx: Vector.UD },
+    { mode: Mode.NO_FPU, cr0: TS, cr4: 0x40600, sse: Vector.NM, mmx: Vector.NM, avx: Vector.NM },
+    { mode: Mode.NO_SSE, cr0: 0, cr4: 0x40000, sse: Vector.UD },
+    { mode: Mode.NO_SSE | Mode.NO_FPU, cr0: TS, cr4: 0x40000, sse: Vector.UD, mmx: Vector.NM, avx: Vector.NM },
+    { mode: Mode.NO_AVX, cr0: 0, cr4: 0x600, avx: Vector.UD },
+    { mode: Mode.NO_AVX | Mode.NO_FPU, cr0: TS, cr4: 0x600, sse: Vector.NM, mmx: Vector.NM, avx: Vector.UD },
+    { mode: Mode.VM86, cr0: 0, cr4: 0x40600, avx: Vector.UD },
   ];
-  for (const { sse, mmx, ...setting } of settings) {
+  for (const { sse, mmx, avx, ...setting } of settings) {
     machine.select(setting);
     for (const form of VECTOR_FORMS) {
       const usesXmm = form.operands.some(({ bank }) => bank === "xmm") || /mxcsr$/.test(form.mnemonic);
       const usesMm = form.operands.some(({ bank }) => bank === "mm") || form.mnemonic === "emms";
-      const expected = usesXmm ? sse : usesMm ? mmx : undefined;
+      const expected = isAvx(form) ? avx : usesXmm ? sse : usesMm ? mmx : undefined;
       if (expected === undefined) continue;
       const found = machine.run(trialOf(form, SEED));
       assert.equal(found?.vector, expected, `${form.mnemonic} with CR0 ${setting.cr0}, CR4 ${setting.cr4}`);

@@ -98,5 +98,6 @@ export function setXcrs(cpu: Processor, { nrXcrs, flags, xcrs }: Xcrs): void {
     if (xcr !== 0) continue;
     if (!isPossibleXcr0(cpu, value)) refuse();
     cpu.state.set64(State.xcr0, value);
+    cpu.modeMayHaveChanged();
   }
 }

@@ -7,6 +7,7 @@ import { Cr0, Cr4, Efer } from "@lodge/kvm";
 import { Mode, Seg, SegmentAttribute, SegmentField, SegmentRange, State, Tlb, Vector } from "../cpu/layout.ts";
 import { type CpuState, Flag } from "../cpu/state.ts";
 import type { LookasideBuffers } from "../mmu/tlb.ts";
+import { Xcr0 } from "./features.ts";
 import { attributesOf, SegmentType } from "./segment-registers.ts";
 
 const PE = Number(Cr0.PE);
@@ -14,6 +15,8 @@ const PE = Number(Cr0.PE);
 const EM = 1 << 2;
 const TS = 1 << 3;
 const OSFXSR = Number(Cr4.OSFXSR);
+const OSXSAVE = Number(Cr4.OSXSAVE);
+const AVX_STATE = Number(Xcr0.SSE | Xcr0.AVX);
 const SMAP = Number(Cr4.SMAP);
 const LMA = Number(Efer.LMA);
 const DATA_SEGMENTS = 6;
@@ -40,6 +43,7 @@ export function updateMode(state: CpuState, tlb: LookasideBuffers): boolean {
   if (isProtected) mode |= Mode.PROTECTED;
   if (cr0 & (EM | TS)) mode |= Mode.NO_FPU;
   if ((cr4 & OSFXSR) === 0) mode |= Mode.NO_SSE;
+  if ((cr4 & OSXSAVE) === 0 || (state.get32(State.xcr0) & AVX_STATE) !== AVX_STATE) mode |= Mode.NO_AVX;
   if (long) mode |= Mode.LONG;
 
   if (is64Bit) {

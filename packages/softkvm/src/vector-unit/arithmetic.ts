@@ -138,8 +138,13 @@ export const extreme = (sign: number): Binary => {
   };
 };
 
-/** The relation that each pair of predicates of CMPPS asks for, less, equal, greater and unordered as bits 0 to 3. */
-const RELATIONS = [0b0010, 0b0001, 0b0011, 0b1000];
+/** The relations that hold for each predicate: less, equal, greater and unordered as bits 0 to 3 (SDM, table 3-1). */
+const RELATIONS = [
+  ...[0b0010, 0b0001, 0b0011, 0b1000, 0b1101, 0b1110, 0b1100, 0b0111],
+  ...[0b1010, 0b1001, 0b1011, 0b0000, 0b0101, 0b0110, 0b0100, 0b1111],
+];
+/** Predicates that take offence at any NaN, of the first sixteen; of the others it is the rest. */
+const SIGNALING = 0b0110_0110_0110_0110;
 
 function relation(format: Format, aBits: bigint, bBits: bigint, quiet: boolean, environment: Environment): number {
   const a = operand(format, aBits, environment);
@@ -152,11 +157,11 @@ function relation(format: Format, aBits: bigint, bBits: bigint, quiet: boolean, 
   return 1 << (compare(a, b) + 1);
 }
 
-/** CMPPS: LT and LE and their opposites take offence at any NaN. */
+/** CMPPS, and with predicates up to 31 VCMPPS. */
 export function holdsFor(predicate: number, format: Format, a: bigint, b: bigint, environment: Environment): boolean {
-  const kind = predicate & 3;
-  const found = relation(format, a, b, kind === 0 || kind === 3, environment);
-  return ((RELATIONS[kind]! & found) !== 0) !== predicate >= 4;
+  const which = predicate & 15;
+  const signaling = ((SIGNALING >> which) & 1) !== predicate >> 4;
+  return (RELATIONS[which]! & relation(format, a, b, !signaling, environment)) !== 0;
 }
 
 /** COMISS and UCOMISS: ZF, PF and CF. */

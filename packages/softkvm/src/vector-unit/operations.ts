@@ -33,7 +33,16 @@ export const UnitOperation = {
   STRING_INDEX: 19,
   STRING_MASK: 20,
 
+  /** Makes the exceptions of operations with `HOLD` the instruction's. */
+  COMMIT: 63,
+
   /** Flags: doubles instead of singles; only lane 0. */
   DOUBLE: 0x100,
   SCALAR: 0x200,
+  /**
+   * The exceptions wait for `COMMIT`: those of both halves of a 256-bit instruction come at once. Bits from
+   * `STAGE_SHIFT` on say which of the instruction's operations this is, as those of an earlier one go first.
+   */
+  HOLD: 0x400,
+  STAGE_SHIFT: 12,
 } as const;

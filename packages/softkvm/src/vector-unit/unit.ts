@@ -38,6 +38,8 @@ export class VectorUnit {
   readonly #a: number;
   readonly #b: number;
   readonly #quick = new QuickArithmetic();
+  /** Exceptions that wait for `COMMIT`, by stage. */
+  readonly #held: Environment[] = [];
 
   constructor(state: CpuState) {
     this.#state = state;
@@ -50,8 +52,30 @@ export class VectorUnit {
   run(operation: number, argument: number): number {
     const format = operation & UnitOperation.DOUBLE ? DOUBLE : SINGLE;
     const count = operation & UnitOperation.SCALAR ? 1 : 16 / format.bytes;
-    const environment = new Environment(this.#state.get32(State.mxcsr));
+    if (operation === UnitOperation.COMMIT) return this.#commit();
+    const held = operation & UnitOperation.HOLD ? operation >> UnitOperation.STAGE_SHIFT : -1;
+    const environment = this.#held[held] ?? new Environment(this.#state.get32(State.mxcsr));
     this.#compute(operation & 0xff, argument, format, count, environment);
+    if (held < 0) return this.#complete(environment);
+    this.#held[held] = environment;
+    return 0;
+  }
+
+  /** What the stages raised, one after another, until one ends the instruction. */
+  #commit(): number {
+    let faulted = 0;
+    for (const { before, after } of Object.values(this.#held)) {
+      const environment = new Environment(this.#state.get32(State.mxcsr));
+      environment.before = before;
+      environment.after = after;
+      faulted = this.#complete(environment);
+      if (faulted) break;
+    }
+    this.#held.length = 0;
+    return faulted;
+  }
+
+  #complete(environment: Environment): number {
     this.#state.set32(State.mxcsr, environment.mxcsr);
     if (environment.completes) return 0;
     this.#state.raise(this.#state.get32(State.cr4) & OSXMMEXCPT ? Vector.XM : Vector.UD);

@@ -89,7 +89,7 @@ export class Code {
   }
 
   /** Stores lane 0 of a vector: so many bytes. */
-  storeLane(size: 2 | 4 | 8, address: I32, value: Expr<"v128">): void {
+  storeLane(size: 1 | 2 | 4 | 8, address: I32, value: Expr<"v128">): void {
     const constant = address instanceof ConstI32;
     (constant ? new ConstI32(0) : address).write(this.#out);
     value.write(this.#out);

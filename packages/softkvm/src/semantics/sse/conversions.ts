@@ -23,7 +23,7 @@ import { alsoMmx, enterMmx, isMmx, lanes, ones, zeros } from "./vectors.ts";
 
 const { SCALAR } = UnitOperation;
 
-/** The eight predicates of CMPPS on numbers that are none of them NaN. */
+/** The predicates of CMPPS, and half of those of VCMPPS, on numbers that are none of them NaN. */
 const predicates: readonly ((of: Lanes["of"], a: V128, b: V128) => V128)[] = [
   (of, a, b) => of.eq(a, b),
   (of, a, b) => of.lt(a, b),
@@ -33,7 +33,17 @@ const predicates: readonly ((of: Lanes["of"], a: V128, b: V128) => V128)[] = [
   (of, a, b) => of.ge(a, b),
   (of, a, b) => of.gt(a, b),
   ones,
+  (of, a, b) => of.eq(a, b),
+  (of, a, b) => of.lt(a, b),
+  (of, a, b) => of.le(a, b),
+  zeros,
+  (of, a, b) => of.ne(a, b),
+  (of, a, b) => of.ge(a, b),
+  (of, a, b) => of.gt(a, b),
+  ones,
 ];
+/** The other half differs in whether quiet NaNs raise exceptions. */
+const RELATION = 0xf;
 
 function compare(size: FloatSize): Meaning {
   const format = lanesOf(size);
@@ -44,7 +54,10 @@ function compare(size: FloatSize): Meaning {
     const predicate = c.immediate(2);
     const code = UnitOperation.COMPARE | format.flag | (scalar ? SCALAR : 0);
     const exact = () => c.vectorUnit(code, a, b, c32(predicate));
-    c.writeVector(0, unless(c, quietPair(format, scalar, a, b), predicates[predicate]!(format.of, a, b), exact));
+    c.writeVector(
+      0,
+      unless(c, quietPair(format, scalar, a, b), predicates[predicate & RELATION]!(format.of, a, b), exact),
+    );
   };
 }
 

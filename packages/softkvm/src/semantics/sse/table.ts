@@ -1,7 +1,6 @@
 /** Vector instructions from MMX to SSE4.2, with AES, PCLMULQDQ and SHA. */
 
 import type { Meaning } from "../context.ts";
-import { whereAvailable } from "./availability.ts";
 import { conversions } from "./conversions.ts";
 import { crypto } from "./crypto.ts";
 import { floats } from "./floats.ts";
@@ -10,7 +9,7 @@ import { moves } from "./moves.ts";
 import { shuffles } from "./shuffles.ts";
 import { text } from "./text.ts";
 
-export const vectors: Record<string, Meaning> = whereAvailable({
+export const vectors: Record<string, Meaning> = {
   ...conversions,
   ...crypto,
   ...floats,
@@ -18,4 +17,4 @@ export const vectors: Record<string, Meaning> = whereAvailable({
   ...shuffles,
   ...text,
   ...vectorIntegers,
-});
+};

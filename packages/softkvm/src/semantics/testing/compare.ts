@@ -24,6 +24,10 @@ export function differences(found: Outcome, expected: Outcome): string[] {
   part("mxcsr", 24, 28);
   for (let index = 0; index < 8; index++) part(`st${index}`, 32 + index * 16, 42 + index * 16);
   for (let index = 0; index < 16; index++) part(`xmm${index}`, 160 + index * 16, 176 + index * 16);
+  for (let index = 0; index < 16; index++) {
+    const half = ({ upper }: Outcome) => hex(upper.subarray(index * 16, index * 16 + 16));
+    note(`ymm${index}'s upper half`, half(found), half(expected));
+  }
   note("memory", hex(found.data), hex(expected.data));
   return list;
 }

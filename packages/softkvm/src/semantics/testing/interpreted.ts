@@ -12,8 +12,8 @@ import { CODE, DATA, DATA_BYTES, newMachine, type Outcome, STACK, type Trial } f
 const GUEST = 1 << 20;
 const PAGE = 4096;
 const AREA = 4 << 20;
-/** OSFXSR and OSXMMEXCPT. */
-const CR4 = 0x600;
+/** OSFXSR, OSXMMEXCPT and OSXSAVE. */
+const CR4 = 0x40600;
 const MODE = 2 | Mode.FLAT | Mode.PROTECTED | Mode.LONG | Mode.USER;
 /** `jmp .+2`: a block may end here. */
 const JUMP = [0xeb, 0x00];
@@ -76,6 +76,7 @@ export class Interpreted {
         trial.fx.subarray(Fx.xmm + index * 16, Fx.xmm + index * 16 + 16),
         base + State.vector + index * 32,
       );
+      this.#bytes.set(trial.upper.subarray(index * 16, index * 16 + 16), base + State.vector + index * 32 + 16);
     }
     state.rflags = Number(trial.flags) | 2;
     const fx = new DataView(trial.fx.buffer, trial.fx.byteOffset);
@@ -117,6 +118,7 @@ export class Interpreted {
       out.gpr[index] = state.gpr(index);
       const from = state.base + State.vector + index * 32;
       out.fx.set(this.#bytes.subarray(from, from + 16), Fx.xmm + index * 16);
+      out.upper.set(this.#bytes.subarray(from + 16, from + 32), index * 16);
     }
     out.flags = BigInt(state.rflags);
     const fx = new DataView(out.fx.buffer);

@@ -1,7 +1,8 @@
 /*
  * Runs single instructions natively in 64-bit ring 3 code on given registers, and tells what became of them. Records are
- * read from stdin: code, an FXSAVE image, general registers by their encoding, flags, memory. To stdout for each: the
- * exception's vector (1, #DB, when the instruction completed: it runs with the trap flag set), and the same again.
+ * read from stdin: code, an FXSAVE image, the upper halves of ymm registers, general registers by their encoding, flags,
+ * memory. To stdout for each: the exception's vector (1, #DB, when the instruction completed: it runs with the trap flag
+ * set), and the same again. A processor without AVX ignores the upper halves.
  *
  * A test begins in a signal handler, which changes the interrupted context, and ends in the next, which restores it.
  */
@@ -17,17 +18,19 @@
 
 enum { CODE = 0x40000, DATA = 0x42000, DATA_BYTES = 256, STACK = 0x42800 };
 /* What of an FXSAVE image is state: the rest is the kernel's. */
-enum { FX_BYTES = 416, FX_AREA = 512, XSTATE_X87_SSE = 3 };
+enum { FX_BYTES = 416, FX_AREA = 512, XSTATE_X87_SSE = 3, XSTATE_AVX = 4 };
+/* In the frame: what the kernel says the area holds, its header, and behind that AVX (standard format). */
+enum { FRAME_FEATURES = 472, XSTATE_BV = 512, UPPER = 576, UPPER_BYTES = 256 };
 
 static struct __attribute__((packed)) {
   uint32_t length;
-  uint8_t code[16], fx[FX_AREA];
+  uint8_t code[16], fx[FX_AREA], upper[UPPER_BYTES];
   uint64_t gpr[16], flags;
   uint8_t data[DATA_BYTES];
 } test;
 static struct __attribute__((packed)) {
   uint32_t vector;
-  uint8_t fx[FX_AREA];
+  uint8_t fx[FX_AREA], upper[UPPER_BYTES];
   uint64_t gpr[16], flags;
   uint8_t data[DATA_BYTES];
 } outcome;
@@ -38,6 +41,8 @@ static gregset_t before;
 static uint8_t fx_before[FX_AREA];
 static volatile int running;
 
+static int has_avx(const uint8_t *fx) { return *(const uint64_t *)(fx + FRAME_FEATURES) & XSTATE_AVX; }
+
 static void on_exception(int signal, siginfo_t *info, void *context) {
   mcontext_t *machine = &((ucontext_t *)context)->uc_mcontext;
   greg_t *now = machine->gregs;
@@ -45,6 +50,9 @@ static void on_exception(int signal, siginfo_t *info, void *context) {
   if (running) {
     outcome.vector = now[REG_TRAPNO];
     memcpy(outcome.fx, fx, FX_AREA);
+    memset(outcome.upper, 0, UPPER_BYTES);
+    /* Without its bit a component is in its initial state: zeros. */
+    if (has_avx(fx) && *(uint64_t *)(fx + XSTATE_BV) & XSTATE_AVX) memcpy(outcome.upper, fx + UPPER, UPPER_BYTES);
     for (int i = 0; i < 16; i++) outcome.gpr[i] = now[registers[i]];
     outcome.flags = now[REG_EFL];
     memcpy(outcome.data, (void *)DATA, DATA_BYTES);
@@ -58,7 +66,11 @@ static void on_exception(int signal, siginfo_t *info, void *context) {
   memcpy((void *)DATA, test.data, DATA_BYTES);
   memcpy(fx, test.fx, FX_BYTES);
   /* The header of the XSAVE area says which parts of it are loaded. */
-  *(uint64_t *)(fx + FX_AREA) |= XSTATE_X87_SSE;
+  *(uint64_t *)(fx + XSTATE_BV) |= XSTATE_X87_SSE;
+  if (has_avx(fx)) {
+    memcpy(fx + UPPER, test.upper, UPPER_BYTES);
+    *(uint64_t *)(fx + XSTATE_BV) |= XSTATE_AVX;
+  }
   for (int i = 0; i < 16; i++) now[registers[i]] = test.gpr[i];
   now[REG_RSP] = STACK;
   now[REG_RIP] = CODE;

@@ -11,11 +11,14 @@ export const DATA = 0x42000;
 export const DATA_BYTES = 256;
 export const STACK = 0x42800;
 const FX_BYTES = 512;
+const UPPER_BYTES = 256;
 
 /** Registers and memory, before or after an instruction. */
 export interface Machine {
   /** FXSAVE image, 64-bit format. */
   readonly fx: Uint8Array;
+  /** The upper halves of ymm registers. */
+  readonly upper: Uint8Array;
   readonly gpr: BigUint64Array;
   flags: bigint;
   readonly data: Uint8Array;
@@ -32,12 +35,17 @@ export interface Outcome extends Machine {
 
 export const newMachine = (): Machine => ({
   fx: new Uint8Array(FX_BYTES),
+  upper: new Uint8Array(UPPER_BYTES),
   gpr: new BigUint64Array(16),
   flags: 0n,
   data: new Uint8Array(DATA_BYTES),
 });
 
-const STATE = FX_BYTES + 16 * 8 + 8 + DATA_BYTES;
+/** Offsets of what follows the image in a record. */
+const GPR = FX_BYTES + UPPER_BYTES;
+const FLAGS = GPR + 16 * 8;
+const MEMORY = FLAGS + 8;
+const STATE = MEMORY + DATA_BYTES;
 
 /** Why the processor cannot be asked here, or false. For a test's `skip`. */
 export function noProcessor(): string | false {
@@ -53,14 +61,15 @@ export function runNatively(trials: readonly Trial[]): Outcome[] {
     execFileSync("gcc", ["-O1", "-fno-stack-protector", "-fcf-protection=none", "-o", program, source]);
     const record = 20 + STATE;
     const input = Buffer.alloc(trials.length * record);
-    for (const [index, { code, fx, gpr, flags, data }] of trials.entries()) {
+    for (const [index, { code, fx, upper, gpr, flags, data }] of trials.entries()) {
       const at = index * record;
       input.writeUInt32LE(code.length, at);
       input.set(code, at + 4);
       input.set(fx, at + 20);
-      input.set(new Uint8Array(gpr.buffer), at + 20 + FX_BYTES);
-      input.writeBigUInt64LE(flags, at + 20 + FX_BYTES + 128);
-      input.set(data, at + 20 + FX_BYTES + 136);
+      input.set(upper, at + 20 + FX_BYTES);
+      input.set(new Uint8Array(gpr.buffer), at + 20 + GPR);
+      input.writeBigUInt64LE(flags, at + 20 + FLAGS);
+      input.set(data, at + 20 + MEMORY);
     }
     const { status, signal, stdout, stderr } = spawnSync(program, { input, maxBuffer: 1 << 30 });
     if (status !== 0) throw new Error(`native ended (${signal ?? status}): ${stderr}`);
@@ -69,9 +78,10 @@ export function runNatively(trials: readonly Trial[]): Outcome[] {
       return {
         vector: at.readUInt32LE(0),
         fx: at.subarray(4, 4 + FX_BYTES),
-        gpr: new BigUint64Array(new Uint8Array(at.subarray(4 + FX_BYTES, 4 + FX_BYTES + 128)).buffer),
-        flags: at.readBigUInt64LE(4 + FX_BYTES + 128),
-        data: at.subarray(4 + FX_BYTES + 136),
+        upper: at.subarray(4 + FX_BYTES, 4 + GPR),
+        gpr: new BigUint64Array(new Uint8Array(at.subarray(4 + GPR, 4 + FLAGS)).buffer),
+        flags: at.readBigUInt64LE(4 + FLAGS),
+        data: at.subarray(4 + MEMORY),
       };
     });
   } finally {

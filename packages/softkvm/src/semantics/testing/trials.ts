@@ -1,18 +1,19 @@
 /** Random instructions of the vector extensions with values that are apt to go wrong. */
 
-import type { Form } from "../../decode/form.ts";
+import { type Form, Key } from "../../decode/form.ts";
 import { FORMS } from "../../decode/opcode-map.ts";
 import { randomSource } from "../../decode/testing/encodings.ts";
 import { DATA, newMachine, type Trial } from "./native.ts";
 
 const EXTENSIONS = new Set([
   ...["mmx", "sse", "sse2", "pni", "ssse3", "sse4_1", "sse4_2", "aes", "pclmulqdq", "sha_ni"],
-  ...["clflush", "clflushopt", "clwb"],
+  ...["clflush", "clflushopt", "clwb", "avx", "avx2"],
 ]);
 
 /** The encodings to try: one for each form, two where an operand may be a register or memory. */
 export const VECTOR_FORMS: readonly Form[] = FORMS.filter(
-  (form) => EXTENSIONS.has(form.feature) && !form.map.startsWith("vex"),
+  // Gathers and masked moves are still to come.
+  ({ feature, mnemonic }) => EXTENSIONS.has(feature) && !/gather|^vp?maskmov(p|d$|q$|d.|q.s)/.test(mnemonic),
 );
 
 type Random = (limit: number) => number;
@@ -81,9 +82,40 @@ const RDI = 7;
 const OPCODE = /^(\S+) (?:([np63f2,]+)\.)?([0-9a-f]{2})(?:\/([0-7])|:([0-9a-f]{2}))?$/;
 const PREFIXES: Record<string, number[]> = { np: [], "66": [0x66], f3: [0xf3], f2: [0xf2] };
 const MAPS: Record<string, number[]> = { "0f": [0x0f], "0f38": [0x0f, 0x38], "0f3a": [0x0f, 0x3a] };
+const VEX_MAPS: Record<string, number> = { "vex.0f": 1, "vex.0f38": 2, "vex.0f3a": 3 };
+
+/** MASKMOVQ and MASKMOVDQU write to rDI. */
+const writesToRdi = ({ mnemonic }: Form) => /^v?maskmov(q|dqu)$/.test(mnemonic);
+const hasImmediate = ({ operands }: Form) => operands.some(({ text }) => text === "Ib" || text[0] === "L");
+
+/** The form with VEX in 64-bit code. Memory is at RBX, and the indexes of a gather are in xmm1. */
+function encodeVex(form: Form, random: Random): Uint8Array {
+  const [, , prefixes = "np", byte, reg] = OPCODE.exec(form.opcode) ?? [];
+  const pp = ["np", "66", "f3", "f2"].indexOf(prefixes);
+  const places = form.operands.map(({ text }) => text[0]!);
+  const bit = (key: number) => ((form.mask & key) === 0 ? random(2) : form.value & key ? 1 : 0);
+  const memory = (form.mask & Key.REGISTER) === 0 ? random(2) === 0 : (form.value & Key.REGISTER) === 0;
+  /** Not RSP where it is a general register. */
+  const pick = (place: string) => (places.includes(place) ? [0, 1, 2, 3, 5, 6, 7, 9, 15][random(9)]! : random(16));
+  let field = reg === undefined ? pick("G") : Number(reg);
+  const rm = places.includes("E") || places.includes("R") ? pick("E") : random(16);
+  let vvvv = form.usesVvvv ? random(16) : 0;
+  if (form.vsib) [field, vvvv] = [2 + random(7), 9 + random(7)];
+  const extensions = ((field & 8 ? 0 : 0x80) | 0x40 | (!memory && rm & 8 ? 0 : 0x20)) >>> 0;
+  const code = [0xc4, extensions | VEX_MAPS[form.map]!];
+  code.push((bit(Key.W) << 7) | ((~vvvv & 15) << 3) | (bit(Key.L) << 2) | pp, Number.parseInt(byte!, 16));
+  const modrm = (field & 7) << 3;
+  if (form.vsib) code.push(0x44 | modrm, (random(4) << 6) | (1 << 3) | RBX, random(64));
+  else if (!form.hasModrm) return Uint8Array.from(code);
+  else if (memory) code.push(0x43 | modrm, random(3) === 0 ? random(64) : random(4) * 32);
+  else code.push(0xc0 | modrm | (rm & 7));
+  if (hasImmediate(form)) code.push(random(256));
+  return Uint8Array.from(code);
+}
 
 /** The form in 64-bit code. Memory is at RBX or, where the form says so, at RDI. */
 function encode(form: Form, random: Random): Uint8Array {
+  if (form.map.startsWith("vex")) return encodeVex(form, random);
   const [, , prefixes = "np", byte, reg, modrm] = OPCODE.exec(form.opcode) ?? [];
   const choices = prefixes.split(",");
   const code = [...PREFIXES[choices[random(choices.length)]!]!];
@@ -98,7 +130,7 @@ function encode(form: Form, random: Random): Uint8Array {
   let registerField = reg === undefined ? random(8) : Number(reg);
   if (general("G")) registerField = usable[random(7)]!;
   let rm = general("E") || general("R") ? usable[random(7)]! : random(8);
-  if (form.mnemonic.startsWith("maskmov")) rm = random(8);
+  if (writesToRdi(form)) rm = random(8);
   if (rex !== 0) code.push(memory ? rex & ~3 : rex);
   code.push(...MAPS[form.map]!, Number.parseInt(byte!, 16));
   if (modrm !== undefined) code.push(Number.parseInt(modrm, 16));
@@ -106,14 +138,21 @@ function encode(form: Form, random: Random): Uint8Array {
   else if (form.operands.length === 0) code.push(0xc0 | (registerField << 3));
   else if (memory) code.push(0x43 | (registerField << 3), random(5) === 0 ? random(64) : random(8) * 16);
   else code.push(0xc0 | (registerField << 3) | rm);
-  if (form.operands.some(({ text }) => text === "Ib")) code.push(random(256));
+  if (hasImmediate(form)) code.push(random(256));
   return Uint8Array.from(code);
+}
+
+/** Small indexes, of four bytes or, for vgatherq and vpgatherq, eight. */
+function setIndexes({ mnemonic }: Form, random: Random, half: Uint8Array): void {
+  const wide = /gatherq/.test(mnemonic);
+  const view = new DataView(half.buffer, half.byteOffset, 16);
+  for (let at = 0; at < 16; at += 4) view.setInt32(at, wide && at & 4 ? 0 : random(20), true);
 }
 
 export function trialOf(form: Form, seed: number): Trial {
   const random = randomSource(seed);
   const machine = newMachine();
-  const { fx, gpr, data } = machine;
+  const { fx, upper, gpr, data } = machine;
   const view = new DataView(fx.buffer);
   view.setUint16(0, 0x37f, true);
   view.setUint16(2, random(8) << 11, true);
@@ -125,6 +164,9 @@ export function trialOf(form: Form, seed: number): Trial {
     else fx.set(vector(random), at);
     if (at < 160) fx.fill(0, at + 10, at + 16);
   }
+  for (let at = 0; at < upper.length; at += 16) upper.set(vector(random), at);
+  // A gather is to find memory.
+  if (form.vsib) for (const half of [fx.subarray(176, 192), upper.subarray(16, 32)]) setIndexes(form, random, half);
   for (let at = 0; at < data.length; at += 16) data.set(vector(random), at);
   for (let index = 0; index < 16; index++) {
     const bits = [1n, 8n, 31n, 32n, 33n, 63n, 64n][random(7)]!;
@@ -133,7 +175,7 @@ export function trialOf(form: Form, seed: number): Trial {
   }
   gpr[4] = 0n;
   gpr[RBX] = BigInt(DATA);
-  if (form.mnemonic.startsWith("maskmov")) gpr[RDI] = BigInt(DATA + random(64));
+  if (writesToRdi(form)) gpr[RDI] = BigInt(DATA + random(64));
   machine.flags = BigInt(0x202 | (random(2) ? 0x8d5 & random(0x1000) : 0));
   return { ...machine, code: encode(form, random) };
 }
