@@ -1,13 +1,13 @@
 /**
- * The images of this user: below ${XDG_CACHE_HOME:-~/.cache}/lodge/images a directory each (`tiny-1`), in it `image.json`
- * and the files that it names. An image is made under another name and renamed when it is complete, so builds may run side
- * by side and a broken one leaves nothing.
+ * The images of this user, below ${XDG_CACHE_HOME:-~/.cache}/lodge/images: `tiny-1` is a link to the directory that a build
+ * made (`tiny-1.PID-…`), with the kernel, the initrd and `image.json`. The link is put in place in one step when the image is
+ * complete, so builds may run side by side, and a broken one leaves nothing.
  */
 
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { basename, isAbsolute, join } from "node:path";
 import { VmmError } from "../errors.ts";
 import type { ImageRecipe } from "./recipe.ts";
 import { tiny } from "./tiny.ts";
@@ -33,7 +33,7 @@ export interface PrepareOptions {
 }
 
 const RECORD = "image.json";
-const UNFINISHED = "unfinished-";
+const UNFINISHED = "unfinished.";
 
 export function imageStore(): string {
   const base = process.env.XDG_CACHE_HOME ?? "";
@@ -57,24 +57,23 @@ export async function prepareImage(name: string, options: PrepareOptions = {}): 
   return (options.rebuild ? undefined : await readImage(place)) ?? (await build(recipe, place, options));
 }
 
-/** The image in a directory of the store; undefined when there is none. */
-async function readImage(place: string): Promise<Image | undefined> {
-  let text: string;
+/** The image behind a link of the store; undefined when there is none. */
+async function readImage(link: string): Promise<Image | undefined> {
   try {
-    text = await readFile(join(place, RECORD), "utf8");
+    // Its own directory, so that all of it is of one build.
+    const place = await realpath(link);
+    const { name, append, made } = JSON.parse(await readFile(join(place, RECORD), "utf8"));
+    return { name, append, made, kernel: join(place, "kernel"), initrd: join(place, "initrd") };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
-  const { name, append, made } = JSON.parse(text) as Pick<Image, "name" | "append" | "made">;
-  return { name, append, made, kernel: join(place, "kernel"), initrd: join(place, "initrd") };
 }
 
-async function build(recipe: ImageRecipe, place: string, options: PrepareOptions): Promise<Image> {
+async function build(recipe: ImageRecipe, link: string, options: PrepareOptions): Promise<Image> {
   const { progress = () => {}, signal } = options;
   const store = imageStore();
   await mkdir(store, { recursive: true });
-  await removeAbandoned(store);
   const scratch = await mkdtemp(join(store, `${UNFINISHED}${process.pid}-`));
   try {
     const work = join(scratch, "work");
@@ -86,33 +85,25 @@ async function build(recipe: ImageRecipe, place: string, options: PrepareOptions
     await writeFile(join(made, "initrd"), files.initrd);
     const record = { name: recipe.name, append: files.append, made: files.made };
     await writeFile(join(made, RECORD), `${JSON.stringify(record, undefined, 2)}\n`);
-    // A directory cannot be replaced by another in one step. What is in use keeps its open files.
-    await unless(["ENOENT"], rename(place, join(scratch, "old")));
-    // Another build of the same image may have been faster; one is as good as the other.
-    await unless(["ENOTEMPTY", "EEXIST"], rename(made, place));
+    const place = link + basename(scratch).slice(UNFINISHED.length - 1);
+    await rename(made, place);
+    await symlink(basename(place), join(scratch, "link"));
+    await rename(join(scratch, "link"), link);
+    await removeOld(store);
+    return { ...record, kernel: join(place, "kernel"), initrd: join(place, "initrd") };
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
-  const image = await readImage(place);
-  if (image === undefined) throw new VmmError("VMM_IMAGE", `${place} vanished while it was built`);
-  return image;
 }
 
-/** Waits for something that may fail in these ways. */
-async function unless(codes: readonly string[], work: Promise<void>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (!codes.includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
-  }
-}
-
-/** Directories of builds whose process is gone; its id stands in the name. */
-async function removeAbandoned(store: string): Promise<void> {
-  for (const name of await readdir(store)) {
-    const pid = new RegExp(`^${UNFINISHED}(\\d+)-`).exec(name)?.[1];
-    if (pid !== undefined && !existsSync(`/proc/${pid}`)) {
-      await rm(join(store, name), { recursive: true, force: true });
-    }
+/** Directories of processes that are gone, unless a link leads there. A build's process id stands in the name. */
+async function removeOld(store: string): Promise<void> {
+  const names = await readdir(store);
+  const links = names.filter((name) => !name.includes("."));
+  const used = new Set(await Promise.all(links.map((name) => realpath(join(store, name)).catch(() => ""))));
+  for (const name of names) {
+    const pid = /\.(\d+)-\w+$/.exec(name)?.[1];
+    if (pid === undefined || existsSync(`/proc/${pid}`) || used.has(join(await realpath(store), name))) continue;
+    await rm(join(store, name), { recursive: true, force: true });
   }
 }
