@@ -1,6 +1,9 @@
 /** Device models. Each is given what it needs and knows nothing of buses, PCI or KVM. */
 
+export { ByteRing } from "./byte-ring.ts";
 export { DeviceError, type DeviceErrorCode } from "./errors.ts";
+export * from "./legacy/index.ts";
 export { type GuestRam, MappedRam, type RamPiece } from "./ram.ts";
+export { ByteRegisters, type InterruptLine, nothingThere, type Registers } from "./registers.ts";
 export type { SavedState } from "./state.ts";
 export * from "./virtio/index.ts";

@@ -23,6 +23,7 @@ export * from "./layout/registers.ts";
 export * from "./layout/run.ts";
 export * from "./layout/struct.ts";
 export * from "./layout/vm.ts";
+export { SharedLock } from "./lock.ts";
 export { createGuestMemory, type GuestMemory, MAX_GUEST_MEMORY } from "./memory.ts";
 export * from "./modes.ts";
 export { RunPage } from "./run-page.ts";

@@ -4,13 +4,14 @@ import { Capability, ExitReason } from "../../src/index.ts";
 import { type Group, type Host, needs } from "../case.ts";
 import { equal, ok } from "../check.ts";
 import { long, real } from "../guest.ts";
-import { Port } from "../layout.ts";
+import { DATA, Port } from "../layout.ts";
 import { Apic, apicHandler, ENABLE_APIC, setPics, tell } from "./interrupt-guests.ts";
 
 const VECTOR = 0x51;
 const PERIODIC = 1 << 17;
 const DEADLINE = 2 << 17;
 const MSR_TSC_DEADLINE = 0x6e0;
+const NEW_BRANCHES = 16384;
 
 /** CPUID 1.ECX[24], which KVM leaves to the monitor to add (api.rst 4.46). */
 function withDeadline(host: Host) {
@@ -57,6 +58,41 @@ export const timers: Group = {
         const m = t.machine({ irqchip: "kernel" });
         m.handle(VECTOR, "handler");
         for (let times = 0; times < 3; times++) m.expectOut(Port.VALUE, VECTOR);
+      },
+    },
+    {
+      // A processor in software learns a branch's way when it is first taken, and must not take an interrupt's for it.
+      name: "local APIC: interrupts among branches that are taken for the first time come back, and are not met again",
+      guest: long`
+        ${ENABLE_APIC}
+        mov edi, ${DATA}
+        mov ecx, ${NEW_BRANCHES}
+        mov ax, 0x00eb                  # jmp to the next instruction
+        rep stosw
+        mov byte ptr [rdi], 0xc3        # ret
+        xor ebx, ebx
+        mov dword ptr [rbp + ${Apic.TIMER_DIVIDE}], 0xb
+        mov dword ptr [rbp + ${Apic.LVT_TIMER}], ${VECTOR | PERIODIC}
+        mov dword ptr [rbp + ${Apic.TIMER_COUNT}], 50000
+        mov esi, ${DATA}
+        sti
+        call rsi
+        cli
+        mov dword ptr [rbp + ${Apic.TIMER_COUNT}], 0
+        mov r15, rbx
+        call rsi
+        ${tell(Port.DONE)}
+      handler:
+        inc rbx
+        mov dword ptr [rbp + ${Apic.EOI}], 0
+        iretq`,
+      run(t) {
+        const m = t.machine({ irqchip: "kernel" });
+        m.handle(VECTOR, "handler");
+        m.expect(ExitReason.IO);
+        const { rip, rbx, r15 } = m.vcpu.getRegs();
+        ok(rip <= BigInt(m.at("handler")), "the guest is behind both rows of branches");
+        equal(rbx, r15, "interrupts, after the row without them");
       },
     },
     {

@@ -146,7 +146,8 @@ export class Blocks {
       this.#byKey.set(key, block);
     }
     this.#remember(rip, mode, block.record);
-    if (chain !== 0) this.#link(chain, block);
+    // Decoding may have emptied the arena, and the branch with it.
+    if (chain !== 0 && this.#state.get32(State.chain) === chain) this.#link(chain, block);
     return block.record;
   }
 

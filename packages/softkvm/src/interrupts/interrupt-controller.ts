@@ -3,12 +3,11 @@
  * thread makes its own over the same area. What a thread calls here is done when it returns; nothing waits for others.
  */
 
-import type { GsiRoute, IoapicState, Irqchip, PicState, PitState } from "@lodge/kvm";
+import { type GsiRoute, type IoapicState, type Irqchip, type PicState, type PitState, SharedLock } from "@lodge/kvm";
 import { ApicBus } from "./apic-bus.ts";
 import type { ApicPort } from "./apic-port.ts";
 import { Ioapic } from "./ioapic.ts";
 import { DeliveryMode, Lvt, Reg } from "./lapic-registers.ts";
-import { SharedLock } from "./lock.ts";
 import { decodeMsi, emptyMessage, type InterruptMessage } from "./message.ts";
 import { type NoticePorts, Notices } from "./notices.ts";
 import { Pics } from "./pic.ts";

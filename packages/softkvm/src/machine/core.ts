@@ -189,6 +189,8 @@ export class Core {
     let record = 0;
     for (;;) {
       if (this.mustLook || this.#outside.asked) {
+        // Whatever runs next may be a handler's first instruction: no branch leads there.
+        this.state.set32(State.chain, 0);
         const exit = this.#look();
         if (exit !== undefined) return exit;
         record = 0;

@@ -1,7 +1,7 @@
 /** Adds to a number in shared memory under the lock, slowly, so that two at once would undo each other's. */
 
 import { parentPort, workerData } from "node:worker_threads";
-import { SharedLock } from "../lock.ts";
+import { SharedLock } from "@lodge/kvm";
 
 export interface LockTask {
   /** The lock, the number, and a word that starts. */

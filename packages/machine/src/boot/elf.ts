@@ -1,0 +1,117 @@
+/** ELF files as kernels come in: what to load where, and their notes (System V ABI, gABI chapters 4 and 5). */
+
+import { kernelError } from "./loader.ts";
+
+export interface ElfSegment {
+  readonly fileOffset: number;
+  readonly fileBytes: number;
+  readonly physicalAddress: number;
+  readonly virtualAddress: number;
+  readonly memoryBytes: number;
+}
+
+export interface Elf {
+  readonly bits: 32 | 64;
+  readonly entry: number;
+  /** What is loaded (PT_LOAD), in the file's order. */
+  readonly segments: readonly ElfSegment[];
+  /** The notes of one owner and type: their contents. */
+  note(owner: string, type: number): Uint8Array | undefined;
+}
+
+const MAGIC = 0x464c457f;
+const Class = { BITS_32: 1, BITS_64: 2 } as const;
+const LITTLE_ENDIAN = 1;
+const Machine = { I386: 3, X86_64: 62 } as const;
+const SegmentType = { LOAD: 1, NOTE: 4 } as const;
+const MAX_SEGMENTS = 256;
+
+export function isElf(file: Uint8Array): boolean {
+  return file.length >= 20 && view(file).getUint32(0, true) === MAGIC;
+}
+
+/** Reads an ELF file for this processor. Refused with what is wrong in it. */
+export function readElf(file: Uint8Array): Elf {
+  const data = view(file);
+  const machine = data.getUint16(18, true);
+  const bits = file[4] === Class.BITS_64 ? 64 : 32;
+  if (file[5] !== LITTLE_ENDIAN || (machine !== Machine.I386 && machine !== Machine.X86_64)) {
+    throw kernelError(`the kernel is an ELF file for another processor (e_machine ${machine})`);
+  }
+  const header = bits === 64 ? 64 : 52;
+  if (file.length < header) throw kernelError("the kernel is an ELF file that ends within its header");
+  const word = (at: number) => (bits === 64 ? number64(data, at) : data.getUint32(at, true));
+  const entry = word(24);
+  const tableAt = word(bits === 64 ? 32 : 28);
+  const entrySize = data.getUint16(bits === 64 ? 54 : 42, true);
+  const count = data.getUint16(bits === 64 ? 56 : 44, true);
+  const smallest = bits === 64 ? 56 : 32;
+  if (count === 0 || count > MAX_SEGMENTS || entrySize < smallest || tableAt + count * entrySize > file.length) {
+    throw kernelError(`the kernel is an ELF file without a usable program header table (${count} entries)`);
+  }
+
+  const segments: ElfSegment[] = [];
+  const notes: Uint8Array[] = [];
+  for (let index = 0; index < count; index++) {
+    const at = tableAt + index * entrySize;
+    const type = data.getUint32(at, true);
+    const segment =
+      bits === 64
+        ? {
+            fileOffset: word(at + 8),
+            virtualAddress: word(at + 16),
+            physicalAddress: word(at + 24),
+            fileBytes: word(at + 32),
+            memoryBytes: word(at + 40),
+          }
+        : {
+            fileOffset: word(at + 4),
+            virtualAddress: word(at + 8),
+            physicalAddress: word(at + 12),
+            fileBytes: word(at + 16),
+            memoryBytes: word(at + 20),
+          };
+    if (type !== SegmentType.LOAD && type !== SegmentType.NOTE) continue;
+    if (segment.fileOffset + segment.fileBytes > file.length) {
+      throw kernelError(`the kernel is an ELF file that is cut off: segment ${index} ends behind the file's end`);
+    }
+    if (type === SegmentType.NOTE) {
+      notes.push(file.subarray(segment.fileOffset, segment.fileOffset + segment.fileBytes));
+    } else if (segment.memoryBytes > 0) {
+      if (segment.fileBytes > segment.memoryBytes) {
+        throw kernelError(`the kernel is an ELF file whose segment ${index} is larger in the file than in memory`);
+      }
+      segments.push(segment);
+    }
+  }
+  return { bits, entry, segments, note: (owner, type) => findNote(notes, owner, type) };
+}
+
+function findNote(areas: readonly Uint8Array[], owner: string, type: number): Uint8Array | undefined {
+  for (const area of areas) {
+    const data = view(area);
+    let at = 0;
+    while (at + 12 <= area.length) {
+      const nameBytes = data.getUint32(at, true);
+      const contentBytes = data.getUint32(at + 4, true);
+      const content = at + 12 + align4(nameBytes);
+      if (content + contentBytes > area.length) break;
+      const name = new TextDecoder("latin1").decode(area.subarray(at + 12, at + 12 + Math.max(0, nameBytes - 1)));
+      if (name === owner && data.getUint32(at + 8, true) === type) {
+        return area.subarray(content, content + contentBytes);
+      }
+      at = content + align4(contentBytes);
+    }
+  }
+  return undefined;
+}
+
+const align4 = (value: number) => Math.ceil(value / 4) * 4;
+
+function number64(data: DataView, at: number): number {
+  return data.getUint32(at, true) + data.getUint32(at + 4, true) * 2 ** 32;
+}
+
+function view(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

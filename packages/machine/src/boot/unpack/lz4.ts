@@ -1,0 +1,81 @@
+/**
+ * LZ4 as kernels are packed with it: the legacy frame (lz4's doc/lz4_Frame_format.md, "Legacy frame"), whose blocks of
+ * up to 8 MiB unpacked stand alone (doc/lz4_Block_format.md).
+ */
+
+const MAGIC = 0x184c2102;
+const BLOCK = 8 * 2 ** 20;
+/** What a block can be packed to at most. */
+const PACKED_BLOCK = BLOCK + Math.ceil(BLOCK / 255) + 16;
+const MIN_MATCH = 4;
+
+/** Unpacks to at most `limit` bytes. Damaged input is a `RangeError`. Bytes behind the last block are left alone. */
+export function unpackLz4Legacy(packed: Uint8Array, limit: number): Uint8Array {
+  const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength);
+  const blocks: Uint8Array[] = [];
+  let total = 0;
+  let at = 4;
+  while (at + 4 <= packed.length) {
+    const size = view.getUint32(at, true);
+    if (size === MAGIC) {
+      // Another frame; the packer was called more than once.
+      at += 4;
+      continue;
+    }
+    // The kernel's build appends the unpacked size: no block is that large, or it has no room in what follows.
+    if (size === 0 || size > PACKED_BLOCK || at + 4 + size > packed.length) break;
+    const block = unpackBlock(packed.subarray(at + 4, at + 4 + size));
+    total += block.length;
+    if (total > limit) throw new RangeError(`LZ4: more than ${limit} bytes`);
+    blocks.push(block);
+    at += 4 + size;
+  }
+  const whole = new Uint8Array(total);
+  let end = 0;
+  for (const block of blocks) {
+    whole.set(block, end);
+    end += block.length;
+  }
+  return whole;
+}
+
+/** One block: sequences of literals and of copies from what came before. */
+function unpackBlock(packed: Uint8Array): Uint8Array {
+  const out = new Uint8Array(BLOCK);
+  let from = 0;
+  let to = 0;
+
+  /** A length of four bits, which 15 continues in further bytes. */
+  const length = (nibble: number): number => {
+    let value = nibble;
+    if (nibble !== 15) return value;
+    for (;;) {
+      const byte = packed[from++];
+      if (byte === undefined) throw new RangeError("LZ4: a block ends within a length");
+      value += byte;
+      if (byte !== 255) return value;
+    }
+  };
+
+  while (from < packed.length) {
+    const token = packed[from++]!;
+    const literals = length(token >> 4);
+    if (from + literals > packed.length || to + literals > BLOCK)
+      throw new RangeError("LZ4: literals leave their block");
+    out.set(packed.subarray(from, from + literals), to);
+    from += literals;
+    to += literals;
+    // The last sequence has no copy.
+    if (from === packed.length) break;
+
+    if (from + 2 > packed.length) throw new RangeError("LZ4: a block ends within an offset");
+    const distance = packed[from]! | (packed[from + 1]! << 8);
+    from += 2;
+    const count = length(token & 15) + MIN_MATCH;
+    if (distance === 0 || distance > to || to + count > BLOCK) throw new RangeError("LZ4: a copy leaves its block");
+    if (distance >= count) out.copyWithin(to, to - distance, to - distance + count);
+    else for (let index = 0; index < count; index++) out[to + index] = out[to - distance + index]!;
+    to += count;
+  }
+  return out.subarray(0, to);
+}

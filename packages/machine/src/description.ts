@@ -1,0 +1,68 @@
+/** What a machine is made from. Everything is checked before anything is created. */
+
+import type { HypervisorKind } from "@lodge/kvm";
+import type { BootModule } from "./boot/loader.ts";
+import { MachineError } from "./errors.ts";
+import type { Topology } from "./vcpu/cpuid.ts";
+
+export interface MachineDescription {
+  /** `kvm`: the processor itself, by /dev/kvm. `soft`: the processor in software. */
+  readonly accelerator: HypervisorKind;
+  /** RAM in bytes: a multiple of 2 MiB, from 16 MiB. */
+  readonly memoryBytes: number;
+  readonly cpus: CpuDescription;
+  /** A Linux bzImage or vmlinux, or another kernel that boots by PVH or Multiboot: the file's content. */
+  readonly kernel: Uint8Array;
+  /** Its command line. Default: empty. */
+  readonly commandLine?: string;
+  readonly initrd?: Uint8Array;
+  /** Further modules of a Multiboot kernel. */
+  readonly modules?: readonly BootModule[];
+  /** Where the serial ports' output goes: COM1, COM2. Default: COM1 alone, into nothing. */
+  readonly serial?: readonly ByteSink[];
+  /** What the guest writes to port 0xe9. */
+  readonly debugConsole?: ByteSink;
+  /** A port whose writes end the machine with a status: QEMU's isa-debug-exit, which is mostly at 0xf4. */
+  readonly debugExitPort?: number;
+  /** kvm-unit-tests' pc-testdev. */
+  readonly testDevice?: boolean;
+}
+
+export interface CpuDescription {
+  readonly count: number;
+  /** How they are arranged; the product is `count`. Default: as many sockets as vCPUs. */
+  readonly topology?: Topology;
+}
+
+/** Takes bytes on the event loop of the thread that made the machine. They are its own: nobody changes them later. */
+export type ByteSink = (bytes: Uint8Array) => void;
+
+const SMALLEST = 16 * 2 ** 20;
+const GRAIN = 2 * 2 ** 20;
+
+/** Above this, APIC ids need 32-bit destinations, which nothing here configures. */
+const MAX_APIC_ID = 254;
+
+export function checkDescription({ memoryBytes, cpus, serial = [], debugExitPort = 0 }: MachineDescription): void {
+  const refuse = (message: string): never => {
+    throw new MachineError("MACHINE_INVALID", message);
+  };
+  if (!Number.isSafeInteger(memoryBytes) || memoryBytes < SMALLEST || memoryBytes % GRAIN !== 0) {
+    refuse(`${memoryBytes} bytes of memory: a machine has at least 16 MiB, in steps of 2 MiB`);
+  }
+  const { count, topology } = cpus;
+  if (!Number.isInteger(count) || count < 1 || count > MAX_APIC_ID) {
+    refuse(`${count} vCPUs: a machine has 1 to ${MAX_APIC_ID}`);
+  }
+  if (topology !== undefined) {
+    const { sockets, cores, threads } = topology;
+    const whole = [sockets, cores, threads].every((value) => Number.isInteger(value) && value > 0);
+    if (!whole || sockets * cores * threads !== count) {
+      refuse(`${sockets} sockets of ${cores} cores of ${threads} threads are not ${count} vCPUs`);
+    }
+  }
+  if (serial.length > 2) refuse(`${serial.length} serial ports: a machine has COM1 and COM2`);
+  if (!Number.isInteger(debugExitPort) || debugExitPort < 0 || debugExitPort > 0xffff) {
+    refuse(`debug exit port ${debugExitPort}: a port is 0 to 0xffff`);
+  }
+}

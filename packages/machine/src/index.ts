@@ -1,0 +1,9 @@
+/** The PC: memory map, buses, interrupt wiring, boot. {@link Machine} is where to begin. */
+
+export type { BootModule } from "./boot/loader.ts";
+export type { ByteSink, CpuDescription, MachineDescription } from "./description.ts";
+export { MachineError, type MachineErrorCode } from "./errors.ts";
+export { Machine, type MachineEnd, type MachineEvents } from "./machine.ts";
+export type { SerialInput } from "./serial-input.ts";
+export type { Topology } from "./vcpu/cpuid.ts";
+export type { Registers } from "./vcpu/protocol.ts";

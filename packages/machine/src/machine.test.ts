@@ -1,0 +1,111 @@
+/** Whole machines with kernels of a few instructions, on each accelerator. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { accelerators } from "../testing/accelerators.ts";
+import { elf64 } from "../testing/elf.ts";
+import { echo, HALT, out, SPIN, say } from "../testing/programs.ts";
+import { type ByteSink, Machine, type MachineDescription } from "./index.ts";
+
+const COM1 = 0x3f8;
+const DEBUG_EXIT = 0xf4;
+
+function collector(): { sink: ByteSink; text: () => string } {
+  const parts: Uint8Array[] = [];
+  return { sink: (bytes) => parts.push(bytes), text: () => Buffer.concat(parts).toString() };
+}
+
+for (const { kind, skip } of await accelerators()) {
+  const describe = (code: number[], rest: Partial<MachineDescription> = {}): MachineDescription => ({
+    accelerator: kind,
+    memoryBytes: 16 * 2 ** 20,
+    cpus: { count: 1 },
+    kernel: elf64(Uint8Array.from(code)),
+    debugExitPort: DEBUG_EXIT,
+    ...rest,
+  });
+  const ended = async (code: number[], rest: Partial<MachineDescription> = {}) => {
+    await using machine = await Machine.create(describe(code, rest));
+    machine.start();
+    return await machine.ended;
+  };
+
+  test(`${kind}: a kernel speaks on the serial port and ends with a status`, { skip }, async () => {
+    const com1 = collector();
+    const end = await ended([...say(COM1, "hello\n"), ...out(DEBUG_EXIT, 5)], { serial: [com1.sink] });
+    assert.deepEqual(end, { reason: "debug-exit", status: 11 });
+    assert.equal(com1.text(), "hello\n");
+  });
+
+  test(`${kind}: reset and power-off, each by its ports`, { skip }, async () => {
+    assert.deepEqual(await ended(out(0x64, 0xfe)), { reason: "reset" });
+    assert.deepEqual(await ended(out(0xcf9, 6)), { reason: "reset" });
+    // SLP_EN and SLP_TYP 5, in the upper half of PM1's control register.
+    assert.deepEqual(await ended(out(0x605, 0x34)), { reason: "power-off" });
+    // lidt of an empty table, then an exception: a triple fault.
+    assert.deepEqual(await ended([0x31, 0xc0, 0x50, 0x50, 0x0f, 0x01, 0x1c, 0x24, 0x0f, 0x0b]), { reason: "reset" });
+  });
+
+  test(`${kind}: what is typed reaches the guest; the debug console and the panic device speak`, { skip }, async () => {
+    const com1 = collector();
+    const debug = collector();
+    const echoed = Array.from({ length: 5 }, () => echo(COM1 + 5, 1, COM1, COM1)).flat();
+    const code = [...say(0xe9, "ready"), ...echoed, ...out(0x505, 1), ...out(DEBUG_EXIT, 0)];
+    const panics: boolean[] = [];
+    await using machine = await Machine.create(describe(code, { serial: [com1.sink], debugConsole: debug.sink }), {
+      panicked: (crashLoaded) => panics.push(crashLoaded),
+    });
+    machine.start();
+    machine.serial[0]!.write("typed");
+    assert.deepEqual(await machine.ended, { reason: "debug-exit", status: 1 });
+    assert.deepEqual([com1.text(), debug.text(), panics], ["typed", "ready", [false]]);
+  });
+
+  test(`${kind}: a machine is paused, looked at, resumed and stopped, running or halted`, { skip }, async () => {
+    for (const code of [SPIN, HALT]) {
+      await using machine = await Machine.create(describe(code));
+      machine.start();
+      await machine.pause();
+      assert.equal(machine.state, "paused");
+      const [first] = await machine.registers();
+      const rip = first!.regs.rip;
+      assert.ok(rip >= 0x100000n && rip < 0x100000n + 8n, `rip is 0x${rip.toString(16)}`);
+      machine.resume();
+      await assert.rejects(machine.registers(), { code: "MACHINE_STATE" });
+      await machine.stop();
+      assert.deepEqual(await machine.ended, { reason: "stopped" });
+    }
+  });
+
+  test(`${kind}: several vCPUs stop together`, { skip }, async () => {
+    const description = describe([...say(COM1, "x"), ...out(DEBUG_EXIT, 1)], { cpus: { count: 3 } });
+    await using machine = await Machine.create(description);
+    machine.start();
+    assert.deepEqual(await machine.ended, { reason: "debug-exit", status: 3 });
+  });
+}
+
+test("what cannot be is refused before anything is made", async () => {
+  const good: MachineDescription = {
+    accelerator: "soft",
+    memoryBytes: 32 * 2 ** 20,
+    cpus: { count: 1 },
+    kernel: elf64(Uint8Array.from(HALT)),
+  };
+  const refused: [Partial<MachineDescription>, RegExp][] = [
+    [{ memoryBytes: 1000 }, /1000 bytes of memory/],
+    [{ cpus: { count: 0 } }, /0 vCPUs/],
+    [{ cpus: { count: 4, topology: { sockets: 1, cores: 3, threads: 1 } } }, /are not 4 vCPUs/],
+    [{ kernel: new Uint8Array() }, /empty file/],
+    [{ kernel: new TextEncoder().encode("#!/bin/sh\nthis is no kernel at all") }, /begins with 23 21 2f 62/],
+    [{ kernel: elf64(Uint8Array.from(HALT), { address: 64 * 2 ** 20 }) }, /does not fit into the machine's memory/],
+    [{ initrd: new Uint8Array(40 * 2 ** 20) }, /initrd .* does not fit/],
+    [{ commandLine: "x".repeat(100000) }, /command line/],
+  ];
+  for (const [part, message] of refused) {
+    await assert.rejects(async () => {
+      await using machine = await Machine.create({ ...good, ...part });
+      assert.fail(machine.state);
+    }, message);
+  }
+});

@@ -1,0 +1,286 @@
+/**
+ * A PC: built from a description, run, and taken apart.
+ *
+ *     await using machine = await Machine.create({
+ *       accelerator: "soft",
+ *       memoryBytes: 512 * 2 ** 20,
+ *       cpus: { count: 1 },
+ *       kernel: await readFile("vmlinuz"),
+ *       initrd: await readFile("initrd.img"),
+ *       commandLine: "console=ttyS0",
+ *       serial: [(bytes) => process.stdout.write(bytes)],
+ *     });
+ *     machine.start();
+ *     const end = await machine.ended;          // { reason: "power-off" }, say
+ *
+ * `machine.serial[0].write(bytes)` is what is typed on COM1, `machine.pressPowerButton()` asks the guest to shut down.
+ */
+
+import { MappedRam } from "@lodge/devices";
+import { createGuestMemory, type Hypervisor, type Notifier, type Vm } from "@lodge/kvm";
+import { openHypervisor } from "./accelerator.ts";
+import { loadKernel } from "./boot/boot.ts";
+import type { Entry } from "./boot/entry.ts";
+import { Loader } from "./boot/loader.ts";
+import { Chipset, type ChipsetHandle, createChipset } from "./chipset.ts";
+import { checkDescription, type MachineDescription } from "./description.ts";
+import { MachineError } from "./errors.ts";
+import { interruptLine } from "./interrupts.ts";
+import { Boot, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
+import { memoryMap, ramPieces } from "./memory/ram-layout.ts";
+import { SerialInput } from "./serial-input.ts";
+import { apicId, cpuidOf, type Topology } from "./vcpu/cpuid.ts";
+import { type Registers, Wanted } from "./vcpu/protocol.ts";
+import type { Stop } from "./vcpu/step.ts";
+import { VcpuThread } from "./vcpu/thread.ts";
+
+/** Why a machine does not run any more. */
+export type MachineEnd =
+  /** The guest switched itself off. */
+  | { readonly reason: "power-off" }
+  /** The guest asked for a reset. This machine is over; make another from the same description to go on. */
+  | { readonly reason: "reset" }
+  /** It wrote to the debug exit port; `status` is what QEMU would end with: `(value << 1) | 1`. */
+  | { readonly reason: "debug-exit"; readonly status: number }
+  /** A vCPU cannot go on: the hypervisor gave up on the guest, or something of ours failed. */
+  | {
+      readonly reason: "crash";
+      readonly vcpu: number;
+      readonly message: string;
+      readonly registers: Registers | undefined;
+    }
+  /** {@link Machine.stop} was called. */
+  | { readonly reason: "stopped" };
+
+export interface MachineEvents {
+  /** The guest's kernel says that it has panicked. It goes on, mostly to halt or to reset. */
+  panicked?: (crashLoaded: boolean) => void;
+}
+
+type State = "created" | "running" | "pausing" | "paused" | "ending" | "ended";
+
+export class Machine implements AsyncDisposable {
+  readonly description: MachineDescription;
+  /** What is typed on the serial ports, by number. */
+  readonly serial: readonly SerialInput[];
+  /** Resolves when the machine has come to its end; no vCPU runs then. */
+  readonly ended: Promise<MachineEnd>;
+  readonly #resources: AsyncDisposableStack;
+  readonly #chipset: Chipset;
+  readonly #control: Int32Array;
+  readonly #events: MachineEvents;
+  readonly #end = Promise.withResolvers<MachineEnd>();
+  #vcpus: readonly VcpuThread[] = [];
+  #state: State = "created";
+  /** Set once it is known; the vCPUs are stopping. */
+  #why: MachineEnd | undefined;
+  /** Who waits for all vCPUs to stand. */
+  #standing: (() => void)[] = [];
+
+  /**
+   * Builds a machine that stands before its first instruction. Throws a `MachineError`, or a `KvmError` of the host, and
+   * leaves nothing behind then.
+   */
+  static async create(description: MachineDescription, events: MachineEvents = {}): Promise<Machine> {
+    checkDescription(description);
+    await using undo = new AsyncDisposableStack();
+    const hypervisor = undo.use(await openHypervisor(description.accelerator));
+    const memory = createGuestMemory(description.memoryBytes);
+    const vm = undo.use(hypervisor.createVm(memory));
+    const pieces = ramPieces(description.memoryBytes);
+    prepareVm(vm);
+    for (const [slot, { gpa, sizeBytes, offset }] of pieces.entries()) {
+      vm.setMemorySlot({ slot, guestAddress: gpa, sizeBytes, memoryOffset: offset });
+    }
+    const entry = loadKernel(new Loader(new MappedRam(memory.buffer, pieces)), {
+      ...description,
+      commandLine: description.commandLine ?? "",
+      memoryMap: memoryMap(pieces, []),
+      lowRamEnd: pieces[0]!.sizeBytes,
+      rsdp: Boot.ACPI,
+    });
+    const chipset = createChipset({
+      cpus: description.cpus.count,
+      ramBytes: description.memoryBytes,
+      serialPorts: description.serial?.length === 2 ? 2 : 1,
+      ...(description.debugExitPort === undefined ? {} : { debugExitPort: description.debugExitPort }),
+      testDevice: description.testDevice ?? false,
+    });
+    const wakeHost = undo.use(hypervisor.createNotifier());
+    const parts = { vm, chipset, wakeHost, description, events };
+    const machine = new Machine(parts, undo);
+    await machine.#startVcpus(hypervisor, parts, entry, undo);
+    machine.#resources.use(undo.move());
+    return machine;
+  }
+
+  private constructor({ vm, chipset, wakeHost, description, events }: Parts, undo: AsyncDisposableStack) {
+    this.description = description;
+    this.ended = this.#end.promise;
+    this.#resources = new AsyncDisposableStack();
+    this.#events = events;
+    this.#control = new Int32Array(new SharedArrayBuffer(4));
+    this.#chipset = new Chipset(chipset, {
+      line: (gsi) => interruptLine(vm, gsi),
+      wakeHost: () => wakeHost.signal(),
+      panicked: () => {},
+    });
+    this.serial = this.#chipset.serial.map((uart) => new SerialInput(uart));
+    undo.use(wakeHost.watch(() => this.#serveDevices()));
+  }
+
+  async #startVcpus(hypervisor: Hypervisor, parts: Parts, entry: Entry, undo: AsyncDisposableStack): Promise<void> {
+    const { count } = parts.description.cpus;
+    const topology: Topology = parts.description.cpus.topology ?? { sockets: count, cores: 1, threads: 1 };
+    const shared = hypervisor.supportedCpuid();
+    const vcpus: VcpuThread[] = [];
+    for (let index = 0; index < count; index++) {
+      const id = apicId(index, topology);
+      const thread = await VcpuThread.start(
+        hypervisor,
+        {
+          accelerator: parts.description.accelerator,
+          vm: parts.vm.handle,
+          id,
+          cpuid: cpuidOf(shared, id, topology),
+          entry: index === 0 ? entry : undefined,
+          chipset: parts.chipset,
+          wakeHost: parts.wakeHost.handle,
+          control: this.#control.buffer as SharedArrayBuffer,
+        },
+        {
+          stopped: (stop) => this.#stopped(thread, stop),
+          panicked: (crashLoaded) => this.#events.panicked?.(crashLoaded),
+        },
+      );
+      undo.defer(() => thread.close());
+      vcpus.push(thread);
+    }
+    this.#vcpus = vcpus;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Lets the machine run, from its first instruction on or from where it was paused. */
+  start(): void {
+    if (this.#state !== "created" && this.#state !== "paused") throw this.#wrongState("started");
+    this.#state = "running";
+    Atomics.store(this.#control, 0, Wanted.RUNNING);
+    for (const vcpu of this.#vcpus) vcpu.run();
+  }
+
+  /** The same as {@link start}, for a machine that was paused. */
+  resume(): void {
+    this.start();
+  }
+
+  /** Stops all vCPUs between two instructions; resolves when they stand. A machine that comes to its end meanwhile stays so. */
+  async pause(): Promise<void> {
+    if (this.#state !== "running") throw this.#wrongState("paused");
+    this.#state = "pausing";
+    await this.#halt();
+    if (this.#state === "pausing") this.#state = "paused";
+  }
+
+  /** Ends the machine as if its plug were pulled, and frees what it holds. */
+  async stop(): Promise<void> {
+    if (this.#state !== "ended") await this.#finish({ reason: "stopped" });
+    await this.#resources.disposeAsync();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  /** Tells the guest by ACPI that its power button was pressed; most guests shut down then. */
+  pressPowerButton(): void {
+    this.#chipset.powerManagement.pressPowerButton();
+  }
+
+  /** Registers of all vCPUs of a paused machine. */
+  async registers(): Promise<Registers[]> {
+    if (this.#state !== "paused") throw this.#wrongState("looked at");
+    return Promise.all(this.#vcpus.map((vcpu) => vcpu.registers()));
+  }
+
+  #stopped(vcpu: VcpuThread, stop: Stop): void {
+    if (stop.reason !== "kicked") void this.#finish(endOf(vcpu, stop));
+    this.#standingChanged();
+  }
+
+  /** Brings all vCPUs to a stand, whoever began it. */
+  async #halt(): Promise<void> {
+    Atomics.store(this.#control, 0, Wanted.STOPPED);
+    for (const vcpu of this.#vcpus) vcpu.kick();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#standing.push(resolve);
+    this.#standingChanged();
+    await promise;
+  }
+
+  #standingChanged(): void {
+    if (this.#vcpus.some((vcpu) => vcpu.isRunning)) return;
+    for (const resolve of this.#standing.splice(0)) resolve();
+  }
+
+  /** The first reason to end is the machine's end. */
+  async #finish(end: MachineEnd): Promise<void> {
+    if (this.#why !== undefined) {
+      await this.ended;
+      return;
+    }
+    this.#why = end;
+    this.#state = "ending";
+    await this.#halt();
+    this.#serveDevices();
+    const crashed = end.reason === "crash" ? this.#vcpus.find(({ id }) => id === end.vcpu) : undefined;
+    const registers = await crashed?.registers().catch(() => undefined);
+    this.#state = "ended";
+    this.#end.resolve(end.reason === "crash" ? { ...end, registers } : end);
+  }
+
+  /** Takes what devices have for the host. */
+  #serveDevices(): void {
+    const { serial, debugConsole } = this.description;
+    for (const [index, uart] of this.#chipset.serial.entries()) {
+      const bytes = uart.transmitted();
+      if (bytes.length > 0) serial?.[index]?.(bytes);
+      this.serial[index]!.pump();
+    }
+    const debug = this.#chipset.debugConsole.take();
+    if (debug.length > 0) debugConsole?.(debug);
+  }
+
+  #wrongState(what: string): MachineError {
+    return new MachineError("MACHINE_STATE", `a machine that is ${this.#state} cannot be ${what}`);
+  }
+}
+
+interface Parts {
+  readonly vm: Vm;
+  readonly chipset: ChipsetHandle;
+  readonly wakeHost: Notifier;
+  readonly description: MachineDescription;
+  readonly events: MachineEvents;
+}
+
+function prepareVm(vm: Vm): void {
+  vm.setTssAddress(TSS);
+  vm.setIdentityMapAddress(IDENTITY_MAP);
+  vm.createIrqchip();
+  vm.createPit({ speaker: true });
+}
+
+function endOf(vcpu: VcpuThread, stop: Stop): MachineEnd {
+  switch (stop.reason) {
+    case "crash":
+      return { reason: "crash", vcpu: vcpu.id, message: stop.message, registers: undefined };
+    case "debug":
+    case "kicked":
+      return { reason: "crash", vcpu: vcpu.id, message: `it stopped with ${stop.reason}`, registers: undefined };
+    default:
+      return stop;
+  }
+}

@@ -1,0 +1,43 @@
+/** What is said between a machine and the threads of its vCPUs. A thread answers each request with one reply, in order. */
+
+import type { CpuidEntry, HypervisorKind, KickHandle, NotifierHandle, Regs, Sregs, VmHandle } from "@lodge/kvm";
+import type { Entry } from "../boot/entry.ts";
+import type { ChipsetHandle } from "../chipset.ts";
+import type { Stop } from "./step.ts";
+
+/** What a thread begins with. */
+export interface VcpuSetup {
+  readonly accelerator: HypervisorKind;
+  readonly vm: VmHandle;
+  /** The local APIC's id. */
+  readonly id: number;
+  readonly cpuid: readonly CpuidEntry[];
+  /** Undefined: it waits for the first vCPU to start it. */
+  readonly entry: Entry | undefined;
+  readonly chipset: ChipsetHandle;
+  /** Signalled when a device has something for the I/O thread. */
+  readonly wakeHost: NotifierHandle;
+  /** Word 0: whether the machine wants its vCPUs to run ({@link Wanted}). */
+  readonly control: SharedArrayBuffer;
+}
+
+/** What the machine wants of all its vCPUs; they look after each kick. */
+export const Wanted = { STOPPED: 0, RUNNING: 1 } as const;
+
+export type Request = { readonly do: "run" } | { readonly do: "registers" } | { readonly do: "close" };
+
+export interface Registers {
+  readonly regs: Regs;
+  readonly sregs: Sregs;
+}
+
+export type Message =
+  | { readonly type: "ready"; readonly kick: KickHandle }
+  /** The answer to `run`. */
+  | { readonly type: "stopped"; readonly stop: Stop }
+  | { readonly type: "registers"; readonly registers: Registers }
+  | { readonly type: "closed" }
+  /** While it runs: the guest's kernel has panicked. */
+  | { readonly type: "panicked"; readonly crashLoaded: boolean }
+  /** Something of ours went wrong: what an exception says. */
+  | { readonly type: "failed"; readonly message: string };

@@ -1,0 +1,131 @@
+/** A vCPU as its machine sees it: an explicit small state machine, fed by the messages of the vCPU's thread. */
+
+import { Worker } from "node:worker_threads";
+import type { Hypervisor, Kicker } from "@lodge/kvm";
+import { MachineError } from "../errors.ts";
+import type { Message, Registers, Request, VcpuSetup } from "./protocol.ts";
+import type { Stop } from "./step.ts";
+
+export interface VcpuListener {
+  readonly stopped: (stop: Stop) => void;
+  readonly panicked: (crashLoaded: boolean) => void;
+}
+
+type State = "starting" | "stopped" | "running" | "closing" | "closed";
+
+export class VcpuThread {
+  readonly id: number;
+  readonly #worker: Worker;
+  readonly #listener: VcpuListener;
+  #state: State = "starting";
+  #kicker: Kicker | undefined;
+  /** Who waits for the next message of a type. */
+  #waiting: { type: Message["type"]; resolve: (message: Message) => void; reject: (error: Error) => void }[] = [];
+  readonly #ended = Promise.withResolvers<void>();
+
+  /** Resolves when its vCPU exists, and waits to be run. */
+  static async start(hypervisor: Hypervisor, setup: VcpuSetup, listener: VcpuListener): Promise<VcpuThread> {
+    const thread = new VcpuThread(setup, listener);
+    try {
+      const { kick } = await thread.#next("ready");
+      thread.#kicker = hypervisor.attachKicker(kick);
+      thread.#state = "stopped";
+      return thread;
+    } catch (error) {
+      await thread.#worker.terminate();
+      throw error;
+    }
+  }
+
+  private constructor(setup: VcpuSetup, listener: VcpuListener) {
+    this.id = setup.id;
+    this.#listener = listener;
+    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
+      workerData: setup,
+      name: `vcpu${setup.id}`,
+    });
+    this.#worker.on("message", (message: Message) => this.#receive(message));
+    this.#worker.on("error", (error) => this.#fail(error as Error));
+    this.#worker.on("exit", () => {
+      this.#state = "closed";
+      this.#fail(new MachineError("MACHINE_STATE", `the thread of vCPU ${this.id} has ended`));
+      this.#ended.resolve();
+    });
+  }
+
+  get isRunning(): boolean {
+    return this.#state === "running";
+  }
+
+  /** The machine's control word says `RUNNING` already. */
+  run(): void {
+    this.#expect("stopped");
+    this.#state = "running";
+    this.#post({ do: "run" });
+  }
+
+  /** Makes it look at the machine's control word. */
+  kick(): void {
+    if (this.#state === "running") this.#kicker?.kick();
+  }
+
+  /** The registers of a vCPU that does not run. */
+  async registers(): Promise<Registers> {
+    this.#expect("stopped");
+    this.#post({ do: "registers" });
+    return (await this.#next("registers")).registers;
+  }
+
+  /** Closes the vCPU, which does not run, and ends its thread. */
+  async close(): Promise<void> {
+    if (this.#state !== "closed") {
+      this.#expect("stopped");
+      this.#state = "closing";
+      this.#post({ do: "close" });
+    }
+    await this.#ended.promise;
+  }
+
+  #expect(state: State): void {
+    if (this.#state === state) return;
+    throw new MachineError("MACHINE_STATE", `vCPU ${this.id} is ${this.#state}, not ${state}`);
+  }
+
+  #post(request: Request): void {
+    this.#worker.postMessage(request);
+  }
+
+  #next<T extends Message["type"]>(type: T): Promise<Extract<Message, { type: T }>> {
+    const { promise, resolve, reject } = Promise.withResolvers<Message>();
+    this.#waiting.push({ type, resolve, reject });
+    return promise as Promise<Extract<Message, { type: T }>>;
+  }
+
+  #receive(message: Message): void {
+    switch (message.type) {
+      case "stopped":
+        this.#state = "stopped";
+        this.#listener.stopped(message.stop);
+        return;
+      case "panicked":
+        this.#listener.panicked(message.crashLoaded);
+        return;
+      case "failed":
+        this.#fail(new MachineError("MACHINE_STATE", `vCPU ${this.id}: ${message.message}`));
+        return;
+      default: {
+        const index = this.#waiting.findIndex(({ type }) => type === message.type);
+        this.#waiting.splice(index, 1)[0]?.resolve(message);
+      }
+    }
+  }
+
+  #fail(error: Error): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { reject } of waiting) reject(error);
+    if (this.#state !== "running") return;
+    this.#state = "stopped";
+    this.#listener.stopped({ reason: "crash", message: error.message });
+  }
+}
