@@ -178,3 +178,50 @@ test("impossible settings are refused", () => {
   assert.throws(() => new ConsoleDevice({ ports: [] }), /a console of 0 ports/);
   assert.throws(() => new ConsoleDevice({ ports: [{ ...port, name: "x".repeat(256) }] }), /has not 1 to 255 bytes/);
 });
+
+test("the end of file comes behind what was sent, and a close behind what the guest sent", () => {
+  const received: string[] = [];
+  let room = true;
+  const device = new ConsoleDevice({
+    ports: [
+      { console: true, onData: () => true },
+      {
+        connected: true,
+        onData: (data) => {
+          received.push(text(data));
+          return room;
+        },
+        onOpen: (open) => received.push(open ? "opened" : "closed"),
+      },
+    ],
+  });
+  const guest = new TestGuest(device).start();
+  const heard = controlBuffers(guest, 16);
+  control(guest, 0, ControlEvent.DEVICE_READY, 1);
+  control(guest, 1, ControlEvent.PORT_READY, 1);
+  control(guest, 1, ControlEvent.PORT_OPEN, 1);
+  heard();
+  const port = device.ports[1]!;
+  port.send(bytes("input"));
+  port.end();
+  assert.deepEqual(heard(), [], "the guest has not read it all");
+  guest.send(4, [guest.room(3)]);
+  assert.deepEqual(heard(), []);
+  guest.send(4, [guest.room(3)]);
+  assert.deepEqual(heard(), ["1 6 0"]);
+
+  room = false;
+  guest.send(5, [guest.give(bytes("one"))]);
+  guest.send(5, [guest.give(bytes("two"))]);
+  control(guest, 1, ControlEvent.PORT_OPEN, 0);
+  assert.deepEqual(received, ["opened", "one"]);
+  room = true;
+  port.resume();
+  assert.deepEqual(received, ["opened", "one", "two", "closed"]);
+
+  port.connect(true);
+  port.send(bytes("for nobody"));
+  port.discard();
+  port.end();
+  assert.deepEqual(heard(), ["1 6 1", "1 6 0"]);
+});

@@ -26,6 +26,8 @@ export interface PortOptions {
 export const portState = group({
   guestOpen: flag,
   connected: flag,
+  ending: flag,
+  closing: flag,
   pending: bytes(MOST_PENDING),
   taken: integer(0, 2 ** 32),
 });
@@ -51,6 +53,10 @@ export class ConsolePort {
   #taken = 0;
   #full = false;
   #refused = false;
+  /** Nobody will be on this side once the guest has what is pending. */
+  #ending = false;
+  /** The guest closed its side, and this side has not taken all that came before. */
+  #closing = false;
 
   constructor(options: PortOptions, queues: () => PortQueues, connectionChanged: () => void, saved?: PortState) {
     this.options = options;
@@ -60,6 +66,8 @@ export class ConsolePort {
     if (saved === undefined) return;
     this.guestOpen = saved.guestOpen;
     this.connected = saved.connected;
+    this.#ending = saved.ending;
+    this.#closing = saved.closing;
     this.#taken = saved.taken;
     const pending = decodeBytes(saved.pending);
     if (pending.length > 0) this.#pending.push(pending);
@@ -78,22 +86,44 @@ export class ConsolePort {
 
   /** Says to the guest that there is somebody on this side, or that there is not. */
   connect(connected: boolean): void {
+    this.#ending = false;
     if (this.connected === connected) return;
     this.connected = connected;
     this.#connectionChanged();
+  }
+
+  /** Leaves once the guest has what was sent: it reads the end of file then. */
+  end(): void {
+    this.#ending = true;
+    this.flush();
+  }
+
+  /** Forgets what was sent and is not with the guest yet. */
+  discard(): void {
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    this.flush();
   }
 
   /** Takes data again after `onData` said false. */
   resume(): void {
     this.#full = false;
     this.take();
+    if (this.#closing && !this.#full) this.#guestClosed();
   }
 
   /** Puts what waits into the driver's buffers. */
   flush(): void {
+    if (this.guestOpen && this.#pendingBytes > 0) this.#fillBuffers();
+    if (this.#ending && this.#pendingBytes === 0) this.connect(false);
+    if (!this.#refused || this.#pendingBytes === MOST_PENDING) return;
+    this.#refused = false;
+    this.options.onDrain?.();
+  }
+
+  #fillBuffers(): void {
     const queue = this.#queues().toDriver;
-    if (queue === undefined || !this.guestOpen || this.#pendingBytes === 0) return;
-    queue.serve((chain) => {
+    queue?.serve((chain) => {
       if (this.#pendingBytes === 0) return false;
       let written = 0;
       while (this.#pending.length > 0 && written < chain.writableBytes) {
@@ -107,9 +137,6 @@ export class ConsolePort {
       queue.push(chain, written);
       return true;
     });
-    if (!this.#refused || this.#pendingBytes === MOST_PENDING) return;
-    this.#refused = false;
-    this.options.onDrain?.();
   }
 
   /** Hands on what the driver has sent. */
@@ -134,12 +161,26 @@ export class ConsolePort {
   setGuestOpen(open: boolean): void {
     if (this.guestOpen === open) return;
     this.guestOpen = open;
-    this.options.onOpen?.(open);
-    if (open) this.flush();
+    if (open) {
+      if (this.#closing) this.#guestClosed();
+      this.options.onOpen?.(true);
+      this.flush();
+      return;
+    }
+    // What was sent before comes before the news.
+    this.take();
+    if (this.#full) this.#closing = true;
+    else this.#guestClosed();
+  }
+
+  #guestClosed(): void {
+    this.#closing = false;
+    this.options.onOpen?.(false);
   }
 
   /** The driver is gone, and with it what waited for it. */
   reset(): void {
+    this.#full = false;
     this.setGuestOpen(false);
     this.#pending = [];
     this.#pendingBytes = 0;
@@ -153,6 +194,13 @@ export class ConsolePort {
       pending.set(piece, at);
       at += piece.length;
     }
-    return { guestOpen: this.guestOpen, connected: this.connected, pending: encodeBytes(pending), taken: this.#taken };
+    return {
+      guestOpen: this.guestOpen,
+      connected: this.connected,
+      ending: this.#ending,
+      closing: this.#closing,
+      pending: encodeBytes(pending),
+      taken: this.#taken,
+    };
   }
 }
