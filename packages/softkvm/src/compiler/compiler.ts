@@ -29,12 +29,15 @@ const INTERPRET = -1;
 
 /** How often a block has to be found running before it is compiled. */
 const HOT = 2;
+/** Twice as often for each time that compiled code of its page was written over, up to so many times. */
+const MOST_DOUBLINGS = 10;
 
 export class Compiler {
   readonly #blocks: Blocks;
   readonly #handlers: Handlers;
   readonly #base: number;
-  readonly #samples = new Map<Block, number>();
+  /** Blocks that are no more drop out by themselves. */
+  readonly #samples = new WeakMap<Block, number>();
 
   constructor(blocks: Blocks, handlers: Handlers, base: number) {
     this.#blocks = blocks;
@@ -44,19 +47,15 @@ export class Compiler {
 
   /** The guest was found at the start of this block. */
   sample(block: Block): void {
+    this.#blocks.seen(block);
     if (block.region !== undefined || !canBegin(block)) return;
     const count = (this.#samples.get(block) ?? 0) + 1;
-    if (count < HOT) {
+    if (count < HOT * 2 ** Math.min(this.#blocks.rewrites(block), MOST_DOUBLINGS)) {
       this.#samples.set(block, count);
       return;
     }
     this.#samples.delete(block);
     this.compile([block]);
-  }
-
-  /** Blocks are no more. */
-  forget(): void {
-    this.#samples.clear();
   }
 
   /** Compiles the regions that begin at these blocks, in one module. */
@@ -69,11 +68,13 @@ export class Compiler {
       new Region(code, this.#base, outside, head, members, this.#blocks).write();
       return { head, members, index };
     });
-    const slots = this.#handlers.install(
+    const { slots, bytes } = this.#handlers.install(
       module,
       regions.map(({ index }) => index),
     );
-    for (const [at, { head, members }] of regions.entries()) this.#blocks.enterRegion(head, members, slots[at]!);
+    for (const [at, { head, members }] of regions.entries()) {
+      this.#blocks.enterRegion(head, members, slots[at]!, bytes / heads.length);
+    }
   }
 
   /** The blocks of the head's page that can be reached from it by direct jumps, nearest first. */

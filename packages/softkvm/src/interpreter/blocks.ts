@@ -10,8 +10,10 @@ import { Decoder } from "../decode/decoder.ts";
 import { type CodeSize, Instruction, type Operand, Status } from "../decode/instruction.ts";
 import { hasMicrocode, meaningOf } from "../semantics/table.ts";
 import { type Handlers, JumpCache, Slot } from "./handlers.ts";
+import { CODE_LIMITS, type CodeKept } from "./limits.ts";
 import { Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
+import { type Region, Regions } from "./regions.ts";
 import { addressedOperand, segmentOf, shapeOf } from "./shape.ts";
 
 const MAX_INSTRUCTIONS = 64;
@@ -42,15 +44,6 @@ export interface Edges {
 
 const NO_EDGES: Edges = {};
 
-/** Compiled code for a block and others that it leads to. */
-export interface Region {
-  readonly head: Block;
-  readonly members: readonly Block[];
-  /** Its handler, and the one that it stands in for. */
-  readonly slot: number;
-  readonly original: number;
-}
-
 /** An instruction that cannot be executed at all: the exception it raises instead. */
 export interface Undecodable {
   readonly kind: "undefined" | "too long";
@@ -79,8 +72,9 @@ export class Blocks {
   readonly #byPage = new Map<number, Set<Block>>();
   /** First records of blocks that are no more, with their keys. */
   readonly #dead = new Map<number, string>();
-  /** Regions by the blocks that they contain. */
-  readonly #regions = new Map<Block, Set<Region>>();
+  readonly #regions: Regions;
+  /** How often compiled code was written over, by page; since everything was forgotten last. */
+  readonly #rewrites = new Map<number, number>();
   /** Virtual pages that the jump cache has addresses of. */
   readonly #jumpPages = new Set<number>();
   /** Instructions that TypeScript does, by record. */
@@ -100,7 +94,19 @@ export class Blocks {
     this.#arena = arena + 2 * Record.size;
     this.#arenaEnd = arenaEnd;
     this.#free = this.#arena;
+    this.#regions = new Regions(state.view, handlers);
     this.forgetJumps();
+  }
+
+  /** What is kept at present: what a guest can make grow, and what bounds it. */
+  get kept(): CodeKept {
+    return {
+      blocks: this.#byKey.size + this.#dead.size,
+      microcode: this.#microcode.size,
+      jumpPages: this.#jumpPages.size,
+      handlerBytes: this.#handlers.bytes,
+      regionBytes: this.#regions.bytes,
+    };
   }
 
   /** The instruction of a record that TypeScript does. */
@@ -183,24 +189,18 @@ export class Blocks {
   }
 
   /** A region has been compiled: it is entered at its head from now on, until one of its blocks is no more. */
-  enterRegion(head: Block, members: readonly Block[], slot: number): void {
-    const view = this.#state.view;
-    const original = this.handlerOf(head);
-    const region: Region = { head, members, slot, original };
-    head.region = region;
-    view.setUint32(head.record + Record.handler, slot, true);
-    for (const member of members) {
-      const regions = this.#regions.get(member) ?? new Set();
-      this.#regions.set(member, regions.add(region));
-    }
+  enterRegion(head: Block, members: readonly Block[], slot: number, bytes: number): void {
+    this.#regions.enter(head, members, slot, bytes);
   }
 
-  /** Goes back to the interpreter at a region's head. */
-  #leaveRegion(region: Region): void {
-    this.#state.view.setUint32(region.head.record + Record.handler, region.original, true);
-    region.head.region = undefined;
-    for (const member of region.members) this.#regions.get(member)?.delete(region);
-    this.#handlers.uninstall(region.slot);
+  /** The guest was found running there. */
+  seen(block: Block): void {
+    this.#regions.seen(block);
+  }
+
+  /** How often compiled code in a block's page was written over. */
+  rewrites(block: Block): number {
+    return this.#rewrites.get(pageOf(block.host)) ?? 0;
   }
 
   /**
@@ -221,16 +221,19 @@ export class Blocks {
 
   /** Bytes in linear memory were written: code made of them is no more. */
   written(host: number, size: number): void {
-    const page = host & ~(PAGE - 1);
+    const page = pageOf(host);
     const blocks = this.#byPage.get(page);
     if (blocks === undefined) return;
+    let wasCompiled = false;
     for (const block of blocks) {
       const inSecond = block.secondPage === page;
       const start = inSecond ? page : block.host;
       const end = inSecond ? page + MAX_LENGTH : block.host + block.length;
-      if (host < end && host + size > start) this.#kill(block);
+      if (host >= end || host + size <= start) continue;
+      wasCompiled ||= this.#regions.has(block);
+      this.#kill(block);
     }
-    if (blocks.size === 0) this.#source.unwatch(page);
+    if (wasCompiled) this.#rewrites.set(page, (this.#rewrites.get(page) ?? 0) + 1);
   }
 
   /** A record of a block that is no more was reached at its first instruction: leads on to its successor. */
@@ -243,6 +246,7 @@ export class Blocks {
   }
 
   #remember(rip: bigint, mode: number, record: number): void {
+    if (this.#jumpPages.size === CODE_LIMITS.jumpPages) this.forgetJumps();
     this.#jumpPages.add(Number(BigInt.asIntN(64, rip) >> 12n));
     const low = Number(rip & 0xffffffffn);
     const hash = (low ^ (low >>> 12)) & (JumpCache.entries - 1);
@@ -260,8 +264,7 @@ export class Blocks {
   }
 
   #kill(block: Block): void {
-    for (const region of this.#regions.get(block) ?? []) this.#leaveRegion(region);
-    this.#regions.delete(block);
+    this.#regions.blockGone(block);
     const view = this.#state.view;
     for (let index = 0; index < block.count; index++) {
       view.setUint32(block.record + index * Record.size + Record.handler, Slot.RESYNC, true);
@@ -269,28 +272,41 @@ export class Blocks {
     const key = `${block.host} ${block.mode}`;
     this.#byKey.delete(key);
     this.#dead.set(block.record, key);
-    this.#byPage.get(block.host & ~(PAGE - 1))?.delete(block);
-    if (block.secondPage >= 0) this.#byPage.get(block.secondPage)?.delete(block);
+    for (const page of pagesOf(block)) {
+      const blocks = this.#byPage.get(page);
+      if (!blocks?.delete(block) || blocks.size > 0) continue;
+      this.#byPage.delete(page);
+      this.#source.unwatch(page);
+    }
   }
 
   #register(block: Block): void {
-    for (const page of [block.host & ~(PAGE - 1), block.secondPage]) {
-      if (page < 0) continue;
+    for (const page of pagesOf(block)) {
       let blocks = this.#byPage.get(page);
       if (blocks === undefined) {
         blocks = new Set();
         this.#byPage.set(page, blocks);
+        this.#source.watch(page);
       }
-      if (blocks.size === 0) this.#source.watch(page);
       blocks.add(block);
     }
   }
 
-  /** Everything decoded is forgotten: when the arena is full. */
+  get #isFull(): boolean {
+    return (
+      this.#free + (MAX_INSTRUCTIONS + 1) * Record.size > this.#arenaEnd ||
+      this.#byKey.size + this.#dead.size >= CODE_LIMITS.blocks ||
+      this.#microcode.size >= CODE_LIMITS.microcode ||
+      this.#handlers.isFull
+    );
+  }
+
+  /** Everything decoded is forgotten; handlers, too, when there are too many: records name them. */
   #reset(): void {
     for (const page of this.#byPage.keys()) this.#source.unwatch(page);
-    for (const block of this.#byKey.values()) if (block.region !== undefined) this.#leaveRegion(block.region);
     this.#regions.clear();
+    if (this.#handlers.isFull) this.#handlers.clear();
+    this.#rewrites.clear();
     this.#byKey.clear();
     this.#byPage.clear();
     this.#dead.clear();
@@ -303,10 +319,10 @@ export class Blocks {
   /** Decodes a block; one that is limited to a single instruction is not kept. */
   #decode(linear: bigint, host: number, mode: number, limit: number = MAX_INSTRUCTIONS): Block | Undecodable {
     const keep = limit > 1;
-    if (keep && this.#free + (MAX_INSTRUCTIONS + 1) * Record.size > this.#arenaEnd) this.#reset();
+    if (this.#isFull) this.#reset();
     const view = this.#state.view;
     const bits = ([16, 32, 64] as const)[mode & Mode.BITS]!;
-    const pageEnd = (host | (PAGE - 1)) + 1;
+    const pageEnd = pageOf(host) + PAGE;
     const first = keep ? this.#free : this.#single;
     let at = host;
     let count = 0;
@@ -393,7 +409,7 @@ export class Blocks {
           view.setBigInt64(record + Record.immediate, BigInt(distance), true);
           // A target in this page is linked when first met; one in another is looked up every time.
           const target = host + distance;
-          const near = target >= (host & ~(PAGE - 1)) && target < pageEnd;
+          const near = target >= pageOf(host) && target < pageEnd;
           view.setUint32(record + Record.taken, near ? 0 : CHAIN_LOOKUP, true);
           view.setUint32(record + Record.fallThrough, host + next < pageEnd ? 0 : CHAIN_LOOKUP, true);
           break;
@@ -429,6 +445,11 @@ export class Blocks {
     view.setUint32(record + Record.fallThrough, withinPage ? 0 : CHAIN_LOOKUP, true);
   }
 }
+
+/** Places go beyond what 32 bits with a sign hold. */
+const pageOf = (host: number): number => host - (host % PAGE);
+const pagesOf = ({ host, secondPage }: Block): number[] =>
+  secondPage < 0 ? [pageOf(host)] : [pageOf(host), secondPage];
 
 /** Where a register operand is in the vCPU's state. */
 export function registerOffset(operand: Operand): number {

@@ -11,6 +11,7 @@ import { VectorUnit } from "../vector-unit/unit.ts";
 import type { Code } from "../wasm/code.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
+import { CODE_LIMITS } from "./limits.ts";
 import { Record, Return } from "./record.ts";
 import { type Outside, RecordContext } from "./record-context.ts";
 import type { Shape } from "./shape.ts";
@@ -61,6 +62,7 @@ export class Handlers {
   readonly #lookup: WebAssembly.ExportedFunction;
   readonly #freeSlots: number[] = [];
   #nextSlot: number = Slot.FIRST_FREE;
+  #bytes = 0;
 
   /** `base`: where the vCPU's state is in `memory`. */
   constructor(memory: WebAssembly.Memory, base: number, slow: SlowPaths) {
@@ -71,14 +73,29 @@ export class Handlers {
     for (const [index, each] of vectorFunctions().entries()) this.#table.set(Slot.VECTOR_FUNCTIONS + index, each);
     const unit = new VectorUnit(new CpuState(memory.buffer, base));
     this.#vectorUnit = (operation, argument) => unit.run(operation, argument);
-    const exports = this.#instantiate(coreModule(base), {});
+    const exports = this.#instantiate(coreModule(base).encode(), {});
     this.enter = exports.enter as (record: number) => Return;
     this.#lookup = exports.lookup as WebAssembly.ExportedFunction;
     this.resume = this.#lookup as unknown as () => Return;
   }
 
-  get count(): number {
-    return this.#nextSlot - Slot.FIRST_FREE;
+  /** Bytes of WebAssembly that handlers were made of. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** There are so many that all have to be forgotten. A guest can have every encoding that there is; see {@link clear}. */
+  get isFull(): boolean {
+    return this.#bytes >= CODE_LIMITS.handlerBytes;
+  }
+
+  /** Forgets all handlers, while no record names one and no region is installed. */
+  clear(): void {
+    for (let slot = Slot.FIRST_FREE; slot < this.#nextSlot; slot++) this.#table.set(slot, null);
+    this.#slots.clear();
+    this.#freeSlots.length = 0;
+    this.#nextSlot = Slot.FIRST_FREE;
+    this.#bytes = 0;
   }
 
   /** The slot of a shape's handler. New ones are there after {@link flush}. */
@@ -107,16 +124,19 @@ export class Handlers {
     }
     module.elements(this.#pending[0]!.slot, functions);
     this.#pending.length = 0;
-    this.#instantiate(module, { lookup: this.#lookup });
+    const bytes = module.encode();
+    this.#bytes += bytes.length;
+    this.#instantiate(bytes, { lookup: this.#lookup });
   }
 
-  /** Instantiates compiled code and gives each of these functions a slot: see compiler/. */
-  install(module: ModuleBuilder, functions: readonly number[]): number[] {
+  /** Instantiates compiled code and gives each of these functions a slot: see compiler/. `bytes`: of the module. */
+  install(module: ModuleBuilder, functions: readonly number[]): { slots: number[]; bytes: number } {
     const slots = functions.map(() => this.#freeSlots.pop() ?? this.#nextSlot++);
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
     for (const [index, slot] of slots.entries()) module.elements(slot, [functions[index]!]);
-    this.#instantiate(module, { lookup: this.#lookup });
-    return slots;
+    const bytes = module.encode();
+    this.#instantiate(bytes, { lookup: this.#lookup });
+    return { slots, bytes: bytes.length };
   }
 
   /** Lets go of compiled code. */
@@ -125,9 +145,12 @@ export class Handlers {
     this.#freeSlots.push(slot);
   }
 
-  #instantiate(module: ModuleBuilder, more: WebAssembly.Imports[string]): { readonly [name: string]: unknown } {
+  #instantiate(
+    bytes: Uint8Array<ArrayBuffer>,
+    more: WebAssembly.Imports[string],
+  ): { readonly [name: string]: unknown } {
     const { load, store, segmentFault } = this.#slow;
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), {
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
       lodge: {
         ...{ memory: this.#memory, table: this.#table, load, store, segmentFault },
         vectorUnit: this.#vectorUnit,

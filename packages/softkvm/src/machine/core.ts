@@ -9,6 +9,7 @@ import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
 import { CpuState, Flag } from "../cpu/state.ts";
 import { Blocks, type Undecodable } from "../interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../interpreter/handlers.ts";
+import type { CodeKept } from "../interpreter/limits.ts";
 import { Record, Return } from "../interpreter/record.ts";
 import { LapicEvent } from "../interrupts/index.ts";
 import { Access } from "../mmu/access.ts";
@@ -28,8 +29,9 @@ import { MICROCODE } from "../system/table.ts";
 /** Branches between two looks at the clock and at what other threads ask: some 100 µs of guest code. */
 const BUDGET = 10_000;
 
-/** What a stay in TypeScript costs of that. */
+/** What a stay in TypeScript costs of that, and an access that misses the lookaside buffers. */
 const ENTRY_COST = 10;
+const ACCESS_COST = 30;
 
 /** DR6.BS: a single step. */
 const DR6_BS = 1n << 14n;
@@ -126,9 +128,18 @@ export class Core {
       },
     });
     const { access, state } = this;
+    const charge = () => {
+      state.set32(State.budget, state.view.getInt32(base + State.budget, true) - ACCESS_COST);
+    };
     this.#handlers = new Handlers(memory, base, {
-      load: (linear, size, kind) => access.load(linear, size, kind),
-      store: (linear, size, kind) => access.store(linear, size, kind),
+      load: (linear, size, kind) => {
+        charge();
+        return access.load(linear, size, kind);
+      },
+      store: (linear, size, kind) => {
+        charge();
+        return access.store(linear, size, kind);
+      },
       segmentFault: (segment) => segmentFault(state, segment),
     });
     const source = {
@@ -151,6 +162,11 @@ export class Core {
     const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
+  }
+
+  /** What is kept of the guest's code. */
+  get kept(): CodeKept {
+    return this.#blocks.kept;
   }
 
   /** Data breakpoints of the debugger, by DR0 to DR7, in place of the guest's; undefined: the guest's own. */

@@ -13,6 +13,8 @@ const HIGH = 2 ** 32;
 const TABLES = Tlb.banks * 2;
 const SLOTS = TABLES * Tlb.entries;
 const WORDS = Tlb.entrySize / 4;
+/** Large pages that are remembered. */
+const MAX_LARGE = SLOTS;
 
 /** The tables of a bank, in the order in which they lie. */
 export const TlbTable = { READ: 0, WRITE: 1 } as const;
@@ -56,17 +58,23 @@ export class LookasideBuffers {
   /** `linear` is where the page of `va` begins in linear memory. */
   fill(bank: number, table: TlbTable, va: number, linear: number, pageShift: number, global: boolean): void {
     const low = va | 0;
+    if (pageShift > 12) this.#noteLarge(largePage(va, pageShift));
     const slot = slotOf(bank, table, low);
     const at = slot * WORDS;
     const words = this.#words;
     if (words[at]! & EMPTY) this.#filled[this.#filledCount++] = slot;
     this.#kinds[slot] = pageShift | (global ? GLOBAL : 0);
-    if (pageShift > 12) this.#large.add(largePage(va, pageShift));
     const addend = linear - ((low & ~0xfff) >>> 0);
     words[at] = low & ~0xfff;
     words[at + 1] = Math.floor(va / HIGH);
     words[at + 2] = addend;
     words[at + 3] = Math.floor(addend / HIGH);
+  }
+
+  #noteLarge(page: number): void {
+    // A guest can have more large pages than a set can have members.
+    if (this.#large.size >= MAX_LARGE && !this.#large.has(page)) this.flushAll();
+    this.#large.add(page);
   }
 
   /** Everything, global pages too: CR0.PG, CR4.PGE/PAE/PSE/SMEP changes, INVPCID of all, a changed memory map. */
