@@ -28,7 +28,10 @@ const kernelCommandLine = [
 export function qemuArguments(image: LabImage, size: Size): string[] {
   return [
     ...["-M", "q35,smm=off,vmport=off,usb=off,graphics=off"],
-    ...["-accel", "tcg,thread=multi"],
+    // One thread runs both processors in turn. With a thread each, QEMU 7.2 may keep a translation of code that the other
+    // processor has meanwhile changed: creating and closing machines patches the kernel's scheduler (preempt notifiers), and
+    // both processors then take a breakpoint for ever that is no longer there. See docs/lab.md.
+    ...["-accel", "tcg,thread=single"],
     ...["-cpu", "max,+svm,-la57"],
     ...["-smp", `${size.cpus}`, "-m", `${size.memoryMiB}M`],
     ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"],
