@@ -77,6 +77,9 @@ export const State = {
   kernelGsBase: 0x378,
   /** The instruction that {@link interruptShadow} covers: elsewhere it is over. */
   shadowRip: 0x380,
+  /** Where the processor is, when no block runs, and the instruction that runs: offsets in CS. */
+  rip: 0x390,
+  instructionRip: 0x398,
   /** Not 0 when an interrupt or NMI may wait for the flags to let it through: as of the last look around. */
   eventWaits: 0x388,
   /** Not 0 between an NMI's delivery and the next IRET. */

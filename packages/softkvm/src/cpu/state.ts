@@ -1,6 +1,6 @@
 /** A vCPU's state for the code that is written in TypeScript: the cold side of the processor. */
 
-import { Aux, NO_FAULT, State } from "./layout.ts";
+import { Aux, NO_FAULT, State, Vector } from "./layout.ts";
 
 /** RFLAGS bits (Intel SDM vol. 1, 3.4.3). */
 export const Flag = {
@@ -52,6 +52,13 @@ export class CpuState {
     this.view.setBigUint64(this.base + offset, value, true);
   }
 
+  copy64(to: number, from: number): void {
+    const { view, base } = this;
+    // Halves, as a bigint would be made in between.
+    view.setInt32(base + to, view.getInt32(base + from, true), true);
+    view.setInt32(base + to + 4, view.getInt32(base + from + 4, true), true);
+  }
+
   /** A general register by its encoding, all 64 bits. */
   gpr(index: number): bigint {
     return this.get64(State.gpr + index * 8);
@@ -62,15 +69,16 @@ export class CpuState {
 
   /** RFLAGS as the guest sees it. */
   get rflags(): number {
-    const result = this.get64(State.flagResult);
+    const low = this.get32(State.flagResult);
+    const high = this.get32(State.flagResult + 4);
     const aux = this.get32(State.flagAux);
     const carry = aux >>> 31;
     let flags = this.get32(State.flagRest) | Flag.ONE;
     if (carry !== 0) flags |= Flag.CF;
-    if (evenParity(Number(result & 0xffn) ^ ((aux >>> Aux.PARITY_SHIFT) & 0xff))) flags |= Flag.PF;
+    if (evenParity((low & 0xff) ^ ((aux >>> Aux.PARITY_SHIFT) & 0xff))) flags |= Flag.PF;
     if (aux & Aux.ADJUST) flags |= Flag.AF;
-    if (result === 0n) flags |= Flag.ZF;
-    if (Number(result >> 63n) !== (aux & Aux.SIGN_DELTA)) flags |= Flag.SF;
+    if ((low | high) === 0) flags |= Flag.ZF;
+    if (high >>> 31 !== (aux & Aux.SIGN_DELTA)) flags |= Flag.SF;
     if (((aux >>> 30) & 1) !== carry) flags |= Flag.OF;
     return flags;
   }
@@ -85,7 +93,8 @@ export class CpuState {
     if (flags & Flag.AF) aux |= Aux.ADJUST;
     if (flags & Flag.SF) aux |= Aux.SIGN_DELTA;
     if (((flags & Flag.PF) !== 0) !== resultParity) aux |= 1 << Aux.PARITY_SHIFT;
-    this.set64(State.flagResult, zero ? 0n : 1n);
+    this.set32(State.flagResult, zero ? 0 : 1);
+    this.set32(State.flagResult + 4, 0);
     this.set32(State.flagAux, aux);
     this.set32(State.flagRest, flags & REST);
   }
@@ -99,11 +108,17 @@ export class CpuState {
   }
 
   /** Records an exception for the instruction that runs; the first one stays. */
-  raise(vector: number, error = 0, address?: bigint): void {
-    if (this.view.getInt32(this.base + State.faultVector, true) !== NO_FAULT) return;
+  raise(vector: number, error = 0): void {
+    if (this.faulted) return;
     this.set32(State.faultVector, vector);
     this.set32(State.faultError, error);
-    if (address !== undefined) this.set64(State.faultAddress, address);
+  }
+  /** The same for a page fault. `va`: as mmu/access.ts has linear addresses. */
+  raisePageFault(error: number, va: number): void {
+    if (this.faulted) return;
+    this.raise(Vector.PF, error);
+    this.set32(State.faultAddress, va);
+    this.set32(State.faultAddress + 4, Math.floor(va / 2 ** 32));
   }
 
   get faulted(): boolean {

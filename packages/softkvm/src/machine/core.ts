@@ -7,6 +7,7 @@ import { ExitReason, MpState } from "@lodge/kvm";
 import { Compiler } from "../compiler/compiler.ts";
 import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
 import { CpuState, Flag } from "../cpu/state.ts";
+import { FORMS } from "../decode/opcode-map.ts";
 import { Blocks, type Undecodable } from "../interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../interpreter/handlers.ts";
 import type { CodeKept } from "../interpreter/limits.ts";
@@ -18,7 +19,7 @@ import { Bus, type LocalMmio, Mmio } from "../mmu/mmio.ts";
 import { LookasideBuffers } from "../mmu/tlb.ts";
 import { Walker } from "../mmu/walk.ts";
 import { Watchpoints } from "../mmu/watchpoints.ts";
-import { deliverInterrupt, deliverNmi, deliverPending, takeFault } from "../system/exceptions.ts";
+import { deliverFault, deliverInterrupt, deliverNmi, deliverPending } from "../system/exceptions.ts";
 import { GUEST_EXIT, GUEST_FAULT } from "../system/faults.ts";
 import type { Microcode } from "../system/microcode.ts";
 import { segmentFault } from "../system/mode.ts";
@@ -96,9 +97,12 @@ export class Core {
   readonly #blocks: Blocks;
   readonly #compiler: Compiler;
   readonly #outside: Surroundings;
+  /** By the ids of forms. */
+  readonly #microcodes: readonly (Microcode | undefined)[];
 
   constructor(memory: WebAssembly.Memory, base: number, map: MemoryMap, outside: Surroundings) {
     this.#outside = outside;
+    this.#microcodes = FORMS.map(({ mnemonic }) => outside.microcode[mnemonic] ?? MICROCODE[mnemonic]);
     this.state = new CpuState(memory.buffer, base);
     this.state.view.setInt32(base + State.faultVector, NO_FAULT, true);
     const tlb = new LookasideBuffers(this.state);
@@ -187,9 +191,9 @@ export class Core {
 
   /** Runs until the monitor is needed. `immediate` is asked for after an answered access has been taken over. */
   run(): ExitReason {
-    const { state, processor } = this;
+    const { state } = this;
     // The monitor may have moved RIP, or set a shadow: it covers what comes next.
-    if (state.get32(State.interruptShadow) !== 0) state.set64(State.shadowRip, processor.rip);
+    if (state.get32(State.interruptShadow) !== 0) state.copy64(State.shadowRip, State.rip);
     const reason = this.#run();
     // What it no longer covers is not told.
     void this.#isShadowed;
@@ -239,14 +243,15 @@ export class Core {
   get #isShadowed(): boolean {
     const { state } = this;
     if (state.get32(State.interruptShadow) === 0) return false;
-    if (state.get64(State.shadowRip) === this.processor.rip) return true;
+    const isHere = state.get32(State.shadowRip) === state.get32(State.rip);
+    if (isHere && state.get32(State.shadowRip + 4) === state.get32(State.rip + 4)) return true;
     state.set32(State.interruptShadow, 0);
     return false;
   }
 
   /** Runs from a record, or from RIP if that is 0. Returns the record to go on at, 0 to look it up, or minus an exit. */
   #go(from: number): number {
-    const { state, processor } = this;
+    const { state } = this;
     const budget = state.view.getInt32(state.base + State.budget, true) - ENTRY_COST;
     state.set32(State.budget, budget);
     if (budget < 0) {
@@ -257,7 +262,7 @@ export class Core {
     const chain = state.get32(State.chain);
     // Outside 64-bit code the way in checks the limit of CS.
     if (!this.#missed && chain === 0 && (state.get32(State.mode) & Mode.BITS) === 2) {
-      state.set64(State.blockRip, processor.rip);
+      state.copy64(State.blockRip, State.rip);
       return this.#handle(this.#handlers.resume());
     }
     this.#missed = false;
@@ -298,35 +303,32 @@ export class Core {
 
   /** Handles why the interpreter came back; returns as {@link #go}. */
   #handle(reason: Return): number {
-    const { state, processor } = this;
-    const view = state.view;
-    const blockRip = state.get64(State.blockRip);
+    const { state } = this;
     switch (reason) {
       case Return.LOOKUP:
-        processor.rip = blockRip;
+        state.copy64(State.rip, State.blockRip);
         this.#missed = true;
         return 0;
       case Return.BUDGET:
-        processor.rip = blockRip;
+        state.copy64(State.rip, State.blockRip);
         state.set32(State.chain, 0);
         this.#budgetEnded();
         return 0;
       case Return.BUDGET_REPEAT:
-        processor.rip = this.#ripAt(state.get32(State.record), Record.start);
+        this.#setRip(State.rip, state.get32(State.record), Record.start);
         state.set32(State.budget, BUDGET);
         this.mustLook = true;
         return 0;
       case Return.RESYNC: {
         const old = state.get32(State.record);
-        processor.rip = this.#ripAt(old, Record.start);
+        this.#setRip(State.rip, old, Record.start);
         const found = this.#find(0);
-        if (found > 0 && view.getUint32(old + Record.start, true) === 0) this.#blocks.forward(old, found);
+        if (found > 0 && state.view.getUint32(old + Record.start, true) === 0) this.#blocks.forward(old, found);
         return found;
       }
       case Return.UNWIND: {
-        const at = this.#ripAt(state.get32(State.record), Record.start);
-        processor.instructionRip = at;
-        processor.rip = at;
+        this.#setRip(State.rip, state.get32(State.record), Record.start);
+        state.copy64(State.instructionRip, State.rip);
         this.access.releaseLock();
         return state.faulted ? -(this.#fault() ?? 0) : -this.#request();
       }
@@ -350,22 +352,25 @@ export class Core {
     }
   }
 
-  #ripAt(record: number, field: number): bigint {
-    const sum = this.state.get64(State.blockRip) + BigInt(this.state.view.getUint32(record + field, true));
-    const bits = this.state.get32(State.mode) & Mode.BITS;
-    return bits === 2 ? BigInt.asUintN(64, sum) : BigInt.asUintN(bits === 1 ? 32 : 16, sum);
+  /** Sets a field to where an instruction begins or ends, by its record. In halves: bigints here would be garbage. */
+  #setRip(to: number, record: number, distance: typeof Record.start | typeof Record.next): void {
+    const { state } = this;
+    const sum = state.get32(State.blockRip) + state.view.getUint32(record + distance, true);
+    const bits = state.get32(State.mode) & Mode.BITS;
+    state.set32(to, bits === 0 ? sum & 0xffff : sum);
+    state.set32(to + 4, bits === 2 ? state.get32(State.blockRip + 4) + Math.floor(sum / 2 ** 32) : 0);
   }
 
   #microcode(record: number): number {
     const { processor, state } = this;
     const instruction = this.#blocks.instructionAt(record);
-    processor.instructionRip = this.#ripAt(record, Record.start);
-    const next = this.#ripAt(record, Record.next);
-    processor.rip = next;
+    this.#setRip(State.instructionRip, record, Record.start);
+    this.#setRip(State.rip, record, Record.next);
+    const nextLow = state.get32(State.rip);
+    const nextHigh = state.get32(State.rip + 4);
     const mode = state.get32(State.mode);
-    const { mnemonic } = instruction.form;
-    const microcode = this.#outside.microcode[mnemonic] ?? MICROCODE[mnemonic];
-    if (mnemonic === "int3" && this.debug.softwareBreakpoints) {
+    const microcode = this.#microcodes[instruction.form.id];
+    if (instruction.form.mnemonic === "int3" && this.debug.softwareBreakpoints) {
       processor.rip = processor.instructionRip;
       return -this.#debugged(Vector.BP, 0n);
     }
@@ -373,21 +378,21 @@ export class Core {
       if (microcode === undefined) processor.undefinedInstruction();
       else microcode(processor, instruction);
     } catch (error) {
-      processor.rip = processor.instructionRip;
+      state.copy64(State.rip, State.instructionRip);
       if (error === GUEST_FAULT) return -(this.#fault() ?? 0);
       if (error === GUEST_EXIT) return -this.#request();
       throw error;
     }
-    const goesOn = !instruction.form.ends && processor.rip === next && state.get32(State.mode) === mode;
-    return goesOn ? record + Record.size : 0;
+    const fellThrough = state.get32(State.rip) === nextLow && state.get32(State.rip + 4) === nextHigh;
+    return fellThrough && !instruction.form.ends && state.get32(State.mode) === mode ? record + Record.size : 0;
   }
 
   /** An exception was recorded: delivers it. Returns an exit, or undefined. */
   #fault(): ExitReason | undefined {
     this.mmio.clear();
-    takeFault(this.processor);
-    return this.#deliver(() => deliverPending(this.processor));
+    return this.#deliver(this.#deliverFault);
   }
+  readonly #deliverFault = (): boolean => deliverFault(this.processor);
 
   #deliver(act: () => boolean): ExitReason | undefined {
     try {
@@ -436,7 +441,7 @@ export class Core {
     const outcome = this.#handle(reason);
     state.set32(State.chain, 0);
     // Records are of use only in blocks.
-    if (outcome > 0) processor.rip = this.#ripAt(outcome - Record.size, Record.next);
+    if (outcome > 0) this.#setRip(State.rip, outcome - Record.size, Record.next);
     if (outcome < 0) return -outcome as ExitReason;
     this.mmio.clear();
     return undefined;
@@ -527,7 +532,7 @@ export class Core {
     const outside = this.#outside;
     const { events } = processor;
     if (this.mpState !== MpState.RUNNABLE && this.mpState !== MpState.HALTED) return undefined;
-    processor.instructionRip = processor.rip;
+    processor.state.copy64(State.instructionRip, State.rip);
     if (events.exception !== undefined) {
       this.mpState = MpState.RUNNABLE;
       return this.#deliver(() => deliverPending(processor));

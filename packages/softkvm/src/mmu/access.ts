@@ -259,7 +259,7 @@ export class Access {
   }
 
   #pageFault(va: number, error: number): typeof FAULT {
-    this.#state.raise(Vector.PF, error, BigInt.asUintN(64, BigInt(va)));
+    this.#state.raisePageFault(error, va);
     return FAULT;
   }
 

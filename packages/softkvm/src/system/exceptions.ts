@@ -11,6 +11,7 @@ import { deliverOnce, type Event } from "./delivery.ts";
 import type { PendingException } from "./event-state.ts";
 import { GUEST_FAULT } from "./faults.ts";
 import type { Processor } from "./processor.ts";
+import { deliverQuickly } from "./quick-delivery.ts";
 import { DR6, DR7 } from "./regs.ts";
 
 /** Vectors that push an error code in protected mode (6.15). */
@@ -35,6 +36,24 @@ export function takeFault(cpu: Processor): void {
     payload: vector === Vector.PF ? state.get64(State.faultAddress) : undefined,
     soft: false,
   };
+}
+
+/** Takes the exception that the running instruction recorded, and delivers it: false after a triple fault. */
+export function deliverFault(cpu: Processor): boolean {
+  const { state } = cpu;
+  const vector = state.get32(State.faultVector);
+  // Nothing else waits, and what waits has no payload but CR2.
+  if (cpu.events.exception === undefined && vector !== Vector.DB) {
+    const error = WITH_ERROR.has(vector) ? state.get32(State.faultError) : -1;
+    if (deliverQuickly(cpu, vector, error, State.instructionRip, !WITHOUT_RESUME.has(vector))) {
+      if (vector === Vector.PF) state.copy64(State.cr2, State.faultAddress);
+      state.set32(State.faultVector, NO_FAULT);
+      arrived(cpu);
+      return true;
+    }
+  }
+  takeFault(cpu);
+  return deliverPending(cpu);
 }
 
 /**
@@ -64,6 +83,11 @@ export function deliverPending(cpu: Processor): boolean {
 
 /** Delivers an external interrupt. False after a triple fault. */
 export function deliverInterrupt(cpu: Processor, vector: number): boolean {
+  if (cpu.events.exception === undefined && deliverQuickly(cpu, vector, -1, State.rip, false)) {
+    cpu.events.interrupt = -1;
+    arrived(cpu);
+    return true;
+  }
   cpu.events.interrupt = vector;
   cpu.events.interruptSoft = false;
   return deliverAside(cpu, { vector, error: undefined, returnRip: cpu.rip, soft: false, resume: false });
@@ -139,5 +163,5 @@ function applyPayload(cpu: Processor, exception: PendingException): void {
 
 /** The guest is in the handler: its first instruction is the current one. */
 function arrived(cpu: Processor): void {
-  cpu.instructionRip = cpu.rip;
+  cpu.state.copy64(State.instructionRip, State.rip);
 }

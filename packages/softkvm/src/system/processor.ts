@@ -60,10 +60,6 @@ export class Processor {
   /** 1 while an event is delivered that no instruction asked for: the EXT bit of error codes. */
   external: 0 | 1 = 0;
 
-  /** The instruction pointer of the running instruction and of the one after it: offsets in CS. */
-  instructionRip = 0n;
-  rip = 0n;
-
   constructor(state: CpuState, memory: Access, hooks: ProcessorHooks) {
     this.state = state;
     this.memory = memory;
@@ -77,6 +73,20 @@ export class Processor {
   updateFeatures(): void {
     this.features = readFeatures(this.hooks.cpuid);
     this.memory.walker.configure(this.features);
+  }
+
+  /** The instruction pointer of the running instruction and of the one after it: offsets in CS. */
+  get instructionRip(): bigint {
+    return this.state.get64(State.instructionRip);
+  }
+  set instructionRip(value: bigint) {
+    this.state.set64(State.instructionRip, value);
+  }
+  get rip(): bigint {
+    return this.state.get64(State.rip);
+  }
+  set rip(value: bigint) {
+    this.state.set64(State.rip, value);
   }
 
   // Modes.
@@ -139,8 +149,8 @@ export class Processor {
 
   // Faults.
 
-  fault(vector: number, error = 0, address?: bigint): never {
-    this.state.raise(vector, error, address);
+  fault(vector: number, error = 0): never {
+    this.state.raise(vector, error);
     throw GUEST_FAULT;
   }
   generalProtection(error = 0): never {
