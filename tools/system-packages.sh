@@ -12,6 +12,7 @@ wanted='
   qemu-system-x86_64:qemu-system-x86
   busybox:busybox-static
   cpio:cpio
+  iasl:acpica-tools
   xz:xz-utils
 '
 missing_packages() {

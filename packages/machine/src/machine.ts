@@ -17,8 +17,9 @@
  */
 
 import { MappedRam } from "@lodge/devices";
-import { createGuestMemory, type Hypervisor, type Notifier, type Vm } from "@lodge/kvm";
+import { type CpuidEntry, createGuestMemory, type Hypervisor, type Notifier, type Vm } from "@lodge/kvm";
 import { openHypervisor } from "./accelerator.ts";
+import { acpiTables } from "./acpi/tables.ts";
 import { loadKernel } from "./boot/boot.ts";
 import type { Entry } from "./boot/entry.ts";
 import { Loader } from "./boot/loader.ts";
@@ -26,10 +27,10 @@ import { Chipset, type ChipsetHandle, createChipset } from "./chipset.ts";
 import { checkDescription, type MachineDescription } from "./description.ts";
 import { MachineError } from "./errors.ts";
 import { interruptLine } from "./interrupts.ts";
-import { Boot, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
-import { memoryMap, ramPieces } from "./memory/ram-layout.ts";
+import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
+import { memoryMap, ramEnd, ramPieces } from "./memory/ram-layout.ts";
 import { SerialInput } from "./serial-input.ts";
-import { apicId, cpuidOf, type Topology } from "./vcpu/cpuid.ts";
+import { apicId, cpuidOf, physicalAddressBits, type Topology } from "./vcpu/cpuid.ts";
 import { type Registers, Wanted } from "./vcpu/protocol.ts";
 import type { Stop } from "./vcpu/step.ts";
 import { VcpuThread } from "./vcpu/thread.ts";
@@ -92,10 +93,21 @@ export class Machine implements AsyncDisposable {
     for (const [slot, { gpa, sizeBytes, offset }] of pieces.entries()) {
       vm.setMemorySlot({ slot, guestAddress: gpa, sizeBytes, memoryOffset: offset });
     }
-    const entry = loadKernel(new Loader(new MappedRam(memory.buffer, pieces)), {
+    const loader = new Loader(new MappedRam(memory.buffer, pieces));
+    const cpuid = hypervisor.supportedCpuid();
+    const topology = description.cpus.topology ?? { sockets: description.cpus.count, cores: 1, threads: 1 };
+    const apicIds = Array.from({ length: description.cpus.count }, (_, index) => apicId(index, topology));
+    const acpi = acpiTables({
+      apicIds,
+      serialPorts: description.serial?.length === 2 ? 2 : 1,
+      highPciWindow: highPciWindow(ramEnd(pieces), physicalAddressBits(cpuid)),
+    });
+    loader.put(Boot.ACPI, acpi.bytes, "ACPI's tables");
+    loader.put(acpi.generationId, crypto.getRandomValues(new Uint8Array(16)), "the VM generation id");
+    const entry = loadKernel(loader, {
       ...description,
       commandLine: description.commandLine ?? "",
-      memoryMap: memoryMap(pieces, []),
+      memoryMap: memoryMap(pieces, [ECAM]),
       lowRamEnd: pieces[0]!.sizeBytes,
       rsdp: Boot.ACPI,
     });
@@ -109,7 +121,7 @@ export class Machine implements AsyncDisposable {
     const wakeHost = undo.use(hypervisor.createNotifier());
     const parts = { vm, chipset, wakeHost, description, events };
     const machine = new Machine(parts, undo);
-    await machine.#startVcpus(hypervisor, parts, entry, undo);
+    await machine.#startVcpus(hypervisor, parts, { entry, cpuid, topology, apicIds }, undo);
     machine.#resources.use(undo.move());
     return machine;
   }
@@ -129,20 +141,21 @@ export class Machine implements AsyncDisposable {
     undo.use(wakeHost.watch(() => this.#serveDevices()));
   }
 
-  async #startVcpus(hypervisor: Hypervisor, parts: Parts, entry: Entry, undo: AsyncDisposableStack): Promise<void> {
-    const { count } = parts.description.cpus;
-    const topology: Topology = parts.description.cpus.topology ?? { sockets: count, cores: 1, threads: 1 };
-    const shared = hypervisor.supportedCpuid();
+  async #startVcpus(
+    hypervisor: Hypervisor,
+    parts: Parts,
+    { entry, cpuid, topology, apicIds }: Processors,
+    undo: AsyncDisposableStack,
+  ): Promise<void> {
     const vcpus: VcpuThread[] = [];
-    for (let index = 0; index < count; index++) {
-      const id = apicId(index, topology);
+    for (const [index, id] of apicIds.entries()) {
       const thread = await VcpuThread.start(
         hypervisor,
         {
           accelerator: parts.description.accelerator,
           vm: parts.vm.handle,
           id,
-          cpuid: cpuidOf(shared, id, topology),
+          cpuid: cpuidOf(cpuid, id, topology),
           entry: index === 0 ? entry : undefined,
           chipset: parts.chipset,
           wakeHost: parts.wakeHost.handle,
@@ -264,6 +277,15 @@ interface Parts {
   readonly wakeHost: Notifier;
   readonly description: MachineDescription;
   readonly events: MachineEvents;
+}
+
+/** What the vCPUs begin with. */
+interface Processors {
+  /** The first one's. */
+  readonly entry: Entry;
+  readonly cpuid: readonly CpuidEntry[];
+  readonly topology: Topology;
+  readonly apicIds: readonly number[];
 }
 
 function prepareVm(vm: Vm): void {

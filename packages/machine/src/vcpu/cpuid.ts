@@ -72,3 +72,8 @@ function topologyLeaves(leaf: number, id: number, { cores, threads }: Topology):
     level(2, Level.NONE, 0, 0),
   ];
 }
+
+/** How many bits guest physical addresses have. */
+export function physicalAddressBits(entries: readonly CpuidEntry[]): number {
+  return (entries.find(({ function: leaf }) => leaf === 0x80000008)?.eax ?? 36) & 0xff;
+}

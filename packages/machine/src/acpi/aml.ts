@@ -1,0 +1,106 @@
+/**
+ * ACPI Machine Language, emitted (ACPI 6.4, chapter 20). A term is the bytes that it is written as; each function is named
+ * for the ASL operator that it compiles.
+ */
+
+export type Term = readonly number[];
+
+const Op = {
+  ZERO: 0x00,
+  ONE: 0x01,
+  NAME: 0x08,
+  BYTE: 0x0a,
+  WORD: 0x0b,
+  DWORD: 0x0c,
+  STRING: 0x0d,
+  QWORD: 0x0e,
+  SCOPE: 0x10,
+  BUFFER: 0x11,
+  PACKAGE: 0x12,
+  METHOD: 0x14,
+  DUAL_NAME: 0x2e,
+  MULTI_NAME: 0x2f,
+  EXTENDED: 0x5b,
+  ARG0: 0x68,
+  DEVICE: 0x82,
+  RETURN: 0xa4,
+} as const;
+
+/** Little-endian bytes of a number that may be as large as 2^53. */
+export function little(value: number, bytes: number): number[] {
+  return Array.from({ length: bytes }, (_, byte) => Math.floor(value / 2 ** (8 * byte)) % 256);
+}
+
+export function integer(value: number): Term {
+  if (value === 0) return [Op.ZERO];
+  if (value === 1) return [Op.ONE];
+  if (value < 2 ** 8) return [Op.BYTE, value];
+  if (value < 2 ** 16) return [Op.WORD, ...little(value, 2)];
+  if (value < 2 ** 32) return [Op.DWORD, ...little(value, 4)];
+  return [Op.QWORD, ...little(value, 8)];
+}
+
+export function string(text: string): Term {
+  return [Op.STRING, ...new TextEncoder().encode(text), 0];
+}
+
+/** A name such as `\_SB.PCI0`: segments of up to four characters, padded with underscores (20.2.2). */
+function nameString(name: string): Term {
+  const root = name.startsWith("\\") ? [0x5c] : [];
+  const segments = name.replace("\\", "").split(".");
+  const bytes = segments.flatMap((segment) => [...new TextEncoder().encode(segment.padEnd(4, "_"))]);
+  if (segments.length === 1) return [...root, ...bytes];
+  if (segments.length === 2) return [...root, Op.DUAL_NAME, ...bytes];
+  return [...root, Op.MULTI_NAME, segments.length, ...bytes];
+}
+
+/** PkgLength (20.2.4) and the content: the length counts its own bytes. */
+function sized(content: Term): Term {
+  const { length } = content;
+  if (length + 1 < 64) return [length + 1, ...content];
+  for (const further of [1, 2, 3]) {
+    const total = length + 1 + further;
+    if (total >= 2 ** (4 + 8 * further)) continue;
+    return [(further << 6) | (total & 15), ...little(total >> 4, further), ...content];
+  }
+  throw new RangeError(`a package of ${length} bytes in AML`);
+}
+
+export function scope(name: string, ...terms: Term[]): Term {
+  return [Op.SCOPE, ...sized([...nameString(name), ...terms.flat()])];
+}
+
+export function device(name: string, ...terms: Term[]): Term {
+  return [Op.EXTENDED, Op.DEVICE, ...sized([...nameString(name), ...terms.flat()])];
+}
+
+export function name(key: string, value: Term): Term {
+  return [Op.NAME, ...nameString(key), ...value];
+}
+
+export function method(key: string, argumentCount: number, ...terms: Term[]): Term {
+  return [Op.METHOD, ...sized([...nameString(key), argumentCount, ...terms.flat()])];
+}
+
+export function returns(value: Term): Term {
+  return [Op.RETURN, ...value];
+}
+
+export function argument(index: number): Term {
+  return [Op.ARG0 + index];
+}
+
+export function packageOf(...elements: Term[]): Term {
+  return [Op.PACKAGE, ...sized([elements.length, ...elements.flat()])];
+}
+
+export function buffer(bytes: Term): Term {
+  return [Op.BUFFER, ...sized([...integer(bytes.length), ...bytes])];
+}
+
+/** A compressed EISA id such as `PNP0A08` (19.3.4): three letters of five bits, four hexadecimal digits, bytes reversed. */
+export function eisaId(id: string): Term {
+  const letters = [0, 1, 2].reduce((bits, index) => (bits << 5) | (id.charCodeAt(index) - 0x40), 0);
+  const value = letters * 2 ** 16 + Number.parseInt(id.slice(3), 16);
+  return [Op.DWORD, ...little(value, 4).toReversed()];
+}
