@@ -5,6 +5,7 @@ import { findPackageJSON } from "node:module";
 import { Command, CommanderError } from "commander";
 import { imageCommand } from "./image/command.ts";
 import { infoCommand } from "./info/command.ts";
+import { Interrupted, runCommand } from "./run/command.ts";
 
 /** The status for what cannot be meant, or cannot be done on this host: nothing was begun. Anything else that fails is 1. */
 const REFUSED = 2;
@@ -17,10 +18,13 @@ export async function main(args: readonly string[]): Promise<void> {
     // A reader that has seen enough (`lodge info | head -1`) is no error.
     process.exit(error.code === "EPIPE" ? process.exitCode : report(error));
   });
-  const program = lodge();
+  // What stands behind `--` is a command of the guest, whatever it looks like.
+  const cut = args[0] === "run" ? args.indexOf("--") : -1;
+  const own = cut < 0 ? args : args.slice(0, cut);
+  const program = lodge(cut < 0 ? undefined : args.slice(cut + 1));
   try {
     if (args.length === 0) program.outputHelp();
-    else await program.parseAsync(args, { from: "user" });
+    else await program.parseAsync(own, { from: "user" });
   } catch (error) {
     process.exitCode = report(error);
   }
@@ -29,7 +33,7 @@ export async function main(args: readonly string[]): Promise<void> {
 /** Commander's own errors are thrown and said in one line by {@link report}. */
 const SILENT = { writeErr: () => {} };
 
-function lodge(): Command {
+function lodge(guestCommand: readonly string[] | undefined): Command {
   const program = new Command("lodge")
     .description("Virtual machines with KVM, in TypeScript.")
     .version(version(), "-V, --version", "print the version")
@@ -37,7 +41,7 @@ function lodge(): Command {
     .helpCommand("help [command]", "print help for a command")
     .exitOverride()
     .configureOutput(SILENT);
-  for (const command of [imageCommand(), infoCommand()]) program.addCommand(quiet(command));
+  for (const command of [imageCommand(), infoCommand(), runCommand(guestCommand)]) program.addCommand(quiet(command));
   return program;
 }
 
@@ -60,6 +64,7 @@ function report(error: unknown): number {
     say(`${oneLine(message).replace(/\.$/, "")}; see lodge --help`);
     return REFUSED;
   }
+  if (error instanceof Interrupted) return error.status;
   say(oneLine(error instanceof Error ? error.message : String(error)));
   if (process.env.LODGE_DEBUG === "1") console.error(error);
   return error instanceof Error && "code" in error && OURS.test(String(error.code)) ? REFUSED : 1;

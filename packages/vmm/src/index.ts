@@ -1,7 +1,12 @@
-/** One virtual machine as a library: images, and (to come with package `machine`) its life. */
+/** One virtual machine as a library: its configuration, its images, its life, commands run inside. {@link Machine} is where to begin. */
 
+export type { MachineEnd } from "@lodge/machine";
 export { ACCELERATORS, type Accelerator, type Choice, chooseAccelerator, parseAccelerator } from "./accelerator.ts";
+export type { GuestProcess } from "./agent/channel.ts";
+export type { CommandOptions } from "./agent/job.ts";
 export { parseCount, parseFields, parseSwitch } from "./configuration/fields.ts";
+export type { CpuOptions, MachineOptions } from "./configuration/options.ts";
 export { formatSize, parseSize } from "./configuration/size.ts";
 export { VmmError, type VmmErrorCode } from "./errors.ts";
 export { type Image, imagePlace, imageStore, type PrepareOptions, prepareImage, RECIPES } from "./images/store.ts";
+export { describeEnd, type ExecOptions, type ExecResult, Machine } from "./machine.ts";

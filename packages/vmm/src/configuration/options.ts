@@ -1,0 +1,120 @@
+/** What a user says of a machine, and what becomes of it once all of it is checked. */
+
+import { readFile, stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { ACCELERATORS, type Accelerator } from "../accelerator.ts";
+import { VmmError } from "../errors.ts";
+import { formatSize, parseSize } from "./size.ts";
+
+export interface MachineOptions {
+  /** An image by name. Default: `tiny`, unless there is a kernel. */
+  readonly image?: string;
+  /** A kernel's file: bzImage, vmlinux, PVH or Multiboot. Instead of an image. */
+  readonly kernel?: string;
+  readonly initrd?: string;
+  /** The kernel's command line; with an image, what is added to the image's own. */
+  readonly append?: string;
+  /** Default: `auto`. */
+  readonly accel?: Accelerator;
+  /** How many, or how they are arranged; what is left out of an arrangement is 1. Default: 1. */
+  readonly cpus?: number | CpuOptions;
+  /** `512M`, `4G`, or bytes. Default: 512M. */
+  readonly memory?: string | number;
+  /** What the guest writes on its serial console. Default: nowhere. */
+  readonly console?: (bytes: Uint8Array) => void;
+  /** A port whose writes end the machine with a status, as QEMU's isa-debug-exit does. */
+  readonly debugExitPort?: number;
+  /** The devices that kvm-unit-tests need. */
+  readonly testDevice?: boolean;
+  /** What the guest writes to port 0xe9. */
+  readonly debugConsole?: (bytes: Uint8Array) => void;
+  /** Told each step of a start that takes long, such as building the image. */
+  readonly progress?: (step: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface CpuOptions {
+  readonly count: number;
+  readonly sockets?: number;
+  readonly cores?: number;
+  readonly threads?: number;
+}
+
+const DEFAULT_MEMORY = "512M";
+const SMALLEST_MEMORY = 16 * 2 ** 20;
+/** The steps in which memory is given. */
+const MEMORY_GRAIN = 2 * 2 ** 20;
+/** More vCPUs than this for each core of the host is a mistake in all likelihood; software processors are threads. */
+const MOST_CPUS = 254;
+
+export interface CheckedOptions {
+  readonly accel: Accelerator;
+  readonly memoryBytes: number;
+  readonly cpus: { count: number; topology?: { sockets: number; cores: number; threads: number } };
+  /** Undefined when the kernel is the user's. */
+  readonly image: string | undefined;
+  readonly kernel: Buffer | undefined;
+  readonly initrd: Buffer | undefined;
+}
+
+/** Checks all of it before anything is made, and reads the files that it names. */
+export async function checkOptions(options: MachineOptions): Promise<CheckedOptions> {
+  const { accel = "auto", image, kernel, initrd } = options;
+  if (!ACCELERATORS.includes(accel)) refuse(`accelerator ${JSON.stringify(accel)}: it is ${ACCELERATORS.join(", ")}`);
+  if (image !== undefined && kernel !== undefined) {
+    refuse(`an image (${image}) and a kernel (${kernel}): one of them is what the machine starts from`);
+  }
+  if (kernel === undefined && initrd !== undefined) {
+    refuse(`an initrd (${initrd}) without a kernel: an image has its own`);
+  }
+  return {
+    accel,
+    memoryBytes: checkMemory(options.memory ?? DEFAULT_MEMORY),
+    cpus: checkCpus(options.cpus ?? 1),
+    image: kernel === undefined ? (image ?? "tiny") : undefined,
+    kernel: kernel === undefined ? undefined : await read(kernel, "kernel"),
+    initrd: initrd === undefined ? undefined : await read(initrd, "initrd"),
+  };
+}
+
+function refuse(message: string): never {
+  throw new VmmError("VMM_CONFIG", message);
+}
+
+function checkMemory(wanted: string | number): number {
+  const bytes = parseSize(wanted, "memory");
+  if (bytes < SMALLEST_MEMORY || bytes % MEMORY_GRAIN !== 0) {
+    refuse(
+      `memory ${wanted}: a machine has at least ${formatSize(SMALLEST_MEMORY)}, in steps of ${formatSize(MEMORY_GRAIN)}`,
+    );
+  }
+  return bytes;
+}
+
+function checkCpus(wanted: number | CpuOptions): CheckedOptions["cpus"] {
+  const { count, ...arranged } = typeof wanted === "number" ? { count: wanted } : wanted;
+  const { sockets = 1, cores = 1, threads = 1 } = arranged as CpuOptions;
+  for (const value of [count, sockets, cores, threads]) {
+    if (!Number.isInteger(value) || value < 1 || value > MOST_CPUS) {
+      refuse(`${value} vCPUs: a machine has 1 to ${MOST_CPUS} (this host has ${availableParallelism()} processors)`);
+    }
+  }
+  if (Object.keys(arranged).length === 0) return { count };
+  if (sockets * cores * threads !== count) {
+    refuse(`${count} vCPUs are not ${sockets} sockets of ${cores} cores of ${threads} threads`);
+  }
+  return { count, topology: { sockets, cores, threads } };
+}
+
+async function read(path: string, what: string): Promise<Buffer> {
+  try {
+    // A device or a pipe may have no end.
+    if (!(await stat(path)).isFile()) return refuse(`${what} ${path} is no file`);
+    return await readFile(path);
+  } catch (error) {
+    if (error instanceof VmmError) throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "it cannot be read" : message;
+    throw new VmmError("VMM_CONFIG", `${what} ${path}: ${why}`, { cause: error });
+  }
+}
