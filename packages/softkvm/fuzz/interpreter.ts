@@ -37,6 +37,8 @@ const PAGE = 4096;
 /** Branches before a case counts as one that does not end. */
 const BUDGET = 1 << 20;
 const ARENA_BYTES = 8 << 20;
+/** With more than so many blocks those of another batch may not fit. */
+const MANY_BLOCKS = 10_000;
 
 const FAULT = { kind: "fault" } as const;
 
@@ -55,6 +57,11 @@ class BatchHandlers extends Handlers {
 
   override slotOf(shape: Shape, meaning: Meaning): number {
     return super.slotOf(shape, this.distort(shape.mnemonic, meaning));
+  }
+
+  /** Nothing is forgotten in the middle of a batch. */
+  override get isFull(): boolean {
+    return !this.#collecting && super.isFull;
   }
 
   override flush(): void {
@@ -168,6 +175,7 @@ export class InterpreterSubject implements Subject {
   }
 
   load(cases: readonly FuzzCase[]): void {
+    if (this.handlers.isFull || this.blocks.kept.blocks > MANY_BLOCKS) this.blocks.forgetAll();
     for (const fuzzCase of cases) {
       const { slot } = fuzzCase;
       const code = physicalOf(slot, SlotPages.code.physical);
