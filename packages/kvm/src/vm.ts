@@ -20,6 +20,11 @@ export interface Vm extends Disposable {
   /** Makes guest physical memory out of the machine's memory, or changes a slot's place or flags (4.35). */
   setMemorySlot(slot: MemorySlot): void;
   deleteMemorySlot(slot: number): void;
+  /**
+   * Says that the monitor, or a device of its, wrote guest memory: a processor in software forgets what it translated
+   * from there. For the kernel's there is nothing to do. After the writing, before the guest is told; any thread.
+   */
+  memoryWritten(guestAddress: number, sizeBytes: number): void;
   /** Three pages below 4 GiB that old Intel processors need; nothing else may lie there (4.34). */
   setTssAddress(guestAddress: number): void;
   /** One page for the same reason (4.42). Before any vCPU. */

@@ -52,6 +52,29 @@ export const memory: Group = {
       },
     },
     {
+      name: "code that the monitor changes is what the guest executes from then on, by whichever address",
+      guest: protected32`
+      again:
+        call there
+        hlt
+        jmp again
+      there:
+        mov eax, 0x11111111
+        ret`,
+      run(t) {
+        const m = t.machine();
+        m.vm.setMemorySlot({ slot: 1, guestAddress: SECOND, sizeBytes: MEMORY_BYTES / 2, memoryOffset: 0 });
+        for (const [round, written] of [0, m.at("there"), SECOND + m.at("there")].entries()) {
+          if (round > 0) {
+            m.bytes.fill(round, m.at("there") + 1, m.at("there") + 5);
+            m.vm.memoryWritten(written + 1, 4);
+          }
+          m.expect(ExitReason.HLT);
+          equal(m.vcpu.getRegs().rax, BigInt([0x11111111, 0x01010101, 0x02020202][round]!), `eax, ${round}`);
+        }
+      },
+    },
+    {
       name: "one piece of memory may appear at two addresses",
       guest: protected32`
         mov dword ptr [${DATA}], 0x1234

@@ -128,6 +128,8 @@ export class LinuxVm implements Vm {
     this.#record.setSlotSize(slot.slot, sizeBytes);
   }
 
+  /** The processor sees to that. */
+  memoryWritten(): void {}
   deleteMemorySlot(slot: number): void {
     const subject = `memory slot ${slot}`;
     if (this.#record.slotSize(slot) === 0) throw new KvmError("KVM_INVALID", `${subject}: there is none to delete`);

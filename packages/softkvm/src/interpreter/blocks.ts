@@ -236,6 +236,11 @@ export class Blocks {
     if (wasCompiled) this.#rewrites.set(page, (this.#rewrites.get(page) ?? 0) + 1);
   }
 
+  /** Whether there is code that was made of bytes of a page. */
+  hasCode(page: number): boolean {
+    return this.#byPage.has(page);
+  }
+
   /** A record of a block that is no more was reached at its first instruction: leads on to its successor. */
   forward(record: number, successor: number): void {
     const key = this.#dead.get(record);

@@ -18,7 +18,7 @@ export const Attention = {
   WRITES: 8,
   /** A notifier that raises an interrupt was signalled. */
   IRQFD: 16,
-  /** Another vCPU wrote to a page that holds code: decode anew. */
+  /** Somebody wrote to pages that hold code: see `CodeWrites`. */
   CODE: 32,
 } as const;
 

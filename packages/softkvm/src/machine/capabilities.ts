@@ -1,6 +1,7 @@
 /** What the software hypervisor can do, as KVM would say it. */
 
 import { Capability } from "@lodge/kvm";
+import { EXITING_HYPERCALLS } from "./hypercalls.ts";
 import { MAX_VCPUS } from "./vm-record.ts";
 
 const answers = new Map<number, number>([
@@ -67,6 +68,7 @@ const answers = new Map<number, number>([
   [Capability.X2APIC_API, 3],
   [Capability.X86_USER_SPACE_MSR, 7],
   [Capability.MANUAL_DIRTY_LOG_PROTECT2, 3],
+  [Capability.EXIT_HYPERCALL, EXITING_HYPERCALLS],
   /** KVM_CLOCK_TSC_STABLE, REALTIME and HOST_TSC. */
   [Capability.ADJUST_CLOCK, 14],
 ]);

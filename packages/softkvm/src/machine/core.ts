@@ -65,9 +65,9 @@ export interface Surroundings {
   sleep(): void;
   readonly hasLocalApic: boolean;
   readonly wantsInterruptWindow: boolean;
-  /** The exit for an MSR access that the monitor answers, when one was refused with `GUEST_EXIT`. */
-  requestedMsr(): ExitReason | undefined;
-  /** Whether an answered access waits for its instruction to be executed again. */
+  /** The exit for an MSR access or hypercall that the monitor answers, after an instruction left with `GUEST_EXIT`. */
+  requestedExit(): ExitReason | undefined;
+  /** Whether an answer waits for its instruction to be executed again. */
   readonly replaying: boolean;
   codeWritten(): void;
   codeWatched(): void;
@@ -99,10 +99,15 @@ export class Core {
   readonly #outside: Surroundings;
   /** By the ids of forms. */
   readonly #microcodes: readonly (Microcode | undefined)[];
+  readonly #map: MemoryMap;
+  /** Up to where {@link MemoryMap.codeWrites} was read. */
+  #codeSeen: number;
 
   constructor(memory: WebAssembly.Memory, base: number, map: MemoryMap, outside: Surroundings) {
     this.#outside = outside;
     this.#microcodes = FORMS.map(({ mnemonic }) => outside.microcode[mnemonic] ?? MICROCODE[mnemonic]);
+    this.#map = map;
+    this.#codeSeen = map.codeWrites.end;
     this.state = new CpuState(memory.buffer, base);
     this.state.view.setInt32(base + State.faultVector, NO_FAULT, true);
     const tlb = new LookasideBuffers(this.state);
@@ -112,6 +117,11 @@ export class Core {
     this.access = new Access(this.state, map, parts, {
       codeWritten: (linear, size) => {
         this.#blocks.written(linear, size);
+        if (outside.isAlone) return;
+        // Others may have code there: they are told, and forget it. The page's mark goes first, as they may set it again.
+        const page = Math.floor(linear / 4096);
+        if (!this.#blocks.hasCode(page * 4096)) map.code.clear(page);
+        this.#codeSeen = map.codeWrites.push(page, this.#codeSeen);
         outside.codeWritten();
       },
     });
@@ -185,8 +195,12 @@ export class Core {
   writesChanged(): void {
     this.access.tlb.flushWrites();
   }
+  /** Others have written to pages that hold code. */
   codeChanged(): void {
-    this.#blocks.forgetAll();
+    const { codeWrites } = this.#map;
+    const seen = codeWrites.read(this.#codeSeen, (page) => this.#blocks.written(page * 4096, 4096));
+    if (seen === undefined) this.#blocks.forgetAll();
+    this.#codeSeen = seen ?? codeWrites.end;
   }
 
   /** Runs until the monitor is needed. `immediate` is asked for after an answered access has been taken over. */
@@ -414,7 +428,7 @@ export class Core {
   #request(): ExitReason {
     const { pending } = this.mmio;
     if (pending !== undefined) return pending.bus === Bus.PORT ? ExitReason.IO : ExitReason.MMIO;
-    return this.#outside.requestedMsr() ?? ExitReason.INTERNAL_ERROR;
+    return this.#outside.requestedExit() ?? ExitReason.INTERNAL_ERROR;
   }
 
   #debugged(exception: number, dr6: bigint): ExitReason {

@@ -2,11 +2,14 @@
 
 import { ExitReason, InternalError, Run, RunExit, writeNumber64 } from "@lodge/kvm";
 import { Bus } from "../mmu/mmio.ts";
+import type { HypercallRequest } from "./hypercalls.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
 const UNION = Run.offset.exit;
 /** Port data is on the page behind the run page. */
 const PORT_DATA = 4096;
+/** KVM_EXIT_HYPERCALL_LONG_MODE. */
+const LONG_MODE = 1n;
 
 export class ExitWriter {
   readonly #vcpu: SoftVcpu;
@@ -30,6 +33,7 @@ export class ExitWriter {
       }
       mmio.answered();
     }
+    this.#vcpu.hypercalls.takeAnswer(this.#view.getBigUint64(UNION + RunExit.hypercall.offset.ret, true));
     this.#vcpu.msrs.takeAnswer(this.#vcpu.page.msr.data, this.#view.getUint8(UNION + RunExit.msr.offset.error) !== 0);
   }
 
@@ -70,6 +74,9 @@ export class ExitWriter {
         view.setBigUint64(UNION + at.data, data, true);
         break;
       }
+      case ExitReason.HYPERCALL:
+        this.#writeHypercall(vcpu.hypercalls.request!);
+        break;
       case ExitReason.INTERNAL_ERROR:
         view.setUint32(UNION + RunExit.internal.offset.suberror, InternalError.EMULATION, true);
         view.setUint32(UNION + RunExit.internal.offset.ndata, 0, true);
@@ -101,6 +108,15 @@ export class ExitWriter {
     view.setUint32(UNION + at.len, pending.size, true);
     view.setUint8(UNION + at.isWrite, pending.isWrite ? 1 : 0);
     this.#copyOut(UNION + at.data, pending.data, pending.isWrite);
+  }
+
+  #writeHypercall(request: HypercallRequest): void {
+    RunExit.hypercall.write(this.#view, UNION, {
+      nr: BigInt(request.number),
+      args: new Uint8Array(BigUint64Array.from([...request.arguments, 0n, 0n, 0n]).buffer),
+      ret: 0n,
+      flags: request.is64Bit ? LONG_MODE : 0n,
+    });
   }
 
   /** A read leaves zeros for the monitor to fill. */

@@ -54,9 +54,8 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
       readPort: (port, size) => local.readPort(port, size),
       writePort: (port, size, value) => local.writePort(port, size, value),
       random: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
-      /** No hypercall does anything here. A guest's kernel is told so (-KVM_ENOSYS), its programs are refused (-KVM_EPERM). */
       hypercall: () => {
-        vcpu.core.state.setGpr(0, BigInt.asUintN(64, vcpu.core.processor.cpl === 0 ? -1000n : -1n));
+        vcpu.hypercalls.execute(vcpu.core.processor);
         return true;
       },
     },
@@ -95,9 +94,9 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
     get wantsInterruptWindow() {
       return !vm.interrupts.hasIoapic && vcpu.page.view.getUint8(0) !== 0;
     },
-    requestedMsr: () => vcpu.msrs.exitOfRequest(),
+    requestedExit: () => vcpu.msrs.exitOfRequest() ?? vcpu.hypercalls.exitOfRequest(),
     get replaying() {
-      return vcpu.msrs.replaying;
+      return vcpu.msrs.replaying || vcpu.hypercalls.replaying;
     },
     codeWritten: () => vm.askOthers(vcpu.slot, Attention.CODE),
     codeWatched: () => vm.askOthers(vcpu.slot, Attention.WRITES),

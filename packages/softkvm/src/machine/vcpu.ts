@@ -36,6 +36,7 @@ import { AREA_BYTES, Core } from "./core.ts";
 import { CpuidTable } from "./cpuid.ts";
 import { DirtyRingProducer } from "./dirty-rings.ts";
 import { ExitWriter } from "./exits.ts";
+import { Hypercalls } from "./hypercalls.ts";
 import { LocalBus } from "./local-bus.ts";
 import { MsrBank } from "./msrs.ts";
 import type { SoftKickHandle } from "./notifier.ts";
@@ -60,6 +61,7 @@ export class SoftVcpu implements Vcpu {
   readonly interrupts: VcpuInterrupts;
   readonly cpuid = new CpuidTable();
   readonly msrs: MsrBank;
+  readonly hypercalls = new Hypercalls(this);
   readonly #index: number;
   readonly #exits: ExitWriter;
   readonly #ring: DirtyRingProducer | undefined;
@@ -146,7 +148,10 @@ export class SoftVcpu implements Vcpu {
   }
   setRegs(regs: Regs): void {
     const { processor } = this.#check();
-    if (processor.rip !== regs.rip) this.msrs.forgetRequest();
+    if (processor.rip !== regs.rip) {
+      this.msrs.forgetRequest();
+      this.hypercalls.forgetRequest();
+    }
     setRegs(processor, regs);
   }
   getSregs(): Sregs {

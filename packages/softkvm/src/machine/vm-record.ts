@@ -26,6 +26,7 @@ const Word = {
   /** Moves with each change of doorbells, zones or filters, so that threads keep what they derived from them. */
   generation: 12,
   exceptionPayload: 13,
+  hypercallExits: 15,
   clockSettings: 14,
   end: 16,
 } as const;
@@ -92,6 +93,13 @@ export class VmRecord {
   }
   set tscKhz(khz: number) {
     Atomics.store(this.#words, Word.tscKhz, khz);
+  }
+  /** Hypercalls that exit to the monitor: bit n is number n. */
+  get hypercallExits(): number {
+    return this.#load(Word.hypercallExits);
+  }
+  set hypercallExits(mask: number) {
+    Atomics.store(this.#words, Word.hypercallExits, mask);
   }
   get exceptionPayload(): boolean {
     return this.#load(Word.exceptionPayload) !== 0;

@@ -23,11 +23,12 @@ import {
   type VmHandle,
 } from "@lodge/kvm";
 import { InterruptController, interruptAreaBytes } from "../interrupts/index.ts";
-import { MemoryMap, type MemoryMapHandle } from "../mmu/memory-map.ts";
+import { MemoryMap, type MemoryMapHandle, PAGE } from "../mmu/memory-map.ts";
 import { Attention, Board } from "./board.ts";
 import { checkExtension } from "./capabilities.ts";
 import { MachineClock } from "./clock.ts";
 import { createRing, type DirtyRingHandle, DirtyRingProducer } from "./dirty-rings.ts";
+import { EXITING_HYPERCALLS } from "./hypercalls.ts";
 import { notifierSlot } from "./notifier.ts";
 import { SoftVcpu } from "./vcpu.ts";
 import { MAX_VCPUS, VmRecord } from "./vm-record.ts";
@@ -43,6 +44,9 @@ export interface SoftVmHandle extends VmHandle {
   /** A dirty ring for each vCPU, by APIC index, once they are enabled. */
   readonly rings: DirtyRingHandle[];
 }
+
+/** For `CodeWrites.push` by one who has no code himself. */
+const NOT_READING = -1;
 
 /** How many vCPUs there is room for behind a guest's memory. */
 const MAX_RINGS = 16;
@@ -117,6 +121,15 @@ export class SoftVm implements Vm {
       case Capability.X86_USER_SPACE_MSR:
         this.record.msrExits = argument;
         return;
+      case Capability.EXIT_HYPERCALL:
+        if (argument & ~EXITING_HYPERCALLS) {
+          throw new KvmError(
+            "KVM_INVALID",
+            `exits for hypercalls 0x${argument.toString(16)}: only 12 can be asked for`,
+          );
+        }
+        this.record.hypercallExits = argument;
+        return;
       case Capability.EXCEPTION_PAYLOAD:
         this.record.exceptionPayload = argument !== 0;
         return;
@@ -147,6 +160,21 @@ export class SoftVm implements Vm {
     }
     this.map.setSlot(slot, (this.record.manualDirtyLog & ManualDirtyLog.INITIALLY_SET) !== 0);
     this.#tellAll(Attention.MEMORY);
+  }
+  memoryWritten(guestAddress: number, sizeBytes: number): void {
+    this.#open();
+    const { map } = this;
+    let wasCode = false;
+    for (let at = guestAddress - (guestAddress % PAGE); at < guestAddress + sizeBytes; at += PAGE) {
+      if (!map.lookup(at)) continue;
+      const page = Math.floor(map.offset / PAGE);
+      if (!map.code.has(page)) continue;
+      // The mark goes first: whoever makes code of the page from here on sets it again.
+      map.code.clear(page);
+      map.codeWrites.push(page, NOT_READING);
+      wasCode = true;
+    }
+    if (wasCode) this.#tellAll(Attention.CODE);
   }
   deleteMemorySlot(slot: number): void {
     this.#open();

@@ -8,6 +8,7 @@
  */
 
 import { KvmError, type MemorySlot } from "@lodge/kvm";
+import { CodeWrites } from "./code-writes.ts";
 import { PageBits } from "./page-bits.ts";
 
 export const PAGE = 4096;
@@ -61,6 +62,8 @@ export class MemoryMap {
   readonly dirty: PageBits;
   /** Pages of linear memory that hold translated code: stores to them take the slow path. The translator sets them. */
   readonly code: PageBits;
+  /** Those of them that were written. */
+  readonly codeWrites: CodeWrites;
 
   /** After a {@link lookup} that found something: the byte's offset in linear memory and its slot's {@link SlotFlag}s. */
   offset = 0;
@@ -86,12 +89,15 @@ export class MemoryMap {
     const bitmaps = Header.words * 4 + MAX_SLOTS * Field.count * 8;
     this.code = new PageBits(new Int32Array(buffer, bitmaps, words));
     this.dirty = new PageBits(new Int32Array(buffer, bitmaps + words * 4, words * LOGS));
+    this.codeWrites = new CodeWrites(new Int32Array(buffer, bitmaps + words * 4 * (1 + LOGS), CodeWrites.words));
   }
 
   /** The map of a new machine: no slots. `sizeBytes` of linear memory, from offset 0, are the guest's. */
   static create(sizeBytes: number): MemoryMap {
     const words = PageBits.wordsFor(sizeBytes / PAGE);
-    const buffer = new SharedArrayBuffer(Header.words * 4 + MAX_SLOTS * Field.count * 8 + words * 4 * (1 + LOGS));
+    const buffer = new SharedArrayBuffer(
+      Header.words * 4 + MAX_SLOTS * Field.count * 8 + words * 4 * (1 + LOGS) + CodeWrites.words * 4,
+    );
     return new MemoryMap({ buffer, sizeBytes });
   }
 
