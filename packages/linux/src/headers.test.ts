@@ -9,6 +9,7 @@ import { test } from "node:test";
 import { Errno } from "./errors.ts";
 import * as events from "./events.ts";
 import { AllocateFlag, OpenFlag, TransferFlag } from "./file.ts";
+import { At, Dirent, FolderFlag } from "./folder.ts";
 import { io, ior, iow, iowr } from "./ioctl.ts";
 import { Advice, MapFlag, MemfdFlag, Protection } from "./memory.ts";
 import { MAX_CPUS, Prctl } from "./scheduling.ts";
@@ -24,6 +25,8 @@ function prefixed(prefix: string, table: Record<string, number>): Record<string,
 const ours: Record<string, number> = {
   ...prefixed("", Errno),
   ...prefixed("O_", OpenFlag),
+  ...prefixed("O_", FolderFlag),
+  ...prefixed("AT_", At),
   ...prefixed("RWF_", TransferFlag),
   ...prefixed("FALLOC_FL_", AllocateFlag),
   ...prefixed("PROT_", Protection),
@@ -59,6 +62,11 @@ const ours: Record<string, number> = {
   "sizeof(sigset_t)": signals.SIGSET_BYTES,
   CPU_SETSIZE: MAX_CPUS,
 
+  "offsetof(struct dirent64, d_ino)": Dirent.INODE,
+  "offsetof(struct dirent64, d_off)": Dirent.OFFSET,
+  "offsetof(struct dirent64, d_reclen)": Dirent.LENGTH,
+  "offsetof(struct dirent64, d_type)": Dirent.TYPE,
+  "offsetof(struct dirent64, d_name)": Dirent.NAME,
   "sizeof(struct iovec)": 16,
   "offsetof(struct iovec, iov_base)": 0,
   "offsetof(struct iovec, iov_len)": 8,
@@ -91,6 +99,7 @@ function print(expression: string): string {
 
 const program = `
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -125,8 +134,8 @@ test("constants and layouts are those of the C headers", { skip: gcc ? false : "
   for (const [index, expression] of Object.keys(ours).entries()) {
     const value = printed[index]!;
     if (value === "absent") t.diagnostic(`these headers have no ${expression}`);
-    // Flags such as EPOLLET are negative as C's int; ours are the same 32 bits unsigned.
-    else theirs[expression] = Number(value) < 0 ? Number(value) >>> 0 : Number(value);
+    // Flags such as EPOLLET are negative as C's int; ours are the same 32 bits unsigned. AT_FDCWD is negative.
+    else theirs[expression] = Number(value) < 0 && ours[expression]! > 0 ? Number(value) >>> 0 : Number(value);
   }
   assert.deepEqual(ours, theirs);
 });

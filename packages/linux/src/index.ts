@@ -20,6 +20,7 @@ export {
   tryPwritev2,
   write,
 } from "./file.ts";
+export { At, Dirent, FolderFlag, getdents64, linkat, openat, type PathBytes, readlinkat, seek } from "./folder.ts";
 export { io, ioctl, ior, iow, iowr, tryIoctl } from "./ioctl.ts";
 export {
   Advice,

@@ -3,3 +3,4 @@
 export type { Disk } from "./disk.ts";
 export { StorageError, type StorageErrorCode } from "./errors.ts";
 export { RawFile, type RawFileOptions } from "./raw-file.ts";
+export { Transfers } from "./transfers.ts";

@@ -4,6 +4,7 @@ export { BlkDevice, type BlkOptions } from "./blk/blk.ts";
 export { ConsoleDevice, type ConsoleOptions } from "./console/console.ts";
 export type { ConsolePort, PortOptions } from "./console/port.ts";
 export { DeviceType, type DriverLink, Feature, VirtioDevice } from "./device.ts";
+export { P9Device, type P9Options } from "./p9/p9.ts";
 export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
 export {
   COMMON_LENGTH,

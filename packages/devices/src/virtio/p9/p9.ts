@@ -1,0 +1,158 @@
+/** The 9P device: a host folder that the guest mounts by its tag (virtio 1.2 reserves the ID; its Linux driver defines the rest). */
+
+import { SystemError } from "@lodge/linux";
+import { DeviceError } from "../../errors.ts";
+import { flag, group, list, type SavedState, stateRecord, text, u32 } from "../../state.ts";
+import { DeviceType, VirtioDevice } from "../device.ts";
+import { type Chain, part, type Virtqueue } from "../queue/index.ts";
+import {
+  Errno,
+  FieldReader,
+  FieldWriter,
+  HEADER_LENGTH,
+  Message,
+  READ_REPLY_LENGTH,
+  Refusal,
+  WRITE_REQUEST_LENGTH,
+} from "./protocol.ts";
+import { P9Server } from "./server.ts";
+import { Share } from "./share.ts";
+
+/** VIRTIO_9P_MOUNT_TAG: the configuration is u16 length and the tag. */
+const MOUNT_TAG = 1n;
+/** The client has a piece for each page of a message: more, and it would ask for longer messages. */
+const QUEUE_SIZE = 128;
+
+export interface P9Options {
+  /** The host's folder. */
+  folder: string;
+  /** What the guest mounts it by. */
+  tag: string;
+  readOnly?: boolean;
+}
+
+const record = stateRecord("virtio-9p", 1, {
+  messageBytes: u32,
+  fids: list(group({ fid: u32, names: list(text(255), 4096), open: flag, flags: u32 }), 16384),
+});
+
+export class P9Device extends VirtioDevice {
+  readonly type = DeviceType.P9;
+  readonly features = MOUNT_TAG;
+  readonly queueSizes = [QUEUE_SIZE];
+  readonly config: Uint8Array;
+  readonly #share: Share;
+  readonly #server: P9Server;
+  /** Requests in flight with their tags; a flush waits for the one that it names. */
+  readonly #running = new Map<Promise<void>, number>();
+  #paused = false;
+
+  constructor({ folder, tag, readOnly = false }: P9Options, saved?: SavedState) {
+    super();
+    const name = new TextEncoder().encode(tag);
+    if (name.length === 0 || name.length > 255) {
+      throw new DeviceError("DEVICE_CONFIGURATION", `the tag ${JSON.stringify(tag)} has not 1 to 255 bytes`);
+    }
+    const state = saved === undefined ? undefined : record.restore(saved);
+    this.config = new Uint8Array([name.length, 0, ...name]);
+    try {
+      this.#share = new Share(folder, readOnly);
+    } catch (cause) {
+      const why = `the folder ${folder} cannot be shared: ${(cause as Error).message}`;
+      throw new DeviceError("DEVICE_CONFIGURATION", why, { cause });
+    }
+    this.#server = new P9Server(this.#share);
+    if (state === undefined) return;
+    this.#server.messageBytes = state.messageBytes;
+    this.#server.restore(state.fids);
+  }
+
+  /** Closes the folder, when no transport has the device any more. */
+  close(): void {
+    this.#server.reset();
+    this.#share.close();
+  }
+
+  override notified(number: number): void {
+    const queue = this.link.queues[number];
+    if (queue === undefined || this.#paused) return;
+    queue.serve((chain) => this.#begin(number, queue, chain));
+  }
+
+  #begin(number: number, queue: Virtqueue, chain: Chain): void {
+    const header = new DataView(new ArrayBuffer(HEADER_LENGTH));
+    const size = chain.read(0, new Uint8Array(header.buffer)) < HEADER_LENGTH ? 0 : header.getUint32(0, true);
+    if (size < HEADER_LENGTH || size > chain.readableBytes || chain.writableBytes < READ_REPLY_LENGTH) {
+      queue.break("a 9P message that does not fit its buffers");
+      return;
+    }
+    const type = header.getUint8(4);
+    const tag = header.getUint16(5, true);
+    const answered = this.#answer(type, tag, size, chain).then((length) => {
+      this.#running.delete(answered);
+      queue.push(chain, length);
+      queue.publish();
+      if (queue.inFlight === queue.size - 1) this.notified(number);
+    });
+    this.#running.set(answered, tag);
+  }
+
+  /** Performs a request and writes its answer; returns the answer's length. Never rejects. */
+  async #answer(type: number, tag: number, size: number, chain: Chain): Promise<number> {
+    const reply = new FieldWriter();
+    try {
+      if (size > this.#server.messageBytes) throw new Refusal(Errno.EPROTO);
+      const message = new Uint8Array(type === Message.WRITE ? Math.min(size, WRITE_REQUEST_LENGTH) : size);
+      chain.read(0, message);
+      const fields = new FieldReader(message);
+      if (type === Message.FLUSH) {
+        // flush(5): the answer comes after the other request's; ours is not yet among the running.
+        const flushed = fields.u16();
+        await Promise.all([...this.#running].filter(([, running]) => running === flushed).map(([answer]) => answer));
+        return chain.write(0, reply.finish(type + 1, tag));
+      }
+      const data = await this.#server.perform(type, fields, reply, {
+        data: type === Message.WRITE ? part(chain.readable, WRITE_REQUEST_LENGTH, size - WRITE_REQUEST_LENGTH) : [],
+        room: type === Message.READ ? part(chain.writable, READ_REPLY_LENGTH) : [],
+        roomBytes: chain.writableBytes - READ_REPLY_LENGTH,
+      });
+      if (reply.length > chain.writableBytes) throw new Refusal(Errno.EPROTO);
+      return chain.write(0, reply.finish(type + 1, tag, data)) + data;
+    } catch (cause) {
+      return chain.write(0, new FieldWriter().u32(errnoOf(cause)).finish(Message.RLERROR, tag));
+    }
+  }
+
+  async #drained(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running.keys());
+  }
+
+  override async stop(): Promise<void> {
+    await this.#drained();
+    this.#server.reset();
+  }
+
+  override stopQueue(): Promise<void> {
+    return this.#drained();
+  }
+
+  override pause(): Promise<void> {
+    this.#paused = true;
+    return this.#drained();
+  }
+
+  override resume(): void {
+    this.#paused = false;
+  }
+
+  override save(): SavedState {
+    return record.save({ messageBytes: this.#server.messageBytes, fids: this.#server.save() });
+  }
+}
+
+/** What the guest is told: the host's own number, where it has one. */
+function errnoOf(cause: unknown): number {
+  if (cause instanceof Refusal || cause instanceof SystemError) return cause.errno;
+  const { errno } = cause as NodeJS.ErrnoException;
+  return typeof errno === "number" && errno < 0 ? -errno : Errno.EIO;
+}
