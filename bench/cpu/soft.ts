@@ -6,12 +6,15 @@
  */
 
 import { readFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import { createGuestMemory, ExitReason, exitError, flatProtectedMode } from "@lodge/kvm";
 import { openSoft } from "@lodge/softkvm";
 import { entryOf, loadElf } from "./elf.ts";
 import { DEBUG_PORT, EXIT_PORT, MEMORY_BYTES, Protocol } from "./protocol.ts";
 
+// As `lodge` does.
+setFlagsFromString("--experimental-wasm-branch-hinting");
 const [path, processors] = process.argv.slice(2);
 const hypervisor = openSoft();
 const memory = createGuestMemory(MEMORY_BYTES);

@@ -3,6 +3,7 @@
 import { enableCompileCache } from "node:module";
 import { userInfo } from "node:os";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
 
 /** Of this user alone: code that lies where others write is not run. */
 function cacheFolder(): string | undefined {
@@ -17,6 +18,9 @@ function cacheFolder(): string | undefined {
 const folder = cacheFolder();
 // Where it cannot be written, starting is slower and nothing else.
 if (folder !== undefined) enableCompileCache(folder);
+
+// What the software processor's compiler knows of branches (wasm/code.ts) counts in this engine only on request.
+setFlagsFromString("--experimental-wasm-branch-hinting");
 
 const { main } = await import("./main.ts");
 await main(process.argv.slice(2));

@@ -176,7 +176,7 @@ class Region {
     let start = 0;
     let record = block.record;
     let condition: I32 | undefined;
-    this.#state.flags.enterBlock();
+    this.#state.enterBlock();
     for (const instruction of this.#instructions.get(block)!) {
       const { form } = instruction;
       const next = start + instruction.length;

@@ -17,13 +17,16 @@ import {
 } from "../interpreter/record-context.ts";
 import type { Shape } from "../interpreter/shape.ts";
 import { addressedOperand, segmentOf } from "../interpreter/shape.ts";
-import type { Alignment, Comparison, IntegerSize, Value, VectorSize, Wide } from "../semantics/context.ts";
+import type { Alignment, Comparison, FloatLanes, IntegerSize, Value, VectorSize, Wide } from "../semantics/context.ts";
+import type { FloatGuard } from "../semantics/sse/checked.ts";
+import type { FloatSize } from "../semantics/sse/lanes.ts";
 import { fromI64 } from "../semantics/words.ts";
 import type { Code, Label } from "../wasm/code.ts";
-import type { Expr, I32, I64, Local, V128 } from "../wasm/expr.ts";
+import type { Expr, F32, F64, I32, I64, Local, V128 } from "../wasm/expr.ts";
 import { c32, c64, compareExchange, i32, i64 } from "../wasm/ops.ts";
-import { constant, i8x16, v128 } from "../wasm/simd.ts";
+import { constant, f32x4, f64x2, i8x16, v128 } from "../wasm/simd.ts";
 import { FieldLocals } from "./field-locals.ts";
+import { FloatGuards } from "./float-guards.ts";
 import { LazyFlags } from "./lazy-flags.ts";
 
 const GPRS = 16;
@@ -52,6 +55,9 @@ export class RegionState {
   readonly exitRip: Local<"i64">;
   readonly flags: LazyFlags;
   readonly fields: FieldLocals;
+  readonly guards: FloatGuards;
+  /** Of xmm registers, lanes that are neither denormal nor NaN where code is being written. */
+  readonly regular = new Map<number, FloatLanes>();
   exit: Label | undefined;
   /** Where instructions go that find that they are microcode's: one way out for all, as each has several ways to it. */
   microcode: Label | undefined;
@@ -83,6 +89,7 @@ export class RegionState {
     this.leftBlock = code.local("i32");
     this.flags = new LazyFlags(code);
     this.fields = new FieldLocals(code, hasX87);
+    this.guards = new FloatGuards(code, base);
     // Of all registers, so that their locals outlive the instructions that first name them.
     this.#gpr = Array.from({ length: GPRS }, () => code.local("i64"));
     this.#vectors = Array.from({ length: hasVectors ? VECTORS : 0 }, () => code.local("v128"));
@@ -105,6 +112,23 @@ export class RegionState {
   setVector(register: number, value: V128): void {
     this.code.set(this.vector(register), value);
     this.#writtenVectors.add(register);
+    // A copy is as regular as what it is of.
+    const from = this.#vectors.indexOf(value as Local<"v128">);
+    const known = this.regular.get(from);
+    if (known !== undefined) this.regular.set(register, known);
+    else this.regular.delete(register);
+  }
+
+  /** See {@link Context.isRegular}. */
+  isRegular(register: number, lanes: FloatLanes): boolean {
+    const known = this.regular.get(register);
+    return known === lanes || (known === "f64x2" && lanes === "f64") || (known === "f32x4" && lanes === "f32");
+  }
+
+  /** At the start of a block, which may be reached in several ways. */
+  enterBlock(): void {
+    this.flags.enterBlock();
+    this.regular.clear();
   }
 
   upper(register: number): Local<"v128"> {
@@ -131,6 +155,7 @@ export class RegionState {
     }
     this.flags.load(this.base);
     this.fields.load(this.base);
+    this.guards.load();
   }
 
   /** Stores what the region has changed. */
@@ -254,6 +279,40 @@ export class RegionContext extends RecordContext {
     const lanes = Array.from({ length: 16 }, (_, lane) => (lane < size ? lane : lane + 16));
     this.#region.setVector(reg, size === 16 ? value : i8x16.shuffle(value, this.#region.vector(reg), lanes));
   }
+  override readFloat(index: number, size: FloatSize): F32 | F64 {
+    if (this.operands[index]!.kind !== "xmm") return super.readFloat(index, size);
+    const whole = this.#region.vector(this.#instruction.operands[index]!.reg);
+    return size === 4 ? f32x4.extract_lane(whole, 0) : f64x2.extract_lane(whole, 0);
+  }
+  override writeFloat(index: number, size: FloatSize, value: F32 | F64): void {
+    const { reg } = this.#instruction.operands[index]!;
+    const old = this.#region.vector(reg);
+    const kept = this.#region.regular.get(reg);
+    const whole = size === 4 ? f32x4.replace_lane(old, 0, value as F32) : f64x2.replace_lane(old, 0, value as F64);
+    this.#region.setVector(reg, whole);
+    // The other lanes are what they were.
+    if (kept !== undefined) this.#region.regular.set(reg, kept);
+  }
+
+  override floatGuard(size: FloatSize): FloatGuard {
+    return this.#region.guards.of(size);
+  }
+  /** What the unit does may be done again. */
+  protected override afterUnit(outcome: I32): void {
+    this.#interpretIf(outcome);
+  }
+  override isRegular(index: number, lanes: FloatLanes): boolean {
+    return (
+      this.operands[index]!.kind === "xmm" && this.#region.isRegular(this.#instruction.operands[index]!.reg, lanes)
+    );
+  }
+  override setRegular(index: number, lanes: FloatLanes): void {
+    const { kind } = this.operands[index]!;
+    if (kind === "xmm" && !this.isRegular(index, lanes)) {
+      this.#region.regular.set(this.#instruction.operands[index]!.reg, lanes);
+    }
+  }
+
   override writeWhole(index: number, value: V128): void {
     this.#region.setVector(this.#instruction.operands[index]!.reg, value);
   }
@@ -313,6 +372,7 @@ export class RegionContext extends RecordContext {
   }
   override setState32(offset: number, value: I32): void {
     if (!this.#region.fields.setWord(offset, value)) super.setState32(offset, value);
+    if (offset === State.mxcsr) this.#region.guards.renew();
   }
   override setState64(offset: number, value: I64): void {
     if (!this.#region.fields.setPointer(offset, value)) super.setState64(offset, value);
@@ -365,7 +425,7 @@ export class RegionContext extends RecordContext {
       this.code.set(region.leftRecord, c32(this.#place.record));
       this.code.set(region.leftBlock, c32(this.#place.block));
     }
-    this.code.brIf(region.microcode!, condition);
+    this.code.brIf(region.microcode!, condition, false);
   }
   protected override abandon(): void {
     this.#region.leave(Return.UNWIND, this.#blockRip());
@@ -433,11 +493,16 @@ export class RegionContext extends RecordContext {
   #interpretIf(condition: I32): void {
     const { code } = this;
     const region = this.#region;
-    code.if(condition, () => {
-      code.set(region.leftRecord, c32(this.#place.record));
-      code.set(region.leftBlock, c32(this.#place.block));
-      code.br(region.interpret!);
-    });
+    code.if(
+      condition,
+      () => {
+        code.set(region.leftRecord, c32(this.#place.record));
+        code.set(region.leftBlock, c32(this.#place.block));
+        code.br(region.interpret!);
+      },
+      undefined,
+      false,
+    );
   }
 
   protected override lookasideBuffer(): I32 {

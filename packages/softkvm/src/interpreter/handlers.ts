@@ -6,6 +6,7 @@
 import { STATE_SIZE, State } from "../cpu/layout.ts";
 import { CpuState } from "../cpu/state.ts";
 import type { Meaning } from "../semantics/context.ts";
+import { writeUnitFunction } from "../semantics/sse/unit-function.ts";
 import { VECTOR_FUNCTION_TYPE, VECTOR_FUNCTIONS, vectorFunctions } from "../vector-unit/functions.ts";
 import { VectorUnit } from "../vector-unit/unit.ts";
 import type { Code } from "../wasm/code.ts";
@@ -57,7 +58,7 @@ export class Handlers {
   readonly #table: WebAssembly.Table;
   readonly #memory: WebAssembly.Memory;
   readonly #slow: SlowPaths;
-  readonly #vectorUnit: (operation: number, argument: number) => number;
+  readonly #vectorUnit: WebAssembly.ExportedFunction;
   readonly #base: number;
   readonly #lookup: WebAssembly.ExportedFunction;
   readonly #freeSlots: number[] = [];
@@ -72,8 +73,9 @@ export class Handlers {
     this.#table = new WebAssembly.Table({ element: "anyfunc", initial: 1024 });
     for (const [index, each] of vectorFunctions().entries()) this.#table.set(Slot.VECTOR_FUNCTIONS + index, each);
     const unit = new VectorUnit(new CpuState(memory.buffer, base));
-    this.#vectorUnit = (operation, argument) => unit.run(operation, argument);
-    const exports = this.#instantiate(coreModule(base).encode(), {});
+    const exact = (operation: number, argument: number) => unit.run(operation, argument);
+    const exports = this.#instantiate(coreModule(base).encode(), { vectorUnit: exact });
+    this.#vectorUnit = exports.vectorUnit as WebAssembly.ExportedFunction;
     this.enter = exports.enter as (record: number) => Return;
     this.#lookup = exports.lookup as WebAssembly.ExportedFunction;
     this.resume = this.#lookup as unknown as () => Return;
@@ -211,6 +213,10 @@ function coreModule(base: number): ModuleBuilder {
     code.return(c32(Return.LOOKUP));
   }
   module.exportFunction("lookup", lookup.index);
+
+  const unit = module.function(["i32", "i32"], ["i32"]);
+  writeUnitFunction(unit.code, base, imports.vectorUnit);
+  module.exportFunction("vectorUnit", unit.index);
 
   const enter = module.function(HANDLER.parameters, HANDLER.results);
   const record = enter.code.parameters[0] as never;

@@ -10,6 +10,7 @@ import type {
   Alignment,
   Comparison,
   Context,
+  FloatLanes,
   IntegerSize,
   OperandShape,
   Value,
@@ -17,11 +18,24 @@ import type {
   Wide,
 } from "../semantics/context.ts";
 import type { Unit } from "../semantics/sse/availability.ts";
+import { type FloatGuard, guardConstants } from "../semantics/sse/checked.ts";
+import { type FloatSize, inexactIsQuiet } from "../semantics/sse/lanes.ts";
+import { UnitOutcome } from "../semantics/sse/unit-function.ts";
 import { fromI64, signExtend, zeroExtend } from "../semantics/words.ts";
 import { type VectorFunction, vectorFunctionNumber } from "../vector-unit/functions.ts";
 import type { Code, StoreKind } from "../wasm/code.ts";
-import { ConstI32, ConstI64, type Expr, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
-import { c32, c64, call, callIndirect, compareExchange, f64, i32, i64 } from "../wasm/ops.ts";
+import {
+  ConstI32,
+  ConstI64,
+  type Expr,
+  type F32,
+  type F64,
+  type I32,
+  type I64,
+  Local,
+  type V128,
+} from "../wasm/expr.ts";
+import { c32, c64, call, callIndirect, compareExchange, f32, f64, i32, i64 } from "../wasm/ops.ts";
 import { i32x4, splat, v128 } from "../wasm/simd.ts";
 import { Record, Return } from "./record.ts";
 import type { Shape } from "./shape.ts";
@@ -177,6 +191,38 @@ export class RecordContext implements Context {
     this.storeVector(size as VectorSize, linear, now);
   }
 
+  readFloat(index: number, size: FloatSize): F32 | F64 {
+    const of = size === 4 ? f32 : f64;
+    if (this.operands[index]!.kind !== "mem") return of.load(this.register(index));
+    const value = this.code.local(size === 4 ? "f32" : "f64") as Local<"f32">;
+    const linear = this.linearAddress(index, "read");
+    this.translated(
+      size,
+      linear,
+      Tlb.read,
+      (host) => this.code.set(value, of.load(host) as F32),
+      () => {
+        this.slow(this.outside.load, linear, size, 0);
+        this.code.set(value, of.load(this.address(State.transfer)) as F32);
+      },
+    );
+    this.constant.add(value);
+    return value;
+  }
+  writeFloat(index: number, size: FloatSize, value: F32 | F64): void {
+    this.code.store(size === 4 ? "f32" : "f64", this.register(index), 0, value);
+  }
+
+  floatGuard(size: FloatSize): FloatGuard {
+    const { bias, mask, scalarMask } = guardConstants[size];
+    const isQuiet = this.let(i32.sub(c32(0), inexactIsQuiet(this)));
+    return { bias, mask: v128.and(mask, i32x4.splat(isQuiet)), scalarMask: i32.and(isQuiet, c32(scalarMask)) };
+  }
+  isRegular(_index: number, _lanes: FloatLanes): boolean {
+    return false;
+  }
+  setRegular(_index: number, _lanes: FloatLanes): void {}
+
   writeWhole(index: number, value: V128): void {
     this.code.store("v128", this.register(index), 0, value);
   }
@@ -293,8 +339,8 @@ export class RecordContext implements Context {
     this.code.store("v128", this.address(State.transfer), 0, a);
     this.code.store("v128", this.address(State.transfer), 16, b);
     this.setState32(State.record, this.record);
-    const faulted = callI32(this.outside.vectorUnit, c32(operation), argument);
-    this.code.if(faulted, () => this.abandon());
+    const outcome = this.let(callI32(this.outside.vectorUnit, c32(operation), argument));
+    this.afterUnit(outcome);
     return this.let(v128.load(this.address(State.transfer)));
   }
 
@@ -533,11 +579,16 @@ export class RecordContext implements Context {
   }
 
   raiseIf(condition: I32, vector: number): void {
-    this.code.if(condition, () => {
-      this.setState32(State.faultVector, c32(vector));
-      this.setState32(State.faultError, c32(0));
-      this.leave(Return.UNWIND);
-    });
+    this.code.if(
+      condition,
+      () => {
+        this.setState32(State.faultVector, c32(vector));
+        this.setState32(State.faultError, c32(0));
+        this.leave(Return.UNWIND);
+      },
+      undefined,
+      false,
+    );
   }
 
   microcodeIf(condition: I32): void {
@@ -595,6 +646,11 @@ export class RecordContext implements Context {
     this.code.tailCallIndirect(this.outside.handlerType, i32.load(record, Record.handler), record);
   }
 
+  /** Goes on after a call of the vector unit, which was for that, or leaves. */
+  protected afterUnit(outcome: I32): void {
+    this.code.if(i32.eq(outcome, c32(UnitOutcome.FAULT)), () => this.abandon());
+  }
+
   /** Leaves after a helper has recorded a fault or an exit; `State.record` is set. */
   protected abandon(): void {
     this.code.return(c32(Return.UNWIND));
@@ -614,7 +670,7 @@ export class RecordContext implements Context {
     miss: () => void,
   ): void {
     const entry = this.lookaside(size, linear, table);
-    this.code.if(entry.miss, miss, () => hit(this.let(i32.add(i32.wrap(linear), entry.addend))));
+    this.code.if(entry.miss, miss, () => hit(this.let(i32.add(i32.wrap(linear), entry.addend))), false);
   }
 
   /** Whether the lookaside buffer does not know the page of an access, and what to add to an address there. */
@@ -635,7 +691,7 @@ export class RecordContext implements Context {
     const address = f64.convert_i64_s(linear);
     const stack = this.onStack.has(linear) ? AccessKind.STACK : 0;
     const outcome = this.let(callI32(helper, address, c32(size), c32(kind | stack)));
-    this.code.if(outcome, () => this.abandon());
+    this.code.if(outcome, () => this.abandon(), undefined, false);
   }
 
   protected checkAlignment(linear: Local<"i64">, bytes: 16 | 32 = 16): void {

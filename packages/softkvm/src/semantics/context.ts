@@ -11,13 +11,18 @@
 
 import type { VectorFunction } from "../vector-unit/functions.ts";
 import type { Code } from "../wasm/code.ts";
-import type { Expr, I32, I64, Local, V128 } from "../wasm/expr.ts";
+import type { Expr, F32, F64, I32, I64, Local, V128 } from "../wasm/expr.ts";
 import type { Unit } from "./sse/availability.ts";
+import type { FloatGuard } from "./sse/checked.ts";
+import type { FloatSize } from "./sse/lanes.ts";
 
 /** Sizes in bytes. */
 export type IntegerSize = 1 | 2 | 4 | 8;
 
 export type VectorSize = 1 | 2 | 4 | 8 | 16;
+
+/** The lowest lane alone, or all. */
+export type FloatLanes = "f32" | "f64" | "f32x4" | "f64x2";
 
 export type Access = "read" | "write";
 export type Alignment = "aligned" | "unaligned";
@@ -92,6 +97,19 @@ export interface Context {
   readWide(index: number, alignment?: Alignment): Wide;
   /** Writes memory of 32 bytes, or all 32 of a vector register, however many the operand has. */
   writeWide(index: number, value: Wide, alignment?: Alignment): void;
+  /** A float operand of 4 or 8 bytes: memory, or the lowest lane of an xmm register. */
+  readFloat(index: number, size: FloatSize): F32 | F64;
+  /** Writes the lowest lane of an xmm register and leaves the others. */
+  writeFloat(index: number, size: FloatSize, value: F32 | F64): void;
+  /** What results are checked with. */
+  floatGuard(size: FloatSize): FloatGuard;
+  /**
+   * Whether lanes of a register operand are known to be neither denormal nor NaN. Code may rely on it after a call of
+   * {@link vectorUnit} on arithmetic, which leaves where it is not so.
+   */
+  isRegular(index: number, lanes: FloatLanes): boolean;
+  /** From here on they are, in the code that follows without a branch. */
+  setRegular(index: number, lanes: FloatLanes): void;
   /** An xmm register that the instruction names implicitly. */
   vectorRegister(register: number): V128;
   setVectorRegister(register: number, value: V128): void;

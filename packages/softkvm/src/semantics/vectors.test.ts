@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Mode, Vector } from "../cpu/layout.ts";
 import type { Form } from "../decode/form.ts";
+import { randomSource } from "../decode/testing/encodings.ts";
 import { isAvx } from "./sse/availability.ts";
 import { meaningOf } from "./table.ts";
 import { differences } from "./testing/compare.ts";
@@ -17,6 +18,10 @@ import { trialOf, VECTOR_FORMS } from "./testing/trials.ts";
 
 const SEED = Number(process.env.LODGE_SEED ?? Date.now() % 1_000_000);
 const ROUNDS = Number(process.env.LODGE_ROUNDS ?? (process.env.LODGE_LONG ? 1000 : 25));
+
+const SEQUENCES = process.env.LODGE_LONG ? 20_000 : 1000;
+/** Arithmetic, some of what looks at its results, and what moves them. */
+const FLOATS = /^((add|sub|mul|div|sqrt|max|u?comi|unpckl|xor|mova)[ps][sd]|movs[sd]|cvt(t?sd2si|si2sd)|ldmxcsr)$/;
 
 const cpuinfo = process.platform === "linux" ? readFileSync("/proc/cpuinfo", "utf8") : "";
 const features = new Set(/^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.trim().split(/\s+/));
@@ -75,6 +80,52 @@ test("vector instructions do in the interpreter what they do on the processor", 
 test("vector instructions do the same when compiled", { skip }, (t) => {
   const machine = new Interpreted();
   compare(cases(t, Math.ceil(ROUNDS / 8)), (trial) => machine.run(trial, "compiled"));
+});
+
+const DOUBLES = /^((add|sub|mul|div)[ps]d|movapd|ucomisd)$/;
+
+/** Nothing has happened but that a result was inexact, and nothing is unmasked. */
+const USUAL_MXCSR = 0x1fa0;
+
+/** Exponents of doubles whose products and differences are normal, or denormal without an operand that is. */
+const EXPONENTS = [0x3ff, 0x200, 0x1ff, 0x1f0, 0x002];
+
+/** Doubles in the first two registers. */
+function setDoubles(fx: Uint8Array, random: (below: number) => number): void {
+  const view = new DataView(fx.buffer, fx.byteOffset);
+  for (let at = 160; at < 192; at += 8) {
+    view.setUint32(at, random(2 ** 32), true);
+    view.setUint32(at + 4, (random(2) << 31) | (EXPONENTS[random(EXPONENTS.length)]! << 20) | random(2 ** 20), true);
+  }
+}
+
+/** Two registers only, where the code is that of registers, so that instructions use each other's results. */
+function crowded(code: Uint8Array): number[] {
+  const last = code.at(-1)!;
+  return last >= 0xc0 ? [...code.subarray(0, -1), last & 0xc9] : [...code];
+}
+
+/** What compiled code learns from one instruction about the operands of the next ones. */
+test("float instructions in a row do when compiled what each does in the interpreter", (t) => {
+  const floats = VECTOR_FORMS.filter(({ mnemonic }) => FLOATS.test(mnemonic));
+  const doubles = floats.filter(({ mnemonic }) => DOUBLES.test(mnemonic));
+  const machine = new Interpreted();
+  const random = randomSource(SEED);
+  t.diagnostic(`LODGE_SEED=${SEED}`);
+  for (let count = 0; count < SEQUENCES; count++) {
+    const usual = random(2) === 1;
+    const list = usual ? doubles : floats;
+    const length = 2 + random(7);
+    const trials = Array.from({ length }, () => trialOf(list[random(list.length)]!, random(2 ** 32)));
+    const code = Uint8Array.from(trials.flatMap((each) => crowded(each.code)));
+    const trial = { ...trials[0]!, code };
+    if (usual) {
+      new DataView(trial.fx.buffer, trial.fx.byteOffset).setUint32(24, USUAL_MXCSR, true);
+      setDoubles(trial.fx, random);
+    }
+    const found = differences(machine.runSequence(trial, "compiled"), machine.runSequence(trial, "interpreted"));
+    assert.deepEqual(found, [], `sequence ${count}: ${Buffer.from(code).toString("hex")}`);
+  }
 });
 
 test("control registers switch vector instructions off", () => {

@@ -5,10 +5,10 @@ export const UnitOperation = {
   MUL: 2,
   DIV: 3,
   SQRT: 4,
-  MIN: 5,
-  MAX: 6,
-  /** Subtracts in even lanes, adds in odd ones. */
-  ADD_SUB: 7,
+  /** Subtracts in even lanes, adds in odd ones. The last one of arithmetic. */
+  ADD_SUB: 5,
+  MIN: 6,
+  MAX: 7,
   /** The argument is the predicate of CMPPS. */
   COMPARE: 8,
   /** COMISS and UCOMISS: the result is ZF, PF and CF in their places. */

@@ -22,8 +22,7 @@ import {
 } from "./arithmetic.ts";
 import { DOUBLE, type Format, SINGLE } from "./format.ts";
 import { UnitOperation } from "./operations.ts";
-import { QuickArithmetic } from "./quick.ts";
-import { Environment, Exception, Rounding } from "./rounding.ts";
+import { Environment, Rounding } from "./rounding.ts";
 import { compareStrings, matchIndex, writeMatchMask } from "./strings.ts";
 
 /** CR4.OSXMMEXCPT: without it, unmasked exceptions are #UD (SDM vol. 1, 11.5.4). */
@@ -37,7 +36,6 @@ export class VectorUnit {
   readonly #view: DataView;
   readonly #a: number;
   readonly #b: number;
-  readonly #quick = new QuickArithmetic();
   /** Exceptions that wait for `COMMIT`, by stage. */
   readonly #held: Environment[] = [];
 
@@ -86,8 +84,6 @@ export class VectorUnit {
     const { ADD, SUB, MUL, DIV, SQRT, MIN, MAX, ADD_SUB, COMPARE } = UnitOperation;
     const each = (compute: (a: bigint, b: bigint, lane: number) => bigint) => {
       for (let lane = 0; lane < count; lane++) {
-        const of = operation !== ADD_SUB ? operation : lane & 1 ? ADD : SUB;
-        if (this.#quickly(of, format, lane, environment)) continue;
         this.#set(format, lane, compute(this.#get(format, this.#a, lane), this.#get(format, this.#b, lane), lane));
       }
     };
@@ -173,22 +169,6 @@ export class VectorUnit {
     if (index) this.#view.setUint32(this.#a, matchIndex(result, immediate), true);
     else writeMatchMask(this.#view, this.#a, result, immediate);
     this.#view.setUint32(this.#b, result.flags, true);
-  }
-
-  /** Does the lane of an operation whose result the host knows. */
-  #quickly(operation: number, format: Format, lane: number, environment: Environment): boolean {
-    if (operation > UnitOperation.SQRT || environment.rounding !== Rounding.NEAREST) return false;
-    const single = format.bytes === 4;
-    const view = this.#view;
-    const at = lane * format.bytes;
-    const a = single ? view.getFloat32(this.#a + at, true) : view.getFloat64(this.#a + at, true);
-    const b = single ? view.getFloat32(this.#b + at, true) : view.getFloat64(this.#b + at, true);
-    const result = this.#quick.compute(operation, format, a, b);
-    if (result === undefined) return false;
-    if (this.#quick.inexact) environment.after |= Exception.INEXACT;
-    if (single) view.setFloat32(this.#a + at, result, true);
-    else view.setFloat64(this.#a + at, result, true);
-    return true;
   }
 
   /** Lanes of one size to lanes of another, zeros above. */

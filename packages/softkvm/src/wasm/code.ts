@@ -11,6 +11,12 @@ export class Label {
   }
 }
 
+/** Of a branch at an offset: whether its condition mostly holds. */
+export interface Hint {
+  readonly offset: number;
+  readonly likely: boolean;
+}
+
 export class Code {
   #out = new Bytes();
   readonly #locals: ValueType[] = [];
@@ -18,6 +24,8 @@ export class Code {
   /** Locals in use, in the order in which they were taken. */
   readonly #given: Local[] = [];
   readonly parameters: readonly Local[];
+  /** Where in the code there are branches of which is known how they mostly go. */
+  #hints: Hint[] = [];
   #depth = 0;
 
   constructor(parameters: readonly ValueType[]) {
@@ -54,8 +62,12 @@ export class Code {
   /** Writes code in front of all that is written so far. */
   before(write: () => void): void {
     const rest = this.#out;
+    const hints = this.#hints;
     this.#out = new Bytes();
+    this.#hints = [];
     write();
+    const inFront = this.#out.length;
+    this.#hints.push(...hints.map(({ offset, likely }) => ({ offset: offset + inFront, likely })));
     this.#out.append(rest.view());
   }
 
@@ -113,14 +125,18 @@ export class Code {
     this.#out.u32(index);
   }
 
-  /** Runs one side or the other; what a constant condition rules out is not written. */
-  if(condition: I32, then: () => void, otherwise?: () => void): void {
+  /**
+   * Runs one side or the other; what a constant condition rules out is not written. `mostly` says which side is the usual
+   * one: an engine that listens keeps the other one's needs out of it.
+   */
+  if(condition: I32, then: () => void, otherwise?: () => void, mostly?: boolean): void {
     if (condition instanceof ConstI32) {
       if (condition.value !== 0) then();
       else otherwise?.();
       return;
     }
     condition.write(this.#out);
+    if (mostly !== undefined) this.#hints.push({ offset: this.#out.length, likely: mostly });
     this.#open(0x04);
     then();
     if (otherwise !== undefined) {
@@ -149,12 +165,13 @@ export class Code {
     this.#out.u32(this.#depth - label.depth);
   }
 
-  brIf(label: Label, condition: I32): void {
+  brIf(label: Label, condition: I32, mostly?: boolean): void {
     if (condition instanceof ConstI32) {
       if (condition.value !== 0) this.br(label);
       return;
     }
     condition.write(this.#out);
+    if (mostly !== undefined) this.#hints.push({ offset: this.#out.length, likely: mostly });
     this.#out.byte(0x0d);
     this.#out.u32(this.#depth - label.depth);
   }
@@ -199,8 +216,8 @@ export class Code {
     this.#out.byte(0x00);
   }
 
-  /** The body with its declarations, as the code section holds it. */
-  encode(): Uint8Array {
+  /** The body with its declarations, as the code section holds it, and the hints on it, by offsets from its start. */
+  encode(): { body: Uint8Array; hints: readonly Hint[] } {
     const body = new Bytes();
     const runs: { type: ValueType; count: number }[] = [];
     for (const type of this.#locals) {
@@ -213,9 +230,11 @@ export class Code {
       body.u32(count);
       body.byte(typeCode[type]);
     }
+    const declarations = body.length;
     body.append(this.#out.view());
     body.byte(0x0b);
-    return body.view();
+    const hints = this.#hints.map(({ offset, likely }) => ({ offset: offset + declarations, likely }));
+    return { body: body.view(), hints };
   }
 
   #open(opcode: number): void {

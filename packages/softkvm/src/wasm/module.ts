@@ -1,7 +1,7 @@
 /** A WebAssembly module as it is built: types, imports, functions, exports (core specification, 5.5). */
 
 import { Bytes } from "./bytes.ts";
-import { Code } from "./code.ts";
+import { Code, type Hint } from "./code.ts";
 import { typeCode, type ValueType } from "./expr.ts";
 
 export interface FunctionType {
@@ -140,12 +140,34 @@ export class ModuleBuilder {
       body.u32(item.functions.length);
       for (const index of item.functions) body.u32(index);
     });
-    section(out, 10, this.#functions, (body, item) => {
-      const encoded = item.code.encode();
-      body.u32(encoded.length);
-      body.append(encoded);
+    const bodies = this.#functions.map(({ code }) => code.encode());
+    this.#writeHints(out, bodies);
+    section(out, 10, bodies, (section, { body }) => {
+      section.u32(body.length);
+      section.append(body);
     });
     return out.view().slice();
+  }
+
+  /** The branch hinting proposal's section, which engines that do not know it ignore. It comes before the code. */
+  #writeHints(out: Bytes, bodies: readonly { readonly hints: readonly Hint[] }[]): void {
+    const hinted = bodies.flatMap(({ hints }, position) => (hints.length > 0 ? [{ hints, position }] : []));
+    if (hinted.length === 0) return;
+    const section = new Bytes();
+    section.name("metadata.code.branch_hint");
+    section.u32(hinted.length);
+    for (const { hints, position } of hinted) {
+      section.u32(this.#importedFunctions + position);
+      section.u32(hints.length);
+      for (const { offset, likely } of hints) {
+        section.u32(offset);
+        section.u32(1);
+        section.byte(likely ? 1 : 0);
+      }
+    }
+    out.byte(0);
+    out.u32(section.length);
+    out.append(section.view());
   }
 }
 

@@ -8,9 +8,9 @@
  */
 
 import { UnitOperation } from "../../vector-unit/operations.ts";
-import type { V128 } from "../../wasm/expr.ts";
+import type { F32, F64, V128 } from "../../wasm/expr.ts";
 import { c32 } from "../../wasm/ops.ts";
-import { i8x16 } from "../../wasm/simd.ts";
+import { f32x4, f64x2, i8x16 } from "../../wasm/simd.ts";
 import type { Context, Meaning, OperandShape, VectorSize, Wide } from "../context.ts";
 import { bytes, lanes, lowHalves, zeros } from "../sse/vectors.ts";
 
@@ -101,6 +101,16 @@ function runHalf(
       else collect(merge(scalar, value, c.readVector(1)));
     },
     writeWhole: (_, value) => collect(value),
+    readFloat: (index, size) => {
+      const vector = sources.half(at(index), half);
+      return size === 4 ? f32x4.extract_lane(vector, 0) : f64x2.extract_lane(vector, 0);
+    },
+    writeFloat: (_, size, value) => {
+      const rest = c.readVector(1);
+      collect(size === 4 ? f32x4.replace_lane(rest, 0, value as F32) : f64x2.replace_lane(rest, 0, value as F64));
+    },
+    isRegular: () => false,
+    setRegular: () => {},
     setVectorRegister: (register, value) => {
       c.setVectorRegister(register, value);
       c.setUpperHalf(register, zeros());

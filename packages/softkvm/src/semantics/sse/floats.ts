@@ -1,84 +1,29 @@
-/** Arithmetic on floats: Intel SDM vol. 2. How it is exact: see lanes.ts. */
+/** Arithmetic on floats: Intel SDM vol. 2. How it is exact: see lanes.ts and checked.ts. */
 
 import { UnitOperation } from "../../vector-unit/operations.ts";
 import type { V128 } from "../../wasm/expr.ts";
-import { c32, i32 } from "../../wasm/ops.ts";
+import { c32 } from "../../wasm/ops.ts";
 import { constant, f32x4, type f64x2, i32x4, splat, v128 } from "../../wasm/simd.ts";
 import type { Context, Meaning } from "../context.ts";
-import { type FloatSize, holds, inexactIsQuiet, type Lanes, lanesOf, normal, plain, unless } from "./lanes.ts";
-import { type Binary, lanes, zeros } from "./vectors.ts";
+import { calculateLanes, calculateScalar } from "./checked.ts";
+import { type FloatSize, holds, type Lanes, lanesOf, plain, unless } from "./lanes.ts";
+import { ADD, ADD_SUB, DIV, MUL, type Rule, SQRT, SUB } from "./rules.ts";
+import { type Binary, lanes } from "./vectors.ts";
 
 type Format = typeof f32x4 | typeof f64x2;
-type Rule = {
-  readonly operation: number;
-  readonly compute: (of: Format, a: V128, b: V128) => V128;
-  /** Lanes in which a result of 0 is exact, with operands that are {@link plain}. */
-  readonly exactZero: (of: Format, a: V128, b: V128) => V128 | undefined;
-};
-
-const isZero = (of: Format, a: V128) => of.eq(a, zeros());
-
-const ADD: Rule = { operation: UnitOperation.ADD, compute: (of, a, b) => of.add(a, b), exactZero: () => undefined };
-const SUB: Rule = { operation: UnitOperation.SUB, compute: (of, a, b) => of.sub(a, b), exactZero: () => undefined };
-const MUL: Rule = {
-  operation: UnitOperation.MUL,
-  compute: (of, a, b) => of.mul(a, b),
-  exactZero: (of, a, b) => v128.or(isZero(of, a), isZero(of, b)),
-};
-const DIV: Rule = {
-  operation: UnitOperation.DIV,
-  compute: (of, a, b) => of.div(a, b),
-  exactZero: (of, a) => isZero(of, a),
-};
-/** `a` is not used. */
-const SQRT: Rule = {
-  operation: UnitOperation.SQRT,
-  compute: (of, _, b) => of.sqrt(b),
-  exactZero: (of, _, b) => isZero(of, b),
-};
-/** ADDSUBPx; with normal numbers, subtracting is adding the opposite. */
-const ADD_SUB: Rule = {
-  operation: UnitOperation.ADD_SUB,
-  compute: (of, a, b) => {
-    const evenSigns = of === f32x4 ? constant(4, [1 << 31, 0, 1 << 31, 0]) : constant(8, [1n << 63n, 0]);
-    return of.add(a, v128.xor(b, evenSigns));
-  },
-  exactZero: () => undefined,
-};
-
-/** The result of an operation on vectors or, with `scalar`, on lane 0. */
-function calculate(c: Context, rule: Rule, format: Lanes, scalar: boolean, first: V128, second: V128): V128 {
-  const { of } = format;
-  const a = c.let(first);
-  const b = c.let(second);
-  const result = c.let(rule.compute(of, a, b));
-  const size = c.let(of.abs(result));
-  const isRoot = rule === SQRT;
-  const least = isRoot ? of.abs(b) : of.pmin(of.abs(a), of.abs(b));
-  const allNormal = v128.and(of.gt(of.pmin(least, size), format.least), of.lt(size, format.infinity));
-  const allPlain = () => {
-    const zero = isZero(of, size);
-    const exact = rule.exactZero(of, a, b);
-    const fine = v128.or(normal(format, size), exact === undefined ? zero : v128.and(zero, exact));
-    return v128.and(fine, isRoot ? plain(format, b) : v128.and(plain(format, a), plain(format, b)));
-  };
-  return unless(
-    c,
-    [
-      () => i32.and(inexactIsQuiet(c), holds(format, scalar, allNormal)),
-      () => i32.and(inexactIsQuiet(c), holds(format, scalar, allPlain())),
-    ],
-    result,
-    () => c.vectorUnit(rule.operation | format.flag | (scalar ? UnitOperation.SCALAR : 0), a, b),
-  );
-}
 
 const isScalar = (c: Context, size: FloatSize) => c.operands[0]!.size === size;
 
 function arithmetic(rule: Rule, size: FloatSize): Meaning {
   return (c) => {
-    const b = c.let(c.readVector(1));
-    c.writeVector(0, calculate(c, rule, lanesOf(size), isScalar(c, size), c.readVector(0), b));
+    if (isScalar(c, size)) {
+      const b = { value: c.let(c.readFloat(1, size)), index: 1 };
+      c.writeFloat(0, size, calculateScalar(c, rule, size, { value: c.readFloat(0, size), index: 0 }, b));
+    } else {
+      const b = { value: c.let(c.readVector(1)), index: 1 };
+      c.writeVector(0, calculateLanes(c, rule, size, { value: c.readVector(0), index: 0 }, b));
+    }
+    c.setRegular(0, isScalar(c, size) ? (size === 4 ? "f32" : "f64") : size === 4 ? "f32x4" : "f64x2");
   };
 }
 
@@ -89,13 +34,13 @@ function horizontal(rule: Rule, size: FloatSize): Meaning {
   return (c) => {
     const b = c.let(c.readVector(1));
     const a = c.let(c.readVector(0));
-    c.writeVector(0, calculate(c, rule, lanesOf(size), false, lanes(size, a, b, even), lanes(size, a, b, odd)));
+    const [first, second] = [{ value: lanes(size, a, b, even) }, { value: lanes(size, a, b, odd) }];
+    c.writeVector(0, calculateLanes(c, rule, size, first, second));
   };
 }
 
 /** DPPS and DPPD: the immediate's upper half selects products, its lower half where the sum goes. */
 function dotProduct(size: FloatSize): Meaning {
-  const format = lanesOf(size);
   const count = 16 / size;
   const mask = (bits: number) =>
     constant(
@@ -107,9 +52,9 @@ function dotProduct(size: FloatSize): Meaning {
     const selected = mask(imm >> 4);
     const b = c.let(c.readVector(1));
     const a = v128.and(c.readVector(0), selected);
-    let sum = calculate(c, MUL, format, false, a, v128.and(b, selected));
+    let sum = calculateLanes(c, MUL, size, { value: a }, { value: v128.and(b, selected) });
     // Which of two NaNs is first: of singles the neighbour's, then the own half's; of doubles the own.
-    const add = (x: V128, y: V128) => calculate(c, ADD, format, false, x, y);
+    const add = (x: V128, y: V128) => calculateLanes(c, ADD, size, { value: x }, { value: y });
     const reordered = (order: number[]) => lanes(size, sum, sum, order);
     if (size === 4) {
       sum = add(reordered([1, 0, 3, 2]), sum);

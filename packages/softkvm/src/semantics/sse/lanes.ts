@@ -5,7 +5,8 @@
  * taken only where it must be the processor's and MXCSR must stay as it is, which is nearly always: operands and result
  * are normal numbers (or zeros in the right places), rounding is to nearest, and the flag PE is already set and masked, as
  * it is for good in any program that once divided 1 by 3. All else goes to the vector unit in TypeScript, which is exact
- * to the bit and the flag. FTZ and DAZ and the other masks do not matter where all numbers are normal.
+ * to the bit and the flag, by way of unit-function.ts, which does what is less common but not rare. FTZ and DAZ and the
+ * other masks do not matter where all numbers are normal.
  */
 
 import { State } from "../../cpu/layout.ts";
@@ -15,10 +16,9 @@ import { c32, i32 } from "../../wasm/ops.ts";
 import { f32x4, f64x2, i32x4, i64x2, splat, v128 } from "../../wasm/simd.ts";
 import type { Context } from "../context.ts";
 
-/** Bits of MXCSR. */
-const PE = 0x20;
-const PM = 0x1000;
-const RC = 0x6000;
+/** Bits of MXCSR that decide whether an inexact result is of no matter: its flag, its mask, and the rounding. */
+export const QUIET = { PE: 0x20, PM: 0x1000, RC: 0x6000 } as const;
+const { PE, PM, RC } = QUIET;
 
 /** Bytes of a float. */
 export type FloatSize = 4 | 8;
@@ -83,7 +83,7 @@ export function unless(c: Context, conditions: (() => I32)[], fast: V128, exact:
   const result = c.code.let(fast);
   const next = ([first, ...others]: (() => I32)[]): void => {
     if (first === undefined) c.code.set(result, exact());
-    else c.code.if(i32.eqz(first()), () => next(others));
+    else c.code.if(i32.eqz(first()), () => next(others), undefined, false);
   };
   next(conditions);
   return result as Local<"v128">;

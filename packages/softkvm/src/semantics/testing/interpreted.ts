@@ -64,6 +64,35 @@ export class Interpreted {
 
   /** Undefined when the instruction has no meaning here. */
   run(trial: Trial, how: "interpreted" | "compiled" = "interpreted"): Outcome | undefined {
+    this.#load(trial);
+    const record = how === "interpreted" ? this.#blocks.single(BigInt(CODE), 0n) : this.#compiled();
+    if (typeof record !== "number") return { ...this.#outcome(), vector: Vector.UD };
+    const reason = this.#handlers.enter(record);
+    if (reason === Return.MICROCODE) return undefined;
+    return { ...this.#outcome(), vector: this.#vector(reason) };
+  }
+
+  /** Instructions in a row, of which the code of `trial` consists, from its state: up to the first that faults. */
+  runSequence(trial: Trial, how: "interpreted" | "compiled"): Outcome {
+    const state = this.#state;
+    this.#load(trial);
+    if (how === "compiled") {
+      const reason = this.#handlers.enter(this.#compiled() as number);
+      return { ...this.#outcome(), vector: this.#vector(reason) };
+    }
+    let reason: Return = Return.LOOKUP;
+    for (let at = CODE; at < CODE + trial.code.length && reason !== Return.UNWIND; ) {
+      reason = this.#handlers.enter(this.#blocks.single(BigInt(at), 0n) as number);
+      at = Number(state.get64(State.blockRip));
+    }
+    return { ...this.#outcome(), vector: this.#vector(reason) };
+  }
+
+  #vector(reason: Return): number {
+    return reason === Return.UNWIND ? this.#state.view.getInt32(this.#state.base + State.faultVector, true) : 1;
+  }
+
+  #load(trial: Trial): void {
     const state = this.#state;
     const { view, base } = state;
     this.#bytes.fill(0x90, CODE, CODE + PAGE);
@@ -94,12 +123,6 @@ export class Interpreted {
     view.setInt32(base + State.faultVector, NO_FAULT, true);
     state.set64(State.blockRip, BigInt(CODE));
     state.set32(State.budget, 0);
-    const record = how === "interpreted" ? this.#blocks.single(BigInt(CODE), 0n) : this.#compiled();
-    if (typeof record !== "number") return { ...this.#outcome(), vector: Vector.UD };
-    const reason = this.#handlers.enter(record);
-    if (reason === Return.MICROCODE) return undefined;
-    const vector = reason === Return.UNWIND ? view.getInt32(base + State.faultVector, true) : 1;
-    return { ...this.#outcome(), vector };
   }
 
   /** The record of the block at CODE, whose handler is a compiled region. */
