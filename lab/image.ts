@@ -1,6 +1,6 @@
 /**
  * What QEMU boots, kept outside the tree: below ${XDG_CACHE_HOME:-~/.cache}/lodge/lab one directory for each kernel
- * (`linux-RELEASE_VERSION`), in it the kernel, its modules and an initramfs for each set of ingredients. Everything is made
+ * (`debian-RELEASE_VERSION`), in it the kernel, its modules and an initramfs for each set of ingredients. Everything is made
  * under another name and renamed when it is complete, so builds may run side by side and a broken one leaves nothing.
  */
 
@@ -28,7 +28,7 @@ export function cacheDirectory(): string {
   return join(isAbsolute(base) ? base : join(homedir(), ".cache"), "lodge", "lab");
 }
 
-const kernelPrefix = "linux-";
+const kernelPrefix = "debian-";
 const unfinishedPrefix = "unfinished-";
 
 function cachedKernels(cache: string): string[] {

@@ -10,7 +10,7 @@ const metaPackage = "linux-image-amd64";
 
 // The rest (sound, graphics, drivers of hardware) is most of the package, and nothing of it exists in the lab.
 const kept =
-  /^\.(\/usr)?\/(boot\/vmlinuz-[^/]+|lib\/modules\/[^/]+\/(modules\.[^/]+|kernel\/((arch|block|crypto|fs|lib|mm|net|virt)\/.*|drivers\/((block|char|crypto|firmware|md|nvme|vfio|vhost|virtio)\/.*|net\/([^/]+|(bonding|ipvlan|vxlan|wireguard)\/[^/]+)))))$/;
+  /^\.(\/usr)?\/(boot\/(vmlinuz|config)-[^/]+|lib\/modules\/[^/]+\/(modules\.[^/]+|kernel\/((arch|block|crypto|fs|lib|mm|net|virt)\/.*|drivers\/((block|char|crypto|firmware|md|nvme|vfio|vhost|virtio)\/.*|net\/([^/]+|(bonding|ipvlan|vxlan|wireguard)\/[^/]+)))))$/;
 
 /** apt's options for a package index of our own, for machines whose lists are absent or too old (containers). */
 function privateLists(directory: string): string[] {
@@ -73,7 +73,7 @@ export function elfKernel(bzImage: Buffer): Buffer {
 }
 
 /**
- * Fills `directory` with vmlinuz, vmlinux and modules/ and returns the kernel's name: release and package version.
+ * Fills `directory` with vmlinuz, vmlinux and modules/ (with the kernel's configuration) and returns the kernel's name: release and package version.
  */
 export function fetchKernel(directory: string): string {
   const scratch = join(directory, "scratch");
@@ -95,6 +95,8 @@ export function fetchKernel(directory: string): string {
   const library = readdirSync(tree).includes("lib") ? join(tree, "lib") : join(tree, "usr", "lib");
   runTool("busybox", ["depmod", "-b", join(library, ".."), release]);
   renameSync(join(library, "modules", release), join(directory, "modules"));
+  // Where other distributions have it, so that one folder is enough inside.
+  renameSync(join(tree, "boot", `config-${release}`), join(directory, "modules", "config"));
   rmSync(scratch, { recursive: true });
   const version = archive.split("_")[1] ?? "unknown";
   return `${release}_${decodeURIComponent(version).replaceAll(/[^\w.+~-]/g, "-")}`;

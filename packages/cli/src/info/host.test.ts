@@ -61,7 +61,10 @@ const V1 =
 const CGROUPS = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t2\t1\t1\ncpuacct\t2\t1\t1\nmemory\t0\t1\t1\n";
 
 test("control groups: unified, hybrid, old and none", () => {
-  const of = (tree: Tree) => isolation(host({ "/proc/cgroups": CGROUPS, ...tree })).cgroup;
+  const of = (tree: Tree) => {
+    const files = host({ "/proc/cgroups": CGROUPS, ...tree });
+    return isolation(files, new Kernel(files)).cgroup;
+  };
   assert.deepEqual(
     of({
       "/proc/mounts": "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n",
@@ -86,10 +89,17 @@ test("control groups: unified, hybrid, old and none", () => {
   assert.equal(of({ "/proc/mounts": "none /my\\040groups cgroup2 rw 0 0\n" }).path, "/my groups");
 });
 
-test("SELinux: absent, not mounted, permissive, enforcing", () => {
-  const of = (tree: Tree) => isolation(host(tree)).selinux;
+test("SELinux: absent, off, unknown, not mounted, permissive, enforcing", () => {
+  const of = (tree: Tree) => {
+    const files = host(tree);
+    return isolation(files, new Kernel(files)).selinux;
+  };
   const mounted = { "/proc/mounts": "selinuxfs /sys/fs/selinux selinuxfs rw 0 0\n" };
-  assert.equal(of({ "/proc/filesystems": "nodev\tsysfs\n\text4\n" }), "absent");
+  const filesystems = { "/proc/filesystems": "nodev\tsysfs\n\text4\n" };
+  const config = (text: string) => ({ ...filesystems, "/proc/config.gz": gzipSync(text) });
+  assert.equal(of(config("# CONFIG_SECURITY_SELINUX is not set\n")), "absent");
+  assert.equal(of(config("CONFIG_SECURITY_SELINUX=y\n")), "off");
+  assert.equal(of(filesystems), "unknown");
   assert.equal(of({ "/proc/filesystems": "nodev\tselinuxfs\n" }), "not mounted");
   assert.equal(of({ ...mounted, "/sys/fs/selinux/enforce": "0" }), "permissive");
   assert.equal(of({ ...mounted, "/sys/fs/selinux/enforce": "1" }), "enforcing");
@@ -102,6 +112,7 @@ test("features of a kernel: running, configured, loadable, absent, unknown", () 
   assert.equal(of({ "/sys/module/bridge/version": "2.3" }), "present");
   assert.equal(of({ "/proc/config.gz": gzipSync("CONFIG_BRIDGE=y\n") }), "present");
   assert.equal(of({ "/boot/config-6.1.0-18-amd64": "CONFIG_FOO=y\nCONFIG_BRIDGE=y\n" }), "present");
+  assert.equal(of({ "/lib/modules/6.1.0-18-amd64/config": "CONFIG_BRIDGE=y\n" }), "present");
   const modules = {
     "/lib/modules/6.1.0-18-amd64/modules.dep": "kernel/net/bridge/bridge.ko.xz: kernel/net/llc/llc.ko\n",
   };

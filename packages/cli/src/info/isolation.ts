@@ -1,10 +1,12 @@
 /** What can confine a machine's process: SELinux and control groups. */
 
 import { type HostFiles, text } from "./host-files.ts";
+import type { Kernel } from "./kernel.ts";
 import { mounts } from "./mounts.ts";
 
 export interface IsolationInfo {
-  selinux: "absent" | "not mounted" | "permissive" | "enforcing";
+  /** off: the kernel has it and was started without it. */
+  selinux: "absent" | "off" | "unknown" | "not mounted" | "permissive" | "enforcing";
   cgroup: {
     /** v2: the unified hierarchy alone. hybrid: v1's hierarchies hold controllers, v2 is mounted beside them. */
     layout: "v2" | "hybrid" | "v1" | "none";
@@ -17,14 +19,16 @@ export interface IsolationInfo {
   };
 }
 
-export function isolation(files: HostFiles): IsolationInfo {
-  return { selinux: selinux(files), cgroup: cgroup(files) };
+export function isolation(files: HostFiles, kernel: Kernel): IsolationInfo {
+  return { selinux: selinux(files, kernel), cgroup: cgroup(files) };
 }
 
-function selinux(files: HostFiles): IsolationInfo["selinux"] {
+function selinux(files: HostFiles, kernel: Kernel): IsolationInfo["selinux"] {
   const mount = mounts(files).find(({ type }) => type === "selinuxfs");
   if (mount !== undefined) return text(files, `${mount.path}/enforce`) === "1" ? "enforcing" : "permissive";
-  return /\bselinuxfs$/m.test(text(files, "/proc/filesystems") ?? "") ? "not mounted" : "absent";
+  if (/\bselinuxfs$/m.test(text(files, "/proc/filesystems") ?? "")) return "not mounted";
+  const built = kernel.builtIn("SECURITY_SELINUX");
+  return built === undefined ? "unknown" : built ? "off" : "absent";
 }
 
 function cgroup(files: HostFiles): IsolationInfo["cgroup"] {

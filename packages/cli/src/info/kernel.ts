@@ -29,11 +29,13 @@ export class Kernel {
   constructor(files: HostFiles) {
     this.#files = files;
     this.release = text(files, "/proc/sys/kernel/osrelease") ?? "unknown";
+    const ofModules = (name: string) =>
+      text(files, `/lib/modules/${this.release}/${name}`) ?? text(files, `/usr/lib/modules/${this.release}/${name}`);
     const compressed = files.bytes("/proc/config.gz");
-    this.#config = compressed ? gunzipSync(compressed).toString() : text(files, `/boot/config-${this.release}`);
-    this.#modules =
-      text(files, `/lib/modules/${this.release}/modules.dep`) ??
-      text(files, `/usr/lib/modules/${this.release}/modules.dep`);
+    this.#config = compressed
+      ? gunzipSync(compressed).toString()
+      : (text(files, `/boot/config-${this.release}`) ?? ofModules("config"));
+    this.#modules = ofModules("modules.dep");
   }
 
   /** A feature by its module's name and its option in the kernel's configuration. */
@@ -46,6 +48,11 @@ export class Kernel {
     return this.#config === undefined && this.#modules === undefined ? "unknown" : "absent";
   }
 
+  /** Whether an option is built into the kernel; undefined where its configuration cannot be read. */
+  builtIn(option: string): boolean | undefined {
+    return this.#config === undefined ? undefined : this.option(option) === "y";
+  }
+
   /** y, m or undefined. */
   option(name: string): string | undefined {
     return this.#config && new RegExp(`^CONFIG_${name}=(.*)$`, "m").exec(this.#config)?.[1];
@@ -54,8 +61,10 @@ export class Kernel {
   info(): KernelInfo {
     const forAll = number(this.#files, "/proc/sys/vm/unprivileged_userfaultfd");
     const ioUring = number(this.#files, "/proc/sys/kernel/io_uring_disabled");
-    const byOption = (option: string): Feature =>
-      this.#config === undefined ? "unknown" : this.option(option) === "y" ? "present" : "absent";
+    const byOption = (option: string): Feature => {
+      const built = this.builtIn(option);
+      return built === undefined ? "unknown" : built ? "present" : "absent";
+    };
     return {
       release: this.release,
       // The file is there exactly where the kernel has it.

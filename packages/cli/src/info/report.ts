@@ -32,7 +32,7 @@ export function gather(files: HostFiles, device?: string): Report {
     processor: processor(files),
     memory: memory(files),
     network: network(files, kernel),
-    isolation: isolation(files),
+    isolation: isolation(files, kernel),
     kernel: kernel.info(),
   };
 }

@@ -146,7 +146,9 @@ function device({ path, usable, refusal, module, moduleName }: Device): string {
 }
 
 const SELINUX: Record<IsolationInfo["selinux"], string> = {
-  absent: "not in this kernel, or switched off",
+  absent: "not in this kernel",
+  off: "in the kernel, switched off when it started",
+  unknown: "not in this kernel, or switched off",
   "not mounted": "in the kernel, not mounted",
   permissive: "permissive",
   enforcing: "enforcing",
