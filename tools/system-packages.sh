@@ -7,6 +7,7 @@
 wanted='
   as:binutils
   gcc:gcc
+  gdb:gdb
   /usr/include/stdio.h:libc6-dev
   /usr/include/linux/kvm.h:linux-libc-dev
   qemu-system-x86_64:qemu-system-x86

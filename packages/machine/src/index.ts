@@ -1,6 +1,7 @@
 /** The PC: memory map, buses, interrupt wiring, boot. {@link Machine} is where to begin. */
 
 export type { BootModule } from "./boot/loader.ts";
+export { type DebugExit, Debugging } from "./debugging.ts";
 export type { ByteSink, CpuDescription, MachineDescription } from "./description.ts";
 export { MachineError, type MachineErrorCode } from "./errors.ts";
 export { Machine, type MachineEnd, type MachineEvents } from "./machine.ts";

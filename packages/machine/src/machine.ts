@@ -16,7 +16,7 @@
  * `machine.serial[0].write(bytes)` is what is typed on COM1, `machine.pressPowerButton()` asks the guest to shut down.
  */
 
-import { MappedRam } from "@lodge/devices";
+import { type GuestRam, MappedRam } from "@lodge/devices";
 import { type CpuidEntry, createGuestMemory, type Hypervisor, type Notifier, type Vm } from "@lodge/kvm";
 import { openHypervisor } from "./accelerator.ts";
 import { acpiTables } from "./acpi/tables.ts";
@@ -24,6 +24,7 @@ import { loadKernel } from "./boot/boot.ts";
 import type { Entry } from "./boot/entry.ts";
 import { Loader } from "./boot/loader.ts";
 import { Chipset, type ChipsetHandle, createChipset } from "./chipset.ts";
+import { type DebugExit, Debugging } from "./debugging.ts";
 import { checkDescription, type MachineDescription } from "./description.ts";
 import { MachineError } from "./errors.ts";
 import { interruptLine } from "./interrupts.ts";
@@ -56,6 +57,8 @@ export type MachineEnd =
 export interface MachineEvents {
   /** The guest's kernel says that it has panicked. It goes on, mostly to halt or to reset. */
   panicked?: (crashLoaded: boolean) => void;
+  /** A vCPU met what {@link Debugging.watch} set; the machine is paused. */
+  debugged?: (exit: DebugExit) => void;
 }
 
 type State = "created" | "running" | "pausing" | "paused" | "ending" | "ended";
@@ -66,6 +69,8 @@ export class Machine implements AsyncDisposable {
   readonly serial: readonly SerialInput[];
   /** Resolves when the machine has come to its end; no vCPU runs then. */
   readonly ended: Promise<MachineEnd>;
+  /** For debuggers, while the machine is paused. */
+  readonly debugging: Debugging;
   readonly #resources: AsyncDisposableStack;
   readonly #chipset: Chipset;
   readonly #control: Int32Array;
@@ -93,7 +98,8 @@ export class Machine implements AsyncDisposable {
     for (const [slot, { gpa, sizeBytes, offset }] of pieces.entries()) {
       vm.setMemorySlot({ slot, guestAddress: gpa, sizeBytes, memoryOffset: offset });
     }
-    const loader = new Loader(new MappedRam(memory.buffer, pieces));
+    const ram = new MappedRam(memory.buffer, pieces, (gpa, length) => vm.memoryWritten(gpa, length));
+    const loader = new Loader(ram);
     const cpuid = hypervisor.supportedCpuid();
     const topology = description.cpus.topology ?? { sockets: description.cpus.count, cores: 1, threads: 1 };
     const apicIds = Array.from({ length: description.cpus.count }, (_, index) => apicId(index, topology));
@@ -119,15 +125,16 @@ export class Machine implements AsyncDisposable {
       testDevice: description.testDevice ?? false,
     });
     const wakeHost = undo.use(hypervisor.createNotifier());
-    const parts = { vm, chipset, wakeHost, description, events };
+    const parts = { vm, ram, chipset, wakeHost, description, events };
     const machine = new Machine(parts, undo);
     await machine.#startVcpus(hypervisor, parts, { entry, cpuid, topology, apicIds }, undo);
     machine.#resources.use(undo.move());
     return machine;
   }
 
-  private constructor({ vm, chipset, wakeHost, description, events }: Parts, undo: AsyncDisposableStack) {
+  private constructor({ vm, ram, chipset, wakeHost, description, events }: Parts, undo: AsyncDisposableStack) {
     this.description = description;
+    this.debugging = new Debugging(ram, () => this.#vcpus);
     this.ended = this.#end.promise;
     this.#resources = new AsyncDisposableStack();
     this.#events = events;
@@ -176,12 +183,15 @@ export class Machine implements AsyncDisposable {
     return this.#state;
   }
 
-  /** Lets the machine run, from its first instruction on or from where it was paused. */
-  start(): void {
+  /**
+   * Lets the machine run, from its first instruction on or from where it was paused. With `only`, that vCPU alone, for a
+   * debugger's step.
+   */
+  start(only?: number): void {
     if (this.#state !== "created" && this.#state !== "paused") throw this.#wrongState("started");
     this.#state = "running";
     Atomics.store(this.#control, 0, Wanted.RUNNING);
-    for (const vcpu of this.#vcpus) vcpu.run();
+    for (const [index, vcpu] of this.#vcpus.entries()) if (only === undefined || only === index) vcpu.run();
   }
 
   /** The same as {@link start}, for a machine that was paused. */
@@ -219,8 +229,17 @@ export class Machine implements AsyncDisposable {
   }
 
   #stopped(vcpu: VcpuThread, stop: Stop): void {
-    if (stop.reason !== "kicked") void this.#finish(endOf(vcpu, stop));
+    if (stop.reason === "debug") void this.#debugged(vcpu, stop);
+    else if (stop.reason !== "kicked") void this.#finish(endOf(vcpu, stop));
     this.#standingChanged();
+  }
+
+  /** The first vCPU that stops for a debugger stops all; others that do so meanwhile meet their breakpoint again. */
+  async #debugged(vcpu: VcpuThread, { exception, pc, dr6 }: Extract<Stop, { reason: "debug" }>): Promise<void> {
+    if (this.#state !== "running") return;
+    await this.pause();
+    if (this.state !== "paused") return;
+    this.#events.debugged?.({ vcpu: this.#vcpus.indexOf(vcpu), exception, pc, dr6 });
   }
 
   /** Brings all vCPUs to a stand, whoever began it. */
@@ -273,6 +292,7 @@ export class Machine implements AsyncDisposable {
 
 interface Parts {
   readonly vm: Vm;
+  readonly ram: GuestRam;
   readonly chipset: ChipsetHandle;
   readonly wakeHost: Notifier;
   readonly description: MachineDescription;
@@ -301,6 +321,7 @@ function endOf(vcpu: VcpuThread, stop: Stop): MachineEnd {
       return { reason: "crash", vcpu: vcpu.id, message: stop.message, registers: undefined };
     case "debug":
     case "kicked":
+      // These end no machine.
       return { reason: "crash", vcpu: vcpu.id, message: `it stopped with ${stop.reason}`, registers: undefined };
     default:
       return stop;

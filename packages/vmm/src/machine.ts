@@ -15,6 +15,8 @@ import type { GuestProcess } from "./agent/channel.ts";
 import { type CommandOptions, jobScript } from "./agent/job.ts";
 import { checkOptions, type MachineOptions } from "./configuration/options.ts";
 import { VmmError } from "./errors.ts";
+import { MachineTarget } from "./gdb/machine-target.ts";
+import { serveGdb } from "./gdb/server.ts";
 import { prepareImage } from "./images/store.ts";
 
 export interface ExecOptions extends CommandOptions {
@@ -38,6 +40,7 @@ export class Machine implements AsyncDisposable {
   readonly ended: Promise<MachineEnd>;
   readonly #pc: Pc;
   readonly #agents: Agents;
+  readonly #resources: AsyncDisposableStack;
 
   /**
    * Makes a machine and lets it run; its kernel has not said a word yet when this resolves. A `VmmError`, `MachineError` or
@@ -56,7 +59,9 @@ export class Machine implements AsyncDisposable {
     const console = new ConsoleDevice({ ports: [{ console: true, onData: () => true }, ...agents.portOptions] });
     agents.connect(console.ports.slice(1));
     const initrd = image === undefined ? checked.initrd : await readFile(image.initrd);
-    const pc = await Pc.create({
+    await using undo = new AsyncDisposableStack();
+    let target: MachineTarget | undefined;
+    const description = {
       accelerator: accelerator.kind,
       memoryBytes: checked.memoryBytes,
       cpus: checked.cpus,
@@ -67,14 +72,19 @@ export class Machine implements AsyncDisposable {
       ...(options.debugConsole && { debugConsole: options.debugConsole }),
       ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
       ...(options.testDevice && { testDevice: true }),
-    });
-    const machine = new Machine(pc, accelerator, agents);
+    };
+    const pc = undo.use(await Pc.create(description, { debugged: (exit) => target?.debugged(exit) }));
+    if (options.gdbPort !== undefined) {
+      target = new MachineTarget(pc);
+      undo.use(await serveGdb(target, options.gdbPort));
+    }
     pc.start();
-    return machine;
+    return new Machine(pc, accelerator, agents, undo.move());
   }
 
-  private constructor(pc: Pc, accelerator: Choice, agents: Agents) {
+  private constructor(pc: Pc, accelerator: Choice, agents: Agents, resources: AsyncDisposableStack) {
     this.#pc = pc;
+    this.#resources = resources;
     this.accelerator = accelerator;
     this.#agents = agents;
     this.ended = pc.ended.then((end) => {
@@ -131,7 +141,7 @@ export class Machine implements AsyncDisposable {
 
   /** Ends the machine as if its plug were pulled. */
   async stop(): Promise<void> {
-    await this.#pc.stop();
+    await this.#resources.disposeAsync();
     await this.ended;
   }
 

@@ -16,8 +16,13 @@ export function runCommand(guestCommand: readonly string[] | undefined): Command
     .usage("[options] [image] [-- command...]")
     .argument("[image]", "what it starts from; tiny unless there is a --kernel")
     .allowExcessArguments(false);
-  return addRunOptions(command).action(async (image: string | undefined, { device, ...flags }: RunFlags) => {
-    const options = { ...flags, ...device, ...(image !== undefined && { image }) };
+  return addRunOptions(command).action(async (image: string | undefined, { device, gdb, ...flags }: RunFlags) => {
+    const options = {
+      ...flags,
+      ...device,
+      ...(gdb !== undefined && { gdbPort: gdb }),
+      ...(image !== undefined && { image }),
+    };
     process.exitCode = guestCommand === undefined ? await runConsole(options) : await runOne(options, guestCommand);
   });
 }

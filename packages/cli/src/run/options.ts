@@ -18,6 +18,7 @@ export interface RunFlags {
   kernel?: string;
   initrd?: string;
   append?: string;
+  gdb?: number;
   device?: MachineOptions;
 }
 
@@ -30,6 +31,7 @@ export function addRunOptions(command: Command): Command {
     .option("--kernel <file>", "boot this kernel instead of an image")
     .option("--initrd <file>", "with this initial RAM disk")
     .option("--append <text>", "the kernel's command line, or what is added to the image's")
+    .option("--gdb <port>", "let GDB attach here: target remote :PORT", checked(parseGdbPort))
     .option("--device <name>", "isa-debug-exit[,iobase=0xf4] or pc-testdev", checked(parseDevice), {});
 }
 
@@ -49,6 +51,10 @@ function parseCpus(text: string): CpuOptions {
   const { value, named } = parseFields(text, "--cpus", ["sockets", "cores", "threads"]);
   const arranged = [...named].map(([name, count]) => [name, parseCount(count, `--cpus ${name}`)]);
   return { count: parseCount(value, "--cpus"), ...Object.fromEntries(arranged) };
+}
+
+function parseGdbPort(text: string): number {
+  return parseCount(text, "--gdb");
 }
 
 function parseDevice(text: string, before: MachineOptions): MachineOptions {

@@ -1,6 +1,17 @@
 /** What is said between a machine and the threads of its vCPUs. A thread answers each request with one reply, in order. */
 
-import type { CpuidEntry, HypervisorKind, KickHandle, NotifierHandle, Regs, Sregs, VmHandle } from "@lodge/kvm";
+import type {
+  CpuidEntry,
+  Fpu,
+  GuestDebug,
+  HypervisorKind,
+  KickHandle,
+  NotifierHandle,
+  Regs,
+  Sregs,
+  Translation,
+  VmHandle,
+} from "@lodge/kvm";
 import type { Entry } from "../boot/entry.ts";
 import type { ChipsetHandle } from "../chipset.ts";
 import type { Stop } from "./step.ts";
@@ -24,11 +35,19 @@ export interface VcpuSetup {
 /** What the machine wants of all its vCPUs; they look after each kick. */
 export const Wanted = { STOPPED: 0, RUNNING: 1 } as const;
 
-export type Request = { readonly do: "run" } | { readonly do: "registers" } | { readonly do: "close" };
+export type Request =
+  | { readonly do: "run" }
+  | { readonly do: "registers" }
+  | { readonly do: "set-registers"; readonly registers: Registers }
+  | { readonly do: "translate"; readonly linearAddress: bigint }
+  | { readonly do: "watch"; readonly debug: GuestDebug }
+  | { readonly do: "close" };
 
 export interface Registers {
   readonly regs: Regs;
   readonly sregs: Sregs;
+  /** With MXCSR, which `KVM_GET_FPU` leaves out. */
+  readonly fpu: Fpu;
 }
 
 export type Message =
@@ -36,6 +55,9 @@ export type Message =
   /** The answer to `run`. */
   | { readonly type: "stopped"; readonly stop: Stop }
   | { readonly type: "registers"; readonly registers: Registers }
+  | { readonly type: "translation"; readonly translation: Translation }
+  /** The answer to `set-registers` and `watch`. */
+  | { readonly type: "done" }
   | { readonly type: "closed" }
   /** While it runs: the guest's kernel has panicked. */
   | { readonly type: "panicked"; readonly crashLoaded: boolean }

@@ -1,7 +1,7 @@
 /** A vCPU as its machine sees it: an explicit small state machine, fed by the messages of the vCPU's thread. */
 
 import { Worker } from "node:worker_threads";
-import type { Hypervisor, Kicker } from "@lodge/kvm";
+import type { GuestDebug, Hypervisor, Kicker, Translation } from "@lodge/kvm";
 import { MachineError } from "../errors.ts";
 import type { Message, Registers, Request, VcpuSetup } from "./protocol.ts";
 import type { Stop } from "./step.ts";
@@ -74,6 +74,26 @@ export class VcpuThread {
     this.#expect("stopped");
     this.#post({ do: "registers" });
     return (await this.#next("registers")).registers;
+  }
+
+  async setRegisters(registers: Registers): Promise<void> {
+    this.#expect("stopped");
+    this.#post({ do: "set-registers", registers });
+    await this.#next("done");
+  }
+
+  /** What its page tables make of an address. */
+  async translate(linearAddress: bigint): Promise<Translation> {
+    this.#expect("stopped");
+    this.#post({ do: "translate", linearAddress });
+    return (await this.#next("translation")).translation;
+  }
+
+  /** Which breakpoints and steps stop it. */
+  async watch(debug: GuestDebug): Promise<void> {
+    this.#expect("stopped");
+    this.#post({ do: "watch", debug });
+    await this.#next("done");
   }
 
   /** Closes the vCPU, which does not run, and ends its thread. */

@@ -7,6 +7,7 @@ import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
 import { interruptLine } from "../interrupts.ts";
 import { type Message, type Request, type VcpuSetup, Wanted } from "./protocol.ts";
+import { registersOf, setRegisters } from "./registers.ts";
 import { type Buses, type Stop, step } from "./step.ts";
 
 const port = parentPort!;
@@ -32,7 +33,18 @@ function serve(vm: Vm, vcpu: Vcpu, buses: Buses, resources: DisposableStack): vo
           break;
         case "registers":
           vcpu.completeExit();
-          post({ type: "registers", registers: { regs: vcpu.getRegs(), sregs: vcpu.getSregs() } });
+          post({ type: "registers", registers: registersOf(vcpu) });
+          break;
+        case "set-registers":
+          setRegisters(vcpu, request.registers);
+          post({ type: "done" });
+          break;
+        case "translate":
+          post({ type: "translation", translation: vcpu.translate(request.linearAddress) });
+          break;
+        case "watch":
+          vcpu.setGuestDebug(request.debug);
+          post({ type: "done" });
           break;
         case "close":
           vcpu.close();

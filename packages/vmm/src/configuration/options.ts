@@ -28,6 +28,8 @@ export interface MachineOptions {
   readonly testDevice?: boolean;
   /** What the guest writes to port 0xe9. */
   readonly debugConsole?: (bytes: Uint8Array) => void;
+  /** Where GDB can attach, on the loopback address. */
+  readonly gdbPort?: number;
   /** Told each step of a start that takes long, such as building the image. */
   readonly progress?: (step: string) => void;
   readonly signal?: AbortSignal;
@@ -61,6 +63,10 @@ export interface CheckedOptions {
 export async function checkOptions(options: MachineOptions): Promise<CheckedOptions> {
   const { accel = "auto", image, kernel, initrd } = options;
   if (!ACCELERATORS.includes(accel)) refuse(`accelerator ${JSON.stringify(accel)}: it is ${ACCELERATORS.join(", ")}`);
+  const { gdbPort } = options;
+  if (gdbPort !== undefined && !(Number.isInteger(gdbPort) && gdbPort >= 0 && gdbPort < 65536)) {
+    refuse(`gdb port ${gdbPort}: a port is 1 to 65535, or 0 for any that is free`);
+  }
   if (image !== undefined && kernel !== undefined) {
     refuse(`an image (${image}) and a kernel (${kernel}): one of them is what the machine starts from`);
   }

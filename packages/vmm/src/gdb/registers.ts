@@ -28,7 +28,7 @@ const FEATURES: Readonly<Record<string, readonly Place[]>> = {
     ...X87_CONTROL.map((name) => ({ name, bits: 32, type: "int", group: "float" })),
   ],
   "org.gnu.gdb.i386.sse": [
-    ...Array.from({ length: 16 }, (_, index) => ({ name: `xmm${index}`, bits: 128, type: "uint128" })),
+    ...Array.from({ length: 16 }, (_, index) => ({ name: `xmm${index}`, bits: 128, type: "vec128" })),
     { name: "mxcsr", bits: 32, type: "int", group: "vector" },
   ],
   "org.gnu.gdb.i386.segments": [
@@ -74,11 +74,31 @@ export function registerPlace(number: number): { at: number; bytes: number } | u
   return place && { at: place.at, bytes: place.bits / 8 };
 }
 
+/** What the bytes of an xmm register can be read as: element types by GDB's names. */
+const ELEMENTS = {
+  v4_float: "ieee_single 4",
+  v2_double: "ieee_double 2",
+  v16_int8: "int8 16",
+  v8_int16: "int16 8",
+  v4_int32: "int32 4",
+  v2_int64: "int64 2",
+};
+const VECTOR_TYPE = (() => {
+  const elements = Object.entries(ELEMENTS).map(([name, text]) => [name, ...text.split(" ")] as const);
+  const vectors = elements.map(([name, type, count]) => `<vector id="${name}_t" type="${type}" count="${count}"/>`);
+  const fields = elements.map(([name]) => `<field name="${name}" type="${name}_t"/>`);
+  return `${vectors.join("")}<union id="vec128">${fields.join("")}<field name="uint128" type="uint128"/></union>`;
+})();
+
 /** target.xml (appendix G of the same book). */
 export function targetDescription(): string {
   const features = Object.entries(FEATURES).map(([name, places]) => {
     const flags = Object.entries(FLAGS).map(([bit, flag]) => `<field name="${flag}" start="${bit}" end="${bit}"/>`);
-    const types = name.endsWith("core") ? `<flags id="i386_eflags" size="4">${flags.join("")}</flags>` : "";
+    const types = name.endsWith("core")
+      ? `<flags id="i386_eflags" size="4">${flags.join("")}</flags>`
+      : name.endsWith("sse")
+        ? VECTOR_TYPE
+        : "";
     const registers = places.map(
       ({ name: register, bits, type, group }) =>
         `<reg name="${register}" bitsize="${bits}" type="${type}"${group === undefined ? "" : ` group="${group}"`}/>`,

@@ -1,0 +1,132 @@
+/** GDB itself, attached to a machine. */
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempDisposableSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { test } from "node:test";
+import { Machine } from "@lodge/machine";
+import { MachineTarget } from "./machine-target.ts";
+import { serveGdb } from "./server.ts";
+
+const missing = ["gdb", "gcc"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
+const skip = missing === undefined ? false : `${missing} is not installed`;
+
+/** Counts in rax and in memory, for ever. */
+const COUNTER = `
+.globl _start
+_start:
+        xor %eax, %eax
+loop:   inc %rax
+store:  mov %rax, counter
+again:  jmp loop
+.data
+.align 8
+counter: .quad 0
+other:  .quad 0
+`;
+
+/** The kernel's file, with symbols. */
+function build(directory: string): string {
+  const file = join(directory, "counter");
+  const args = ["-x", "assembler", "-", "-o", file, "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000"];
+  const { status, stderr } = spawnSync("gcc", args, { input: COUNTER });
+  assert.equal(status, 0, String(stderr));
+  return file;
+}
+
+async function gdb(kernel: string, port: number, ...commands: string[]): Promise<string> {
+  const args = ["-nx", "-batch", kernel, "-ex", "set pagination off", "-ex", `target remote 127.0.0.1:${port}`];
+  const child = spawn("gdb", [...args, ...commands.flatMap((command) => ["-ex", command])], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return out + err;
+}
+
+test("breakpoints, steps, registers, memory and threads", { skip }, async () => {
+  using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
+  const kernel = build(directory.path);
+  let target: MachineTarget | undefined;
+  await using machine = await Machine.create(
+    { accelerator: "soft", memoryBytes: 16 * 2 ** 20, cpus: { count: 2 }, kernel: readFileSync(kernel) },
+    { debugged: (exit) => target!.debugged(exit) },
+  );
+  target = new MachineTarget(machine);
+  await using server = await serveGdb(target, 0);
+  machine.start();
+  const said = await gdb(
+    kernel,
+    server.port,
+    "echo \\n--threads\\n",
+    "info threads",
+    "echo \\n--software breakpoint\\n",
+    "break store",
+    "continue",
+    "delete",
+    "echo \\n--set\\n",
+    "set $rax = 0x1234",
+    "set $xmm3.v4_int32[1] = 77",
+    "stepi",
+    "x/i $pc",
+    "x/gx &counter",
+    "print $xmm3.v4_int32",
+    "print $mxcsr",
+    "echo \\n--written\\n",
+    "set {long}&other = 0x1122334455667788",
+    "x/gx &other",
+    "x/gx 0x7f0000000000",
+    "echo \\n--hardware breakpoint\\n",
+    "hbreak loop",
+    "continue",
+    "print/x $rax",
+    "delete",
+    "echo \\n--watch\\n",
+    "watch *(long *)&counter",
+    "continue",
+    "delete",
+    "echo \\n--detach\\n",
+    "detach",
+  );
+  const section = (name: string) => said.split(`--${name}\n`)[1]?.split("\n--")[0] ?? said;
+  assert.match(section("threads"), /\* 1 .*vCPU 0.*\n +2 .*vCPU 1/);
+  assert.match(section("software breakpoint"), /Breakpoint 1, 0x\w+ in store/);
+  assert.match(section("set"), /=> 0x\w+ <again>:\s+jmp\s+0x\w+ <loop>/);
+  assert.match(section("set"), /0x\w+:\s+0x0000000000001234/);
+  assert.match(section("set"), /\{0, 77, 0, 0\}/);
+  assert.match(section("set"), /\[ IM DM ZM OM UM PM \]|8064/);
+  assert.match(section("written"), /0x\w+:\s+0x1122334455667788/);
+  // On stderr, which comes behind all of it.
+  assert.match(said, /Cannot access memory at address 0x7f0000000000/);
+  assert.match(section("hardware breakpoint"), /Breakpoint 2, 0x\w+ in loop/);
+  assert.match(section("hardware breakpoint"), /= 0x1234/);
+  assert.match(section("watch"), /Old value = 4660\nNew value = 4661/);
+  assert.match(section("detach"), /detached/);
+  assert.equal(machine.state, "running");
+});
+
+test("a second debugger is turned away; one that vanishes leaves nothing behind", { skip }, async () => {
+  using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
+  const kernel = build(directory.path);
+  let target: MachineTarget | undefined;
+  await using machine = await Machine.create(
+    { accelerator: "soft", memoryBytes: 16 * 2 ** 20, cpus: { count: 1 }, kernel: readFileSync(kernel) },
+    { debugged: (exit) => target!.debugged(exit) },
+  );
+  target = new MachineTarget(machine);
+  await using server = await serveGdb(target, 0);
+  machine.start();
+  const first = await gdb(
+    kernel,
+    server.port,
+    "break loop",
+    "continue",
+    `shell gdb -nx -batch -ex "target remote 127.0.0.1:${server.port}" 2>&1`,
+    "kill",
+  );
+  assert.match(first, /Remote connection closed|Connection reset/);
+  const second = await gdb(kernel, server.port, "x/2i loop", "detach");
+  assert.match(second, /<loop>:\s+inc\s+%rax/);
+});
