@@ -130,6 +130,7 @@ export class InterpreterSubject implements Subject {
         if (host < 0) throw FAULT;
         return host;
       },
+      translation: access.walker,
       watch: (page) => {
         map.code.set(page / PAGE);
         tlb.flushWritesTo(page);

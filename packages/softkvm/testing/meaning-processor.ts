@@ -34,7 +34,7 @@ export class MeaningProcessor {
       if (at < 0) throw new Error(`no code at 0x${linear.toString(16)}`);
       return at;
     };
-    const source = { fetch, watch: () => {}, unwatch: () => {} };
+    const source = { fetch, translation: access.walker, watch: () => {}, unwatch: () => {} };
     this.#blocks = new Blocks(state, this.#handlers, source, arena, arena + ARENA_BYTES);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, memoryBytes);
   }

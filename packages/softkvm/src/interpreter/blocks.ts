@@ -8,13 +8,15 @@ import { Mode, State } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
 import { Decoder } from "../decode/decoder.ts";
 import { type CodeSize, Instruction, type Operand, Status } from "../decode/instruction.ts";
-import { hasMicrocode, meaningOf } from "../semantics/table.ts";
-import { type Handlers, JumpCache, Slot } from "./handlers.ts";
+import type { Flushed } from "../mmu/tlb.ts";
+import { type Handlers, Slot } from "./handlers.ts";
+import { Jumps, type Translation } from "./jumps.ts";
+import { KnownShapes } from "./known-shapes.ts";
 import { CODE_LIMITS, type CodeKept } from "./limits.ts";
 import { Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
 import { type Region, Regions } from "./regions.ts";
-import { addressedOperand, segmentOf, shapeOf } from "./shape.ts";
+import { addressedOperand, segmentOf } from "./shape.ts";
 
 const MAX_INSTRUCTIONS = 64;
 const MAX_LENGTH = 15;
@@ -53,6 +55,8 @@ export interface Undecodable {
 export interface CodeSource {
   /** Where the byte at a linear address is in linear memory, as the guest fetches it. */
   fetch(linear: bigint): number;
+  /** How the last one was translated. */
+  readonly translation: Translation;
   /** From now on {@link Blocks.written} is called when the guest writes to this page (a place in linear memory). */
   watch(page: number): void;
   unwatch(page: number): void;
@@ -68,15 +72,16 @@ export class Blocks {
   readonly #arena: number;
   readonly #arenaEnd: number;
   #free: number;
-  readonly #byKey = new Map<string, Block>();
+  /** See {@link keyOf}. */
+  readonly #byKey = new Map<number, Block>();
   readonly #byPage = new Map<number, Set<Block>>();
   /** First records of blocks that are no more, with their keys. */
-  readonly #dead = new Map<number, string>();
+  readonly #dead = new Map<number, number>();
   readonly #regions: Regions;
   /** How often compiled code was written over, by page; since everything was forgotten last. */
   readonly #rewrites = new Map<number, number>();
-  /** Virtual pages that the jump cache has addresses of. */
-  readonly #jumpPages = new Set<number>();
+  readonly #jumps: Jumps;
+  readonly #shapes: KnownShapes;
   /** Instructions that TypeScript does, by record. */
   readonly #microcode = new Map<number, Instruction>();
   readonly #decoder = new Decoder();
@@ -95,7 +100,8 @@ export class Blocks {
     this.#arenaEnd = arenaEnd;
     this.#free = this.#arena;
     this.#regions = new Regions(state.view, handlers);
-    this.forgetJumps();
+    this.#jumps = new Jumps(state);
+    this.#shapes = new KnownShapes(handlers);
   }
 
   /** What is kept at present: what a guest can make grow, and what bounds it. */
@@ -103,7 +109,7 @@ export class Blocks {
     return {
       blocks: this.#byKey.size + this.#dead.size,
       microcode: this.#microcode.size,
-      jumpPages: this.#jumpPages.size,
+      jumpPages: this.#jumps.pages,
       handlerBytes: this.#handlers.bytes,
       regionBytes: this.#regions.bytes,
     };
@@ -116,15 +122,11 @@ export class Blocks {
     return instruction;
   }
 
-  /** Translations have changed, all or that of the page at `va`: addresses no longer stand for the code they stood for. */
-  forgetJumps(va?: number): void {
-    if (va !== undefined && !this.#jumpPages.has(Math.floor(va / PAGE))) return;
-    this.#jumpPages.clear();
-    const view = this.#state.view;
-    for (let index = 0; index < JumpCache.entries; index++) {
-      const entry = this.#state.base + JumpCache.offset + index * JumpCache.entrySize;
-      view.setBigUint64(entry + JumpCache.rip, JumpCache.empty, true);
-    }
+  /** Translations have changed: addresses no longer stand for the code they stood for. `flushed`: which, or a page's. */
+  forgetJumps(flushed: Flushed): void {
+    if (flushed === "all") this.#jumps.forgetAll();
+    else if (flushed === "non-global") this.#jumps.forgetNonGlobal();
+    else this.#jumps.forgetPage(flushed);
   }
 
   /**
@@ -135,7 +137,8 @@ export class Blocks {
     const mode = this.#state.get32(State.mode);
     const linear = (mode & Mode.BITS) === 2 ? rip : (codeBase + rip) & 0xffffffffn;
     const host = this.#source.fetch(linear);
-    const key = `${host} ${mode}`;
+    const { pageShift, global } = this.#source.translation;
+    const key = keyOf(host, mode);
     let block = this.#byKey.get(key);
     if (block !== undefined && block.secondPage >= 0) {
       // The next page may be another one by now.
@@ -151,7 +154,8 @@ export class Blocks {
       block = made;
       this.#byKey.set(key, block);
     }
-    this.#remember(rip, mode, block.record);
+    const address = (value: bigint) => Number(BigInt.asIntN(64, value));
+    this.#jumps.set(address(rip), address(linear), { pageShift, global }, mode, block.record);
     // Decoding may have emptied the arena, and the branch with it.
     if (chain !== 0 && this.#state.get32(State.chain) === chain) this.#link(chain, block);
     return block.record;
@@ -159,7 +163,7 @@ export class Blocks {
 
   /** The block at a place in linear memory, if it is decoded. */
   at(host: number, mode: number): Block | undefined {
-    return this.#byKey.get(`${host} ${mode}`);
+    return this.#byKey.get(keyOf(host, mode));
   }
 
   /** The block that {@link find} would find now, if it is decoded already. */
@@ -250,18 +254,6 @@ export class Blocks {
     view.setUint32(record + Record.handler, Slot.FORWARD, true);
   }
 
-  #remember(rip: bigint, mode: number, record: number): void {
-    if (this.#jumpPages.size === CODE_LIMITS.jumpPages) this.forgetJumps();
-    this.#jumpPages.add(Number(BigInt.asIntN(64, rip) >> 12n));
-    const low = Number(rip & 0xffffffffn);
-    const hash = (low ^ (low >>> 12)) & (JumpCache.entries - 1);
-    const entry = this.#state.base + JumpCache.offset + hash * JumpCache.entrySize;
-    const view = this.#state.view;
-    view.setBigUint64(entry + JumpCache.rip, rip, true);
-    view.setUint32(entry + JumpCache.mode, mode, true);
-    view.setUint32(entry + JumpCache.record, record, true);
-  }
-
   /** Lets a branch go straight to a block, which is safe while both are in one page of one mapping. */
   #link(chain: number, block: Block): void {
     const within = block.secondPage < 0;
@@ -274,7 +266,7 @@ export class Blocks {
     for (let index = 0; index < block.count; index++) {
       view.setUint32(block.record + index * Record.size + Record.handler, Slot.RESYNC, true);
     }
-    const key = `${block.host} ${block.mode}`;
+    const key = keyOf(block.host, block.mode);
     this.#byKey.delete(key);
     this.#dead.set(block.record, key);
     for (const page of pagesOf(block)) {
@@ -310,14 +302,17 @@ export class Blocks {
   #reset(): void {
     for (const page of this.#byPage.keys()) this.#source.unwatch(page);
     this.#regions.clear();
-    if (this.#handlers.isFull) this.#handlers.clear();
+    if (this.#handlers.isFull) {
+      this.#handlers.clear();
+      this.#shapes.clear();
+    }
     this.#rewrites.clear();
     this.#byKey.clear();
     this.#byPage.clear();
     this.#dead.clear();
     this.#microcode.clear();
     this.#free = this.#arena;
-    this.forgetJumps();
+    this.#jumps.forgetAll();
     this.#state.set32(State.chain, 0);
   }
 
@@ -388,15 +383,10 @@ export class Blocks {
     const next = start + instruction.length;
     view.setUint32(record + Record.start, start, true);
     view.setUint32(record + Record.next, next, true);
-    const meaning = meaningOf(form.mnemonic, form.condition);
-    const shape = meaning === undefined ? undefined : shapeOf(instruction, mode);
-    if (meaning === undefined || shape === undefined) {
-      view.setUint32(record + Record.handler, Slot.MICROCODE, true);
-      this.#microcode.set(record, cloneOf(instruction));
-      return form.ends;
-    }
-    view.setUint32(record + Record.handler, this.#handlers.slotOf(shape, meaning), true);
-    if (hasMicrocode(form.mnemonic)) this.#microcode.set(record, cloneOf(instruction));
+    const { slot, isKept } = this.#shapes.of(instruction, mode);
+    view.setUint32(record + Record.handler, slot, true);
+    if (isKept) this.#microcode.set(record, cloneOf(instruction));
+    if (slot === Slot.MICROCODE) return form.ends;
     const base = this.#state.base;
     for (let index = 0; index < instruction.operandCount; index++) {
       const operand = instruction.operands[index]!;
@@ -451,6 +441,8 @@ export class Blocks {
   }
 }
 
+/** A number for a place in linear memory and a mode. */
+const keyOf = (host: number, mode: number): number => mode * 2 ** 33 + host;
 /** Places go beyond what 32 bits with a sign hold. */
 const pageOf = (host: number): number => host - (host % PAGE);
 const pagesOf = ({ host, secondPage }: Block): number[] =>

@@ -128,7 +128,7 @@ export class Core {
     this.processor = new Processor(this.state, this.access, {
       ...outside.hooks,
       modeChanged: () => {},
-      translationsFlushed: (va) => this.#blocks.forgetJumps(va),
+      translationsFlushed: (flushed) => this.#blocks.forgetJumps(flushed),
       interruptsMayFlow: () => {
         // A return to ring 3 opens for interrupts that mostly do not wait; timers are looked at when the budget ends.
         if (this.#eventWaits) this.mustLook = true;
@@ -163,6 +163,7 @@ export class Core {
         if (at === -2) throw NO_CODE;
         return at;
       },
+      translation: walker,
       watch: (page: number) => {
         map.code.set(page / 4096);
         tlb.flushWritesTo(page);

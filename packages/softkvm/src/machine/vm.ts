@@ -391,6 +391,7 @@ export class SoftVm implements Vm {
 
   /** Asks all vCPUs but one, and does not wait. */
   askOthers(own: number, bits: number): void {
+    if (this.record.openVcpus <= 1) return;
     for (const slot of this.record.openSlots()) if (slot !== own) this.board.ask(slot, bits);
   }
 

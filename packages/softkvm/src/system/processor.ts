@@ -8,6 +8,7 @@
 import { Mode, Seg, SegmentRange, State, Vector } from "../cpu/layout.ts";
 import { type CpuState, Flag } from "../cpu/state.ts";
 import { type Access, AccessKind, Outcome } from "../mmu/access.ts";
+import type { Flushed } from "../mmu/tlb.ts";
 import { Events } from "./event-state.ts";
 import { GUEST_EXIT, GUEST_FAULT } from "./faults.ts";
 import { type Cpuid, type Features, readFeatures } from "./features.ts";
@@ -43,8 +44,8 @@ export interface ProcessorHooks {
   tripleFault(): void;
   /** `State.mode` changed: code was decoded for another one. */
   modeChanged(): void;
-  /** Translations of linear addresses were flushed: all, or those of one page. */
-  translationsFlushed(va?: number): void;
+  /** Translations of linear addresses were flushed. */
+  translationsFlushed(flushed: Flushed): void;
   /** IF, the TPR or the interrupt shadow changed so that an interrupt may be deliverable now. */
   interruptsMayFlow(): void;
 }
@@ -136,11 +137,11 @@ export class Processor {
 
   flushAll(): void {
     this.memory.tlb.flushAll();
-    this.hooks.translationsFlushed();
+    this.hooks.translationsFlushed("all");
   }
   flushNonGlobal(): void {
     this.memory.tlb.flushNonGlobal();
-    this.hooks.translationsFlushed();
+    this.hooks.translationsFlushed("non-global");
   }
   flushPage(va: number): void {
     this.memory.tlb.flushPage(va);

@@ -48,7 +48,10 @@ export class Interpreted {
       ...{ load: fault, store: fault },
       segmentFault: () => {},
     });
-    const source = { fetch: (linear: bigint) => Number(linear), watch: () => {}, unwatch: () => {} };
+    const source = {
+      ...{ fetch: (linear: bigint) => Number(linear), translation: { pageShift: 12, global: false } },
+      ...{ watch: () => {}, unwatch: () => {} },
+    };
     const records = GUEST + STATE_SIZE + JumpCache.entries * JumpCache.entrySize;
     this.#blocks = new Blocks(state, this.#handlers, source, records, GUEST + AREA);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, GUEST);

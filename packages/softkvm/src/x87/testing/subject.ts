@@ -151,7 +151,12 @@ export class HandlerSubject extends Subject {
       store: (linear, size, kind) => access.store(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
     });
-    const source = { fetch: (linear: bigint) => access.fetch(Number(linear)), watch: () => {}, unwatch: () => {} };
+    const source = {
+      fetch: (linear: bigint) => access.fetch(Number(linear)),
+      translation: access.walker,
+      watch: () => {},
+      unwatch: () => {},
+    };
     this.blocks = new Blocks(state, this.handlers, source, arena, arena + ARENA_BYTES);
   }
 

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CpuState } from "../cpu/state.ts";
+import { JumpCache } from "./handlers.ts";
+import { Jumps } from "./jumps.ts";
+import { CODE_LIMITS } from "./limits.ts";
+
+const MODE = 0x14a;
+const SMALL = { pageShift: 12, global: false };
+const LARGE = { pageShift: 21, global: true };
+
+/** What compiled code finds for an address: a record, or 0. */
+function reader(state: CpuState): (rip: number) => number {
+  return (rip) => {
+    const low = rip | 0;
+    const entry = (low ^ (low >>> 12)) & (JumpCache.entries - 1);
+    const at = state.base + JumpCache.offset + entry * JumpCache.entrySize;
+    const isHit = state.view.getBigInt64(at + JumpCache.rip, true) === BigInt(rip);
+    return isHit && state.view.getUint32(at + JumpCache.mode, true) === MODE
+      ? state.view.getUint32(at + JumpCache.record, true)
+      : 0;
+  };
+}
+
+function made() {
+  const state = new CpuState(new ArrayBuffer(JumpCache.offset + JumpCache.entries * JumpCache.entrySize), 0);
+  return { jumps: new Jumps(state), found: reader(state) };
+}
+
+test("a jump goes with the translation that it stands for", () => {
+  const { jumps, found } = made();
+  const kernel = -0x7f000000;
+  jumps.set(kernel, kernel, LARGE, MODE, 64);
+  jumps.set(0x401000, 0x401000, SMALL, MODE, 128);
+  jumps.set(0x402010, 0x402010, SMALL, MODE, 192);
+  assert.deepEqual([kernel, 0x401000, 0x402010].map(found), [64, 128, 192]);
+  // Another page, then the same.
+  jumps.forgetPage(0x400000);
+  assert.equal(found(0x401000), 128);
+  jumps.forgetPage(0x401fff);
+  assert.deepEqual([kernel, 0x401000, 0x402010].map(found), [64, 0, 192]);
+  jumps.forgetNonGlobal();
+  assert.deepEqual([kernel, 0x402010].map(found), [64, 0]);
+  // INVLPG takes all of a large page, wherever in it.
+  jumps.forgetPage(kernel + 0x1ff000);
+  assert.equal(found(kernel), 0);
+});
+
+test("an entry that is filled again counts once", () => {
+  const { jumps, found } = made();
+  for (let round = 1; round <= 3; round++) {
+    for (let rip = 0x400000; rip < 0x400000 + JumpCache.entries; rip++) jumps.set(rip, rip, SMALL, MODE, round * 64);
+  }
+  assert.equal(found(0x400123), 192);
+  jumps.forgetAll();
+  assert.equal(found(0x400123), 0);
+  assert.equal(jumps.pages, 0);
+});
+
+test("so many pages are remembered and no more", () => {
+  const { jumps, found } = made();
+  for (let page = 1; page <= CODE_LIMITS.jumpPages + 1; page++) jumps.set(page * 4096, page * 4096, SMALL, MODE, 64);
+  assert.ok(jumps.pages <= CODE_LIMITS.jumpPages);
+  assert.equal(found((CODE_LIMITS.jumpPages + 1) * 4096), 64);
+});
