@@ -92,6 +92,8 @@ export class Chipset implements Buses {
   readonly cmos: Cmos;
   readonly powerManagement: PowerManagement;
   readonly debugConsole: DebugConsole;
+  /** At a port in the middle of PCI's, which hands on what is meant for it. */
+  readonly resetControl: ResetControl;
   #request: Stop | undefined;
 
   constructor(handle: ChipsetHandle, { line, wakeHost, panicked }: ChipsetWires) {
@@ -126,7 +128,7 @@ export class Chipset implements Buses {
     const keyboard = new KeyboardControllerReset(reset);
     this.ports.add(Port.KEYBOARD_DATA, 1, NOTHING_TO_SAY);
     this.ports.add(Port.KEYBOARD_COMMAND, 1, keyboard);
-    this.ports.add(Port.RESET_CONTROL, 1, new ResetControl(reset));
+    this.resetControl = new ResetControl(reset);
 
     this.debugConsole = new DebugConsole(handle.debugConsole, wakeHost);
     this.ports.add(Port.DEBUG_CONSOLE, 1, this.debugConsole);

@@ -1,8 +1,10 @@
 /** What a machine is made from. Everything is checked before anything is created. */
 
+import type { VirtioDevice } from "@lodge/devices";
 import type { HypervisorKind } from "@lodge/kvm";
 import type { BootModule } from "./boot/loader.ts";
 import { MachineError } from "./errors.ts";
+import { SLOTS } from "./pci/bus.ts";
 import type { Topology } from "./vcpu/cpuid.ts";
 
 export interface MachineDescription {
@@ -24,6 +26,8 @@ export interface MachineDescription {
   readonly debugConsole?: ByteSink;
   /** A port whose writes end the machine with a status: QEMU's isa-debug-exit, which is mostly at 0xf4. */
   readonly debugExitPort?: number;
+  /** Virtio devices, as PCI functions from slot 1 on, in this order. They are this machine's alone. */
+  readonly virtio?: readonly VirtioDevice[];
   /** kvm-unit-tests' pc-testdev. */
   readonly testDevice?: boolean;
 }
@@ -43,7 +47,8 @@ const GRAIN = 2 * 2 ** 20;
 /** Above this, APIC ids need 32-bit destinations, which nothing here configures. */
 const MAX_APIC_ID = 254;
 
-export function checkDescription({ memoryBytes, cpus, serial = [], debugExitPort = 0 }: MachineDescription): void {
+export function checkDescription(description: MachineDescription): void {
+  const { memoryBytes, cpus, serial = [], debugExitPort = 0, virtio = [] } = description;
   const refuse = (message: string): never => {
     throw new MachineError("MACHINE_INVALID", message);
   };
@@ -61,6 +66,7 @@ export function checkDescription({ memoryBytes, cpus, serial = [], debugExitPort
       refuse(`${sockets} sockets of ${cores} cores of ${threads} threads are not ${count} vCPUs`);
     }
   }
+  if (virtio.length >= SLOTS) refuse(`${virtio.length} virtio devices: there are ${SLOTS - 1} slots`);
   if (serial.length > 2) refuse(`${serial.length} serial ports: a machine has COM1 and COM2`);
   if (!Number.isInteger(debugExitPort) || debugExitPort < 0 || debugExitPort > 0xffff) {
     refuse(`debug exit port ${debugExitPort}: a port is 0 to 0xffff`);

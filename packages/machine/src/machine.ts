@@ -30,11 +30,15 @@ import { MachineError } from "./errors.ts";
 import { interruptLine } from "./interrupts.ts";
 import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
 import { memoryMap, ramEnd, ramPieces } from "./memory/ram-layout.ts";
+import { PciBus } from "./pci/bus.ts";
+import { PciLines } from "./pci/lines.ts";
+import { createBridge, type PciHandle, placeBars } from "./pci/root.ts";
 import { SerialInput } from "./serial-input.ts";
 import { apicId, cpuidOf, physicalAddressBits, type Topology } from "./vcpu/cpuid.ts";
 import { type Registers, Wanted } from "./vcpu/protocol.ts";
 import type { Stop } from "./vcpu/step.ts";
 import { VcpuThread } from "./vcpu/thread.ts";
+import { type PortWires, VirtioPort } from "./virtio/port.ts";
 
 /** Why a machine does not run any more. */
 export type MachineEnd =
@@ -59,6 +63,8 @@ export interface MachineEvents {
   panicked?: (crashLoaded: boolean) => void;
   /** A vCPU met what {@link Debugging.watch} set; the machine is paused. */
   debugged?: (exit: DebugExit) => void;
+  /** A guest's driver broke the rules of a virtio device, which stands still until it is reset. */
+  deviceFailed?: (reason: string) => void;
 }
 
 type State = "created" | "running" | "pausing" | "paused" | "ending" | "ended";
@@ -75,6 +81,7 @@ export class Machine implements AsyncDisposable {
   readonly #chipset: Chipset;
   readonly #control: Int32Array;
   readonly #events: MachineEvents;
+  readonly #virtio: readonly VirtioPort[];
   readonly #end = Promise.withResolvers<MachineEnd>();
   #vcpus: readonly VcpuThread[] = [];
   #state: State = "created";
@@ -125,19 +132,35 @@ export class Machine implements AsyncDisposable {
       testDevice: description.testDevice ?? false,
     });
     const wakeHost = undo.use(hypervisor.createNotifier());
-    const parts = { vm, ram, chipset, wakeHost, description, events };
+    const lines = PciLines.create();
+    const wires: Omit<PortWires, "pin"> = {
+      ram,
+      send: (message) => vm.signalMsi(message),
+      failed: (reason) => events.deviceFailed?.(reason),
+    };
+    const pins = new PciLines(lines, (gsi) => interruptLine(vm, gsi));
+    const virtio = (description.virtio ?? []).map((device, index) => {
+      // Slot 0 is the host bridge.
+      const slot = index + 1;
+      return undo.use(new VirtioPort(hypervisor, slot, device, { ...wires, pin: pins.pinA(slot) }));
+    });
+    placeBars(virtio.map((port) => port.function));
+    const functions = virtio.map(({ handle }) => handle);
+    const pci = { bus: PciBus.create(), lines, bridge: createBridge(), functions };
+    const parts = { vm, ram, chipset, pci, virtio, wakeHost, description, events };
     const machine = new Machine(parts, undo);
     await machine.#startVcpus(hypervisor, parts, { entry, cpuid, topology, apicIds }, undo);
     machine.#resources.use(undo.move());
     return machine;
   }
 
-  private constructor({ vm, ram, chipset, wakeHost, description, events }: Parts, undo: AsyncDisposableStack) {
+  private constructor({ vm, ram, chipset, virtio, wakeHost, description, events }: Parts, undo: AsyncDisposableStack) {
     this.description = description;
     this.debugging = new Debugging(ram, () => this.#vcpus);
     this.ended = this.#end.promise;
     this.#resources = new AsyncDisposableStack();
     this.#events = events;
+    this.#virtio = virtio;
     this.#control = new Int32Array(new SharedArrayBuffer(4));
     this.#chipset = new Chipset(chipset, {
       line: (gsi) => interruptLine(vm, gsi),
@@ -165,6 +188,7 @@ export class Machine implements AsyncDisposable {
           cpuid: cpuidOf(cpuid, id, topology),
           entry: index === 0 ? entry : undefined,
           chipset: parts.chipset,
+          pci: parts.pci,
           wakeHost: parts.wakeHost.handle,
           control: this.#control.buffer as SharedArrayBuffer,
         },
@@ -189,6 +213,7 @@ export class Machine implements AsyncDisposable {
    */
   start(only?: number): void {
     if (this.#state !== "created" && this.#state !== "paused") throw this.#wrongState("started");
+    if (this.#state === "paused") for (const port of this.#virtio) port.resume();
     this.#state = "running";
     Atomics.store(this.#control, 0, Wanted.RUNNING);
     for (const [index, vcpu] of this.#vcpus.entries()) if (only === undefined || only === index) vcpu.run();
@@ -204,6 +229,7 @@ export class Machine implements AsyncDisposable {
     if (this.#state !== "running") throw this.#wrongState("paused");
     this.#state = "pausing";
     await this.#halt();
+    await Promise.all(this.#virtio.map((port) => port.pause()));
     if (this.#state === "pausing") this.#state = "paused";
   }
 
@@ -294,6 +320,8 @@ interface Parts {
   readonly vm: Vm;
   readonly ram: GuestRam;
   readonly chipset: ChipsetHandle;
+  readonly pci: PciHandle;
+  readonly virtio: readonly VirtioPort[];
   readonly wakeHost: Notifier;
   readonly description: MachineDescription;
   readonly events: MachineEvents;

@@ -14,6 +14,7 @@ import type {
 } from "@lodge/kvm";
 import type { Entry } from "../boot/entry.ts";
 import type { ChipsetHandle } from "../chipset.ts";
+import type { PciHandle } from "../pci/root.ts";
 import type { Stop } from "./step.ts";
 
 /** What a thread begins with. */
@@ -26,6 +27,7 @@ export interface VcpuSetup {
   /** Undefined: it waits for the first vCPU to start it. */
   readonly entry: Entry | undefined;
   readonly chipset: ChipsetHandle;
+  readonly pci: PciHandle;
   /** Signalled when a device has something for the I/O thread. */
   readonly wakeHost: NotifierHandle;
   /** Word 0: whether the machine wants its vCPUs to run ({@link Wanted}). */

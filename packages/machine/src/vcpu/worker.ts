@@ -6,6 +6,7 @@ import { openHypervisor } from "../accelerator.ts";
 import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
 import { interruptLine } from "../interrupts.ts";
+import { connectPci } from "../pci/root.ts";
 import { type Message, type Request, type VcpuSetup, Wanted } from "./protocol.ts";
 import { registersOf, setRegisters } from "./registers.ts";
 import { type Buses, type Stop, step } from "./step.ts";
@@ -65,11 +66,13 @@ async function open(): Promise<void> {
   const hypervisor = resources.use(await openHypervisor(setup.accelerator));
   const vm = hypervisor.attachVm(setup.vm);
   const notifier = resources.use(hypervisor.attachNotifier(setup.wakeHost));
+  const line = (gsi: number) => interruptLine(vm, gsi);
   const chipset = new Chipset(setup.chipset, {
-    line: (gsi) => interruptLine(vm, gsi),
+    line,
     wakeHost: () => notifier.signal(),
     panicked: (crashLoaded) => post({ type: "panicked", crashLoaded }),
   });
+  connectPci(setup.pci, chipset, { line, send: (message) => vm.signalMsi(message) }, hypervisor, resources);
   const vcpu = vm.createVcpu(setup.id);
   vcpu.setCpuid(setup.cpuid);
   if (setup.entry !== undefined) enter(vcpu, setup.entry);

@@ -1,0 +1,188 @@
+/**
+ * A virtio device as a PCI function (virtio 1.2, 4.1): identity, capabilities, and the two BARs, of the device's registers
+ * and of the MSI-X table. The vCPUs' threads have a {@link VirtioFunction}, the I/O thread a {@link VirtioPort}.
+ */
+
+import {
+  COMMON_LENGTH,
+  DeviceType,
+  type InterruptLine,
+  NOTIFY_MULTIPLIER,
+  type Registers,
+  type VirtioRegion,
+  VirtioRegisters,
+  type VirtioRegistersHandle,
+} from "@lodge/devices";
+import type { Msi, NotifierHandle } from "@lodge/kvm";
+import type { PciFunction } from "../pci/bus.ts";
+import { ConfigSpace, type FunctionLayout, msixBarBytes } from "../pci/config-space.ts";
+import { Capability } from "../pci/layout.ts";
+import { MsixTable } from "../pci/msix.ts";
+
+/** A device's function as a value that can be posted to the vCPUs' threads. */
+export interface VirtioFunctionHandle {
+  readonly slot: number;
+  readonly registers: VirtioRegistersHandle;
+  readonly config: SharedArrayBuffer;
+  readonly msix: SharedArrayBuffer;
+  /** A bit for each queue that was rung for. */
+  readonly rung: SharedArrayBuffer;
+  /** Wakes the I/O thread: for what the driver set, or rang. */
+  readonly notifier: NotifierHandle;
+}
+
+/** The registers' BAR and the MSI-X table's. */
+const REGISTERS_BAR = 0;
+const MSIX_BAR = 1;
+
+/** Where the structures lie in their BAR. Pages apart, so that doorbells have one of their own. */
+const Region = {
+  common: { start: 0x0000, sizeBytes: 0x1000 },
+  isr: { start: 0x1000, sizeBytes: 0x1000 },
+  device: { start: 0x2000, sizeBytes: 0x1000 },
+  notify: { start: 0x3000, sizeBytes: 0x1000 },
+} as const;
+const REGISTERS_BYTES = 0x4000;
+
+/** cfg_type of the capabilities (4.1.4). */
+const ConfigType = { common: 1, notify: 2, isr: 3, device: 4, PCI: 5 } as const;
+
+/** struct virtio_pci_cap, from its start: the window of 4.1.4.9 is the last of ours, and these fields of it are written. */
+const WindowField = { BAR: 4, OFFSET: 8, LENGTH: 12, DATA: 16 } as const;
+
+const VIRTIO_VENDOR = 0x1af4;
+/** Modern devices: 0x1040 and the device type (4.1.2.1). */
+const DEVICE_BASE = 0x1040;
+const MODERN_REVISION = 1;
+const SUBSYSTEM = 0x40;
+
+/** Class codes by device type; what has none is a system peripheral of no kind. */
+const CLASS_CODES = new Map<number, number>([
+  [DeviceType.NET, 0x020000],
+  [DeviceType.BLOCK, 0x010000],
+  [DeviceType.CONSOLE, 0x078000],
+  [DeviceType.VSOCK, 0x028000],
+  [DeviceType.P9, 0x018000],
+]);
+const OTHER_CLASS = 0x00ff00;
+
+export function virtioLayout(registers: VirtioRegistersHandle): FunctionLayout {
+  const { type, vectors } = registers;
+  const capability = (region: VirtioRegion, length: number, ...further: number[]) =>
+    structure(ConfigType[region], REGISTERS_BAR, Region[region].start, length, ...further);
+  const queues = registers.queueSizes.length;
+  return {
+    identity: {
+      vendor: VIRTIO_VENDOR,
+      device: DEVICE_BASE + type,
+      revision: MODERN_REVISION,
+      classCode: CLASS_CODES.get(type) ?? OTHER_CLASS,
+      subsystemVendor: VIRTIO_VENDOR,
+      subsystem: SUBSYSTEM,
+    },
+    bars: [
+      { kind: "memory", sizeBytes: REGISTERS_BYTES },
+      { kind: "memory", sizeBytes: msixBarBytes(vectors) },
+    ],
+    interruptPin: true,
+    msix: { vectors, bar: MSIX_BAR },
+    capabilities: [
+      capability("common", COMMON_LENGTH),
+      capability("notify", queues * NOTIFY_MULTIPLIER, ...word(NOTIFY_MULTIPLIER)),
+      capability("isr", 1),
+      ...(registers.configLength > 0 ? [capability("device", registers.configLength)] : []),
+      structure(ConfigType.PCI, 0, 0, 0, ...word(0)),
+    ],
+  };
+}
+
+/** struct virtio_pci_cap (4.1.4): the pointer to the next, its second byte, is configuration space's own. */
+function structure(type: number, bar: number, offset: number, length: number, ...further: number[]): Uint8Array {
+  const bytes = 16 + further.length;
+  return Uint8Array.of(Capability.VENDOR, bytes, type, bar, 0, 0, 0, ...word(offset), ...word(length), ...further);
+}
+
+function word(value: number): number[] {
+  return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+}
+
+export interface FunctionWires {
+  readonly pin: InterruptLine;
+  readonly send: (message: Msi) => void;
+  /** Wakes the I/O thread. */
+  readonly wake: () => void;
+}
+
+export class VirtioFunction implements PciFunction {
+  readonly slot: number;
+  readonly space: ConfigSpace;
+  readonly bars: readonly Registers[];
+  readonly msix: MsixTable;
+  /** Where the window of 4.1.4.9 is in configuration space. */
+  readonly #window: number;
+
+  constructor(handle: VirtioFunctionHandle, { pin, send, wake }: FunctionWires, fresh = false) {
+    const { registers } = handle;
+    this.slot = handle.slot;
+    this.space = new ConfigSpace(handle.config, virtioLayout(registers), fresh);
+    this.msix = new MsixTable(handle.msix, this.space, send);
+    const rung = new Int32Array(handle.rung);
+    const answers = new VirtioRegisters(registers, {
+      control: wake,
+      notify: (queue) => {
+        Atomics.or(rung, queue >> 5, 1 << (queue & 31));
+        wake();
+      },
+      lowerLine: () => {
+        this.space.showInterrupt(false);
+        pin.set(false);
+      },
+    });
+    this.bars = [regionsOf(answers), this.msix];
+    this.#window = this.space.capabilitiesAt.at(-1)!;
+    this.space.allow(this.#window + WindowField.BAR, Uint8Array.of(0xff));
+    this.space.allow(this.#window + WindowField.OFFSET, new Uint8Array(12).fill(0xff));
+  }
+
+  readConfig(offset: number, _size: number): undefined {
+    const access = this.#windowAccess(offset);
+    if (access === undefined) return;
+    const value = access.registers.read(access.offset, access.size);
+    this.space.write(this.#window + WindowField.DATA, access.size, value);
+  }
+
+  configWritten(offset: number): void {
+    if (offset >= this.space.msixAt && offset < this.space.msixAt + 4) this.msix.controlWritten();
+    const access = this.#windowAccess(offset);
+    const data = this.#window + WindowField.DATA;
+    if (access !== undefined) access.registers.write(access.offset, access.size, this.space.read(data, access.size));
+  }
+
+  /** A BAR's registers by configuration space, for whoever cannot reach memory: bar, offset and length are in the window. */
+  #windowAccess(offset: number): { registers: Registers; offset: number; size: number } | undefined {
+    const data = this.#window + WindowField.DATA;
+    if (offset < data || offset >= data + 4) return undefined;
+    const registers = this.bars[this.space.read(this.#window + WindowField.BAR, 1)];
+    const at = this.space.read(this.#window + WindowField.OFFSET, 4);
+    const size = this.space.read(this.#window + WindowField.LENGTH, 4);
+    if (registers === undefined || (size !== 1 && size !== 2 && size !== 4) || at % size !== 0) return undefined;
+    return { registers, offset: at, size };
+  }
+}
+
+/** The registers' BAR: which structure an offset is in. */
+function regionsOf(answers: VirtioRegisters): Registers {
+  const find = (offset: number) => REGIONS[Math.floor(offset / 0x1000)];
+  return {
+    read: (offset, size) => {
+      const region = find(offset);
+      return region === undefined ? 0 : answers.read(region, offset - Region[region].start, size);
+    },
+    write: (offset, size, value) => {
+      const region = find(offset);
+      if (region !== undefined) answers.write(region, offset - Region[region].start, size, value);
+    },
+  };
+}
+
+const REGIONS = ["common", "isr", "device", "notify"] as const;
