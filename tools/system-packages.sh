@@ -15,6 +15,7 @@ wanted='
   cpio:cpio
   iasl:acpica-tools
   xz:xz-utils
+  chromium:chromium
 '
 missing_packages() {
   for pair in $wanted; do
