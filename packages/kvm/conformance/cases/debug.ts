@@ -170,6 +170,7 @@ export const debug: Group = {
         mov dword ptr [${DATA}], 1
       behind:
         nop
+        mov dword ptr [${DATA}], 2
         mov rdi, ${MMIO}
         mov [rdi], al`,
       run(t) {
@@ -180,6 +181,7 @@ export const debug: Group = {
         t.excuse(exit.reason === ExitReason.MMIO, "tcg", NO_BREAKPOINTS);
         stoppedAt(m, exit, "behind", DB);
         equal(m.vcpu.page.debug.dr6 & 0xfn, 1n, "DR6 names breakpoint 0");
+        // The second write is nobody's any more.
         m.vcpu.setGuestDebug(control(0));
         m.expectWrite(MMIO, 0, 1);
       },

@@ -186,7 +186,7 @@ export class Core {
 
   /** Data breakpoints of the debugger, by DR0 to DR7, in place of the guest's; undefined: the guest's own. */
   watchFor(registers: readonly bigint[] | undefined): void {
-    if (this.access.watch.update(this.state, registers)) this.processor.flushAll();
+    if (this.access.watch.override(this.state, registers)) this.processor.flushAll();
   }
 
   /** Forgets what depends on memory slots. */

@@ -32,12 +32,15 @@ export class Watchpoints {
   /** What the debugger watches, by DR0 to DR7, instead of the guest. */
   #override: readonly bigint[] | undefined;
 
-  /**
-   * After DR0 to DR3 or DR7 changed, or the debugger put `override` in their place; the lookaside buffers are flushed by
-   * the caller when this returns true.
-   */
-  update(state: CpuState, override = this.#override): boolean {
-    this.#override = override;
+  /** The debugger's registers stand in the place of the guest's from now on; undefined: they do not. As {@link update}. */
+  override(state: CpuState, registers: readonly bigint[] | undefined): boolean {
+    this.#override = registers;
+    return this.update(state);
+  }
+
+  /** After DR0 to DR3 or DR7 changed; the lookaside buffers are flushed by the caller when this returns true. */
+  update(state: CpuState): boolean {
+    const override = this.#override;
     const before = this.active;
     const control = override ? Number((override[7] ?? 0n) & 0xffffffffn) : state.get32(State.dr + 5 * 8);
     this.#watches = [];
