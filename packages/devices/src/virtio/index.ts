@@ -1,9 +1,13 @@
 /** virtio 1.2: devices, their queues, and the registers of the PCI transport. */
 
+export { BalloonDevice, type BalloonOptions } from "./balloon/balloon.ts";
+export type { Statistics } from "./balloon/statistics.ts";
 export { BlkDevice, type BlkOptions } from "./blk/blk.ts";
 export { ConsoleDevice, type ConsoleOptions } from "./console/console.ts";
 export type { ConsolePort, PortOptions } from "./console/port.ts";
 export { DeviceType, type DriverLink, Feature, VirtioDevice } from "./device.ts";
+export { NetDevice, type NetOptions } from "./net/net.ts";
+export { finishChecksum, type GuestSide, type Offload, type PacketPort } from "./net/port.ts";
 export { P9Device, type P9Options } from "./p9/p9.ts";
 export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
 export {
@@ -15,3 +19,5 @@ export {
 } from "./transport/registers.ts";
 export { NO_VECTOR, Status, type VirtioRegistersHandle } from "./transport/shared.ts";
 export { type TransportOptions, type VirtioInterrupts, VirtioTransport } from "./transport/transport.ts";
+export { UnixSockets } from "./vsock/unix-sockets.ts";
+export { VsockDevice, type VsockOptions } from "./vsock/vsock.ts";

@@ -1,0 +1,365 @@
+/** The network device (virtio 1.2, 5.1). */
+
+import { DeviceError } from "../../errors.ts";
+import { flag, integer, type SavedState, stateRecord, text } from "../../state.ts";
+import { DeviceType, VirtioDevice } from "../device.ts";
+import type { Chain, Virtqueue } from "../queue/index.ts";
+import { filterState, macText, parseMac, ReceiveFilter } from "./filter.ts";
+import {
+  CONTROL_ERR,
+  CONTROL_OK,
+  Config,
+  Control,
+  Gso,
+  Header,
+  LinkStatus,
+  MAX_FRAME,
+  MacCommand,
+  NEEDS_CSUM,
+  NetFeature,
+  VlanCommand,
+} from "./layout.ts";
+import { finishChecksum, type GuestSide, type Offload, type PacketPort } from "./port.ts";
+
+const QUEUE_SIZE = 256;
+const MOST_PAIRS = 64;
+/** What a control command may hold: both address tables at their longest. */
+const MAX_CONTROL = 16384;
+
+export interface NetOptions {
+  port: PacketPort;
+  /** `52:54:00:12:34:56`. */
+  mac: string;
+  /** The largest packet, without Ethernet's header; what the driver chooses unless said. */
+  mtu?: number;
+  /** Queues in each direction; as many as there are vCPUs is a good number. */
+  pairs?: number;
+}
+
+const record = stateRecord("virtio-net", 1, {
+  mac: text(17),
+  linkUp: flag,
+  announcing: flag,
+  pairs: integer(1, MOST_PAIRS),
+  offloads: flag,
+  filter: filterState,
+});
+
+export class NetDevice extends VirtioDevice {
+  readonly type = DeviceType.NET;
+  readonly features: bigint;
+  readonly queueSizes: readonly number[];
+  readonly config = new Uint8Array(Config.LENGTH);
+  readonly #config = new DataView(this.config.buffer);
+  readonly #port: PacketPort;
+  readonly #ownMac: Uint8Array;
+  readonly #mac: Uint8Array;
+  readonly #maxPairs: number;
+  readonly #header = new DataView(new ArrayBuffer(Header.LENGTH));
+  readonly #headerBytes = new Uint8Array(this.#header.buffer);
+  #filter = new ReceiveFilter();
+  /** Pairs that the driver uses now. */
+  #pairs = 1;
+  /** The driver takes what it negotiated; it may turn that off and on again. */
+  #offloads = true;
+  #refused = false;
+  #paused = false;
+
+  constructor({ port, mac, mtu, pairs = 1 }: NetOptions, saved?: SavedState) {
+    super();
+    const address = parseMac(mac);
+    if (address === undefined)
+      throw new DeviceError("DEVICE_CONFIGURATION", `${JSON.stringify(mac)} is no MAC address`);
+    if (!Number.isInteger(pairs) || pairs < 1 || pairs > MOST_PAIRS) {
+      throw new DeviceError("DEVICE_CONFIGURATION", `${pairs} queue pairs: 1 to ${MOST_PAIRS} are possible`);
+    }
+    if (mtu !== undefined && (!Number.isInteger(mtu) || mtu < 68 || mtu > 65535)) {
+      throw new DeviceError("DEVICE_CONFIGURATION", `an MTU of ${mtu}: 68 to 65535 are possible`);
+    }
+    this.#port = port;
+    this.#ownMac = address;
+    this.#mac = address.slice();
+    this.#maxPairs = pairs;
+    this.queueSizes = Array.from({ length: 2 * pairs + 1 }, () => QUEUE_SIZE);
+    this.features = offered(port, mtu !== undefined, pairs > 1);
+    this.config.set(address, Config.MAC);
+    this.#config.setUint16(Config.STATUS, LinkStatus.UP, true);
+    this.#config.setUint16(Config.MAX_PAIRS, pairs, true);
+    this.#config.setUint16(Config.MTU, mtu ?? 0, true);
+    if (saved !== undefined) this.#restore(saved);
+    port.connect(this.#guestSide());
+  }
+
+  /** Plugs the cable in or pulls it out. */
+  setLink(up: boolean): void {
+    this.#setStatus(LinkStatus.UP, up);
+  }
+
+  /** Has the guest say who and where it is, so that switches learn: after it came here from another host. */
+  announce(): void {
+    if (this.link.features & NetFeature.GUEST_ANNOUNCE) this.#setStatus(LinkStatus.ANNOUNCE, true);
+  }
+
+  #setStatus(bit: number, on: boolean): void {
+    const status = this.#config.getUint16(Config.STATUS, true);
+    this.#config.setUint16(Config.STATUS, on ? status | bit : status & ~bit, true);
+    this.link.configChanged();
+  }
+
+  get #isUp(): boolean {
+    return (this.#config.getUint16(Config.STATUS, true) & LinkStatus.UP) !== 0;
+  }
+
+  #has(feature: bigint): boolean {
+    return (this.link.features & feature) !== 0n;
+  }
+
+  override notified(number: number): void {
+    const queue = this.link.queues[number];
+    if (queue === undefined || this.#paused) return;
+    if (number === this.#controlQueue) queue.serve((chain) => this.#control(queue, chain));
+    else if (number & 1) queue.serve((chain) => this.#transmit(queue, chain));
+    else this.#hasRoom();
+  }
+
+  /** 5.1.2: behind all pairs, or behind the first when the driver knows of one only. */
+  get #controlQueue(): number {
+    return this.#has(NetFeature.MQ) ? 2 * this.#maxPairs : 2;
+  }
+
+  #hasRoom(): void {
+    if (!this.#refused) return;
+    this.#refused = false;
+    this.#port.room?.();
+  }
+
+  #transmit(queue: Virtqueue, chain: Chain): void {
+    const length = chain.readableBytes - Header.LENGTH;
+    if (length >= 14 && length <= MAX_FRAME && this.#isUp) {
+      chain.read(0, this.#headerBytes);
+      const offload = this.#readOffload(length);
+      if (offload !== false) {
+        const frame = new Uint8Array(length);
+        chain.read(Header.LENGTH, frame);
+        this.#port.transmit(frame, offload);
+      }
+    }
+    queue.push(chain, 0);
+  }
+
+  /** What the header asks for; undefined for nothing, false for what was not negotiated or does not fit the frame. */
+  #readOffload(length: number): Offload | undefined | false {
+    const header = this.#header;
+    const needsChecksum = (header.getUint8(Header.FLAGS) & NEEDS_CSUM) !== 0;
+    const type = header.getUint8(Header.GSO_TYPE);
+    if (!needsChecksum) return type === Gso.NONE ? undefined : false;
+    const checksum = {
+      start: header.getUint16(Header.CSUM_START, true),
+      offset: header.getUint16(Header.CSUM_OFFSET, true),
+    };
+    if (!this.#has(NetFeature.CSUM) || checksum.start + checksum.offset + 2 > length) return false;
+    if (type === Gso.NONE) return { checksum };
+    const kind = type & ~Gso.ECN;
+    const version = kind === Gso.TCPV4 ? 4 : 6;
+    const size = header.getUint16(Header.GSO_SIZE, true);
+    const headerBytes = header.getUint16(Header.HDR_LEN, true);
+    const known = kind === Gso.TCPV4 || kind === Gso.TCPV6;
+    if (!known || !this.#has(version === 4 ? NetFeature.HOST_TSO4 : NetFeature.HOST_TSO6)) return false;
+    if (size === 0 || headerBytes > length) return false;
+    return { checksum, segments: { version, size, headerBytes, congestion: (type & Gso.ECN) !== 0 } };
+  }
+
+  #guestSide(): GuestSide {
+    const device = this;
+    return {
+      receive: (frame, offload) => this.#receive(frame, offload),
+      get takes() {
+        const on = device.#offloads;
+        return {
+          checksum: on && device.#has(NetFeature.GUEST_CSUM),
+          tcp4: on && device.#has(NetFeature.GUEST_TSO4),
+          tcp6: on && device.#has(NetFeature.GUEST_TSO6),
+        };
+      },
+    };
+  }
+
+  #receive(frame: Uint8Array, offload?: Offload): boolean {
+    if (this.link.features === 0n || !this.#isUp || frame.length < 14 || frame.length > MAX_FRAME) return true;
+    if (!this.#filter.accepts(frame, this.#mac, this.#has(NetFeature.CTRL_VLAN))) return true;
+    const queue = this.link.queues[2 * flowOf(frame, this.#pairs)] ?? this.link.queues[0];
+    const chains =
+      queue === undefined || this.#paused ? undefined : this.#takeRoom(queue, Header.LENGTH + frame.length);
+    if (queue === undefined || chains === undefined) {
+      this.#refused = true;
+      return false;
+    }
+    this.#fillHeader(frame, offload, chains.length);
+    let done = -Header.LENGTH;
+    for (const chain of chains) {
+      let at = 0;
+      if (done < 0) {
+        chain.write(0, this.#headerBytes);
+        [at, done] = [Header.LENGTH, 0];
+      }
+      const written = chain.write(at, frame.subarray(done));
+      done += written;
+      queue.push(chain, at + written);
+    }
+    queue.publish();
+    return true;
+  }
+
+  /** Chains with room for so many bytes: one, or with mergeable buffers some (5.1.6.3.1). None when there are too few. */
+  #takeRoom(queue: Virtqueue, bytes: number): Chain[] | undefined {
+    const chains: Chain[] = [];
+    const most = this.#has(NetFeature.MRG_RXBUF) ? QUEUE_SIZE : 1;
+    let room = 0;
+    while (room < bytes && chains.length < most) {
+      // The driver shall ring for what comes behind all that there is, which is where the ring is only now.
+      const chain = queue.pop() ?? (queue.setNotifications(true) ? queue.pop() : undefined);
+      if (chain === undefined) break;
+      chains.push(chain);
+      // The header is in one piece of the guest's; a buffer without room for it is nobody's.
+      if (chains.length === 1 && chain.writableBytes < Header.LENGTH) {
+        queue.break("a receive buffer shorter than a header");
+        return undefined;
+      }
+      room += chain.writableBytes;
+    }
+    if (room >= bytes) return chains;
+    for (const chain of chains.reverse()) queue.unpop(chain);
+    return undefined;
+  }
+
+  #fillHeader(frame: Uint8Array, offload: Offload | undefined, buffers: number): void {
+    const header = this.#header;
+    this.#headerBytes.fill(0);
+    header.setUint16(Header.NUM_BUFFERS, buffers, true);
+    const { checksum, segments } = offload ?? {};
+    if (checksum === undefined) return;
+    if (!this.#has(NetFeature.GUEST_CSUM) || !this.#offloads) {
+      finishChecksum(frame, checksum);
+      return;
+    }
+    header.setUint8(Header.FLAGS, NEEDS_CSUM);
+    header.setUint16(Header.CSUM_START, checksum.start, true);
+    header.setUint16(Header.CSUM_OFFSET, checksum.offset, true);
+    if (segments === undefined) return;
+    header.setUint8(
+      Header.GSO_TYPE,
+      (segments.version === 4 ? Gso.TCPV4 : Gso.TCPV6) | (segments.congestion ? Gso.ECN : 0),
+    );
+    header.setUint16(Header.GSO_SIZE, segments.size, true);
+    header.setUint16(Header.HDR_LEN, segments.headerBytes, true);
+  }
+
+  /** Commands (5.1.6.5); whatever is not understood is answered with an error. */
+  #control(queue: Virtqueue, chain: Chain): void {
+    const command = new Uint8Array(Math.min(chain.readableBytes, MAX_CONTROL));
+    chain.read(0, command);
+    const done = command.length >= 2 && this.#command(command[0]!, command[1]!, command.subarray(2));
+    chain.write(0, Uint8Array.of(done ? CONTROL_OK : CONTROL_ERR));
+    queue.push(chain, Math.min(1, chain.writableBytes));
+  }
+
+  #command(kind: number, command: number, data: Uint8Array): boolean {
+    const u16 = data.length >= 2 ? data[0]! | (data[1]! << 8) : undefined;
+    switch (kind) {
+      case Control.RX:
+        return data.length >= 1 && this.#filter.setMode(command, data[0] !== 0);
+      case Control.MAC:
+        if (command === MacCommand.TABLE_SET) return this.#filter.setTables(data);
+        if (command !== MacCommand.ADDR_SET || data.length < 6) return false;
+        this.#mac.set(data.subarray(0, 6));
+        return true;
+      case Control.VLAN:
+        if (u16 === undefined || command > VlanCommand.DEL) return false;
+        return this.#filter.setVlan(u16, command === VlanCommand.ADD);
+      case Control.ANNOUNCE:
+        this.#setStatus(LinkStatus.ANNOUNCE, false);
+        return true;
+      case Control.MQ:
+        if (command !== 0 || u16 === undefined || u16 < 1 || u16 > this.#maxPairs) return false;
+        this.#pairs = u16;
+        return true;
+      case Control.GUEST_OFFLOADS:
+        // Checksums are the first of what the driver may turn off; without them there is nothing else.
+        if (command !== 0 || data.length < 8) return false;
+        this.#offloads = (data[0]! & Number(NetFeature.GUEST_CSUM)) !== 0;
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  override stop(): void {
+    this.#filter = new ReceiveFilter();
+    this.#pairs = 1;
+    this.#offloads = true;
+    this.#refused = false;
+    this.#mac.set(this.#ownMac);
+  }
+
+  override pause(): void {
+    this.#paused = true;
+  }
+
+  override resume(): void {
+    this.#paused = false;
+  }
+
+  override save(): SavedState {
+    const status = this.#config.getUint16(Config.STATUS, true);
+    return record.save({
+      mac: macText(this.#mac),
+      linkUp: (status & LinkStatus.UP) !== 0,
+      announcing: (status & LinkStatus.ANNOUNCE) !== 0,
+      pairs: this.#pairs,
+      offloads: this.#offloads,
+      filter: this.#filter.save(),
+    });
+  }
+
+  #restore(saved: SavedState): void {
+    const state = record.restore(saved);
+    const mac = parseMac(state.mac);
+    if (mac !== undefined) this.#mac.set(mac);
+    this.#pairs = Math.min(state.pairs, this.#maxPairs);
+    this.#offloads = state.offloads;
+    this.#filter = new ReceiveFilter(state.filter);
+    const status = (state.linkUp ? LinkStatus.UP : 0) | (state.announcing ? LinkStatus.ANNOUNCE : 0);
+    this.#config.setUint16(Config.STATUS, status, true);
+  }
+}
+
+function offered(port: PacketPort, mtu: boolean, pairs: boolean): bigint {
+  const { CSUM, HOST_TSO4, HOST_TSO6, HOST_ECN, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN } = NetFeature;
+  return (
+    NetFeature.MAC |
+    NetFeature.STATUS |
+    NetFeature.MRG_RXBUF |
+    NetFeature.CTRL_VQ |
+    NetFeature.CTRL_RX |
+    NetFeature.CTRL_RX_EXTRA |
+    NetFeature.CTRL_VLAN |
+    NetFeature.CTRL_MAC_ADDR |
+    NetFeature.GUEST_ANNOUNCE |
+    (mtu ? NetFeature.MTU : 0n) |
+    (pairs ? NetFeature.MQ : 0n) |
+    (port.takesOffloads ? CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN : 0n) |
+    (port.givesOffloads ? GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN | NetFeature.CTRL_GUEST_OFFLOADS : 0n)
+  );
+}
+
+/** Which of so many queues a frame belongs into: packets of one flow always into the same. */
+function flowOf(frame: Uint8Array, count: number): number {
+  if (count === 1) return 0;
+  // IPv4's or IPv6's addresses and the ports behind them, wherever exactly they are.
+  let hash = 0;
+  const end = Math.min(frame.length, 58);
+  for (let at = 26; at < end && at < 38; at++) hash = (Math.imul(hash, 31) + frame[at]!) >>> 0;
+  if (frame[12] === 0x86 && frame[13] === 0xdd)
+    for (let at = 38; at < end; at++) hash = (Math.imul(hash, 31) + frame[at]!) >>> 0;
+  return hash % count;
+}
