@@ -166,18 +166,25 @@ export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
   }
   const size = alignUp(end, align);
 
+  const values = entries.filter(({ type }) => !type.padding);
+  /** A record with all fields, so that a new one has its shape at once instead of field by field. */
+  const blank = Object.fromEntries(values.map(({ key }) => [key, undefined])) as Record<string, unknown>;
+
   const read = (view: DataView, base: number): RecordOf<F> => {
-    const record: Record<string, unknown> = {};
-    for (const { key, type, offset } of entries) {
-      if (!type.padding) record[key] = type.read(view, base + offset);
+    const record = { ...blank };
+    for (let index = 0; index < values.length; index++) {
+      const { key, type, offset } = values[index]!;
+      record[key] = type.read(view, base + offset);
     }
     return record as RecordOf<F>;
   };
   const write = (view: DataView, base: number, value: RecordOf<F>): void => {
     const record = value as Record<string, unknown>;
-    for (const { key, type, offset } of entries) {
-      if (!type.padding && record[key] === undefined) throw new TypeError(`${name}: the field ${key} is missing`);
-      type.write(view, base + offset, record[key]);
+    for (let index = 0; index < entries.length; index++) {
+      const { key, type, offset } = entries[index]!;
+      const field = record[key];
+      if (field === undefined && !type.padding) throw new TypeError(`${name}: the field ${key} is missing`);
+      type.write(view, base + offset, field);
     }
   };
   const allocate = () => new DataView(new ArrayBuffer(size));
