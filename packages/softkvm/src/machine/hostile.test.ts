@@ -73,6 +73,16 @@ for (const [size, limits] of Object.entries({ standard: STANDARD, tiny: TINY }))
   });
 }
 
+test("code and data may lie anywhere in what 32 bits reach", () => {
+  for (const offset of [2 ** 31 - 2 ** 20, 3.7 * 2 ** 30 - ((3.7 * 2 ** 30) % 65536)]) {
+    const { vm, vcpu } = hostileMachine(COUNTING_GUEST, offset);
+    using _vm = vm;
+    using _vcpu = vcpu;
+    assert.equal(vcpu.run(), ExitReason.HLT);
+    assert.equal(vcpu.getRegs().rax, BigInt(PIECES) * 1000n);
+  }
+});
+
 test("a kick stops each of them", async () => {
   using soft = openSoft();
   for (const [index, { name }] of HOSTILE_GUESTS.entries()) {

@@ -33,6 +33,7 @@ import { getSregs, getSregs2, setSregs, setSregs2 } from "../system/sregs.ts";
 import { getEvents, setEvents } from "../system/vcpu-events.ts";
 import { Attention } from "./board.ts";
 import { AREA_BYTES, Core } from "./core.ts";
+import { checkCpuid } from "./cpu-models.ts";
 import { CpuidTable } from "./cpuid.ts";
 import { DirtyRingProducer } from "./dirty-rings.ts";
 import { ExitWriter } from "./exits.ts";
@@ -250,6 +251,7 @@ export class SoftVcpu implements Vcpu {
     if (this.#hasRun && !this.cpuid.equals(entries)) {
       throw new KvmError("KVM_REQUEST_FAILED", `CPUID of vCPU ${this.id}: the vCPU has run already`);
     }
+    checkCpuid(entries, `CPUID of vCPU ${this.id}`);
     this.cpuid.set(entries);
     processor.updateFeatures();
     this.interrupts.setFeatures(this.cpuid.apicFeatures());

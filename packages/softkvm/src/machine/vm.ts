@@ -45,6 +45,10 @@ export interface SoftVmHandle extends VmHandle {
   readonly rings: DirtyRingHandle[];
 }
 
+/** What 32 bits reach without room for the vCPUs' own state (see `createGuestMemory`). */
+const MAX_MEMORY_BYTES = 3.75 * 2 ** 30;
+const gib = (bytes: number): string => `${Number((bytes / 2 ** 30).toFixed(2))} GiB`;
+
 /** For `CodeWrites.push` by one who has no code himself. */
 const NOT_READING = -1;
 
@@ -84,6 +88,14 @@ export class SoftVm implements Vm {
   }
 
   static create(board: Board, memory: GuestMemory): SoftVm {
+    const { byteLength } = memory.buffer;
+    if (byteLength > MAX_MEMORY_BYTES) {
+      throw new KvmError(
+        "KVM_INVALID",
+        `guest memory of ${gib(byteLength)}: a software machine has at most ${gib(MAX_MEMORY_BYTES)}, since compiled code ` +
+          "addresses memory with 32 bits, and a part of them is the vCPUs'",
+      );
+    }
     const handle: SoftVmHandle = {
       kind: "soft",
       memory,

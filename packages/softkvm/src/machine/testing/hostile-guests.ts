@@ -247,17 +247,17 @@ export interface HostileMachine {
   restart(): void;
 }
 
-/** A machine with one of these guests in it. */
-export function hostileMachine(guest: HostileGuest): HostileMachine {
-  const memory = createGuestMemory(MEMORY_BYTES);
+/** A machine with one of these guests in it, whose memory begins at `offset` of linear memory. */
+export function hostileMachine(guest: HostileGuest, offset = 0): HostileMachine {
+  const memory = createGuestMemory(offset + MEMORY_BYTES);
   const soft = openSoft();
   const vm = soft.createVm(memory) as SoftVm;
-  vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
+  vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: offset });
   const vcpu = vm.createVcpu(0) as SoftVcpu;
   vcpu.setCpuid(soft.supportedCpuid());
   const [atReset, regsAtReset] = [vcpu.getSregs(), vcpu.getRegs()];
   const restart = () => {
-    const sregs = guest.begin(new Uint8Array(memory.buffer, 0, MEMORY_BYTES), atReset);
+    const sregs = guest.begin(new Uint8Array(memory.buffer, offset, MEMORY_BYTES), atReset);
     vcpu.setSregs(sregs);
     const [rax = 0n, rcx = 0n, rdx = 0n, rbx = 0n, rsp = 0x800n, rbp = 0n, rsi = 0n, rdi = 0n] = guest.registers ?? [];
     const rip = BigInt(START) - sregs.cs.base;
