@@ -28,6 +28,10 @@ const benchmarks: Record<string, (options: Options) => Promise<Report>> = {
     const results = await (await import("./kvm/main.ts")).default();
     return { results, text: table(results) };
   },
+  idle: async (options) => {
+    const results = await (await import("./idle/main.ts")).default(options);
+    return { results, text: table(results) };
+  },
   cpu: async (options) => {
     const { cpuTable, default: run } = await import("./cpu/main.ts");
     const results = await run(options);
