@@ -14,6 +14,7 @@ wanted='
   busybox:busybox-static
   cpio:cpio
   iasl:acpica-tools
+  lz4:lz4
   xz:xz-utils
   chromium:chromium
 '

@@ -97,7 +97,7 @@ test("what cannot be is refused before anything is made", async () => {
     [{ cpus: { count: 0 } }, /0 vCPUs/],
     [{ cpus: { count: 4, topology: { sockets: 1, cores: 3, threads: 1 } } }, /are not 4 vCPUs/],
     [{ kernel: new Uint8Array() }, /empty file/],
-    [{ kernel: new TextEncoder().encode("#!/bin/sh\nthis is no kernel at all") }, /begins with 23 21 2f 62/],
+    [{ kernel: new TextEncoder().encode("#!/bin/sh\nthis is no kernel at all") }, /begins with #!/],
     [{ kernel: elf64(Uint8Array.from(HALT), { address: 64 * 2 ** 20 }) }, /does not fit into the machine's memory/],
     [{ initrd: new Uint8Array(40 * 2 ** 20) }, /initrd .* does not fit/],
     [{ commandLine: "x".repeat(100000) }, /command line/],
