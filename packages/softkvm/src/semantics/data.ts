@@ -1,8 +1,9 @@
 /** Moves, exchanges, stack and flag instructions: Intel SDM vol. 2. */
 
+import { Vector } from "../cpu/layout.ts";
 import { Flag } from "../cpu/state.ts";
-import type { I32, I64 } from "../wasm/expr.ts";
-import { c32, i32, i64, select } from "../wasm/ops.ts";
+import type { I32, I64, Local } from "../wasm/expr.ts";
+import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
 import { sizeOf } from "./arithmetic.ts";
 import { type Context, Gpr, type IntegerSize, type Meaning, type Value } from "./context.ts";
 import { arithmeticFlags, condition, flagsOfSub, setArithmeticFlags } from "./flags.ts";
@@ -78,6 +79,45 @@ export const data: Record<string, Meaning> = {
     flagsOfSub(c, size, expected, old!, c.let(truncate(size, word(size).sub(expected, old!))));
   },
 
+  cmpxchg8b: (c) => {
+    const expected = pair(c, Gpr.RDX, Gpr.RAX);
+    const replacement = pair(c, Gpr.RCX, Gpr.RBX);
+    let old: I64 | undefined;
+    c.modify(0, (value) => {
+      old = c.let(value as I64);
+      return select(i64.eq(old, expected), replacement, old);
+    });
+    const same = c.let(i64.eq(old!, expected));
+    c.code.if(i32.eqz(same), () => {
+      c.setGpr(Gpr.RAX, 4, i32.wrap(old!));
+      c.setGpr(Gpr.RDX, 4, i32.wrap(i64.shr_u(old!, c64(32))));
+    });
+    setZero(c, same);
+  },
+  cmpxchg16b: (c) => {
+    // WebAssembly has nothing atomic of 16 bytes.
+    if (c.lock) return c.microcode();
+    const at = c.linearAddress(0, "write");
+    c.raiseIf(i32.and(i32.wrap(at), c32(15)), Vector.GP);
+    const above = c.let(i64.add(at, c64(8))) as Local<"i64">;
+    let low: I64 | undefined;
+    // Aligned, it is in one page: once that is writable nothing faults.
+    c.modifyAt(8, at, (value) => {
+      low = c.let(value as I64);
+      return low;
+    });
+    const high = c.let(c.load(8, above) as I64);
+    const isLow = i64.eq(low!, c.gpr(Gpr.RAX, 8) as I64);
+    const same = c.let(i32.and(isLow, i64.eq(high, c.gpr(Gpr.RDX, 8) as I64)));
+    c.store(8, above, select(same, c.gpr(Gpr.RCX, 8) as I64, high));
+    c.store(8, at, select(same, c.gpr(Gpr.RBX, 8) as I64, low!));
+    c.code.if(i32.eqz(same), () => {
+      c.setGpr(Gpr.RAX, 8, low!);
+      c.setGpr(Gpr.RDX, 8, high);
+    });
+    setZero(c, same);
+  },
+
   push: (c) => c.push(c.operandSize, c.let(pushed(c))),
   pop: (c) => {
     if (c.operands[0]!.kind !== "mem") return c.write(0, c.pop(c.operandSize));
@@ -117,6 +157,18 @@ export const data: Record<string, Meaning> = {
     setArithmeticFlags(c, i32.or(i32.and(ah, c32(low8)), kept));
   },
 };
+
+/** Sets ZF and leaves the other flags. */
+function setZero(c: Context, zero: I32): void {
+  const others = i32.and(arithmeticFlags(c), c32(~Flag.ZF));
+  setArithmeticFlags(c, i32.or(others, i32.shl(zero, c32(6))));
+}
+
+/** Two registers' halves as one value. */
+function pair(c: Context, high: number, low: number): I64 {
+  const upper = i64.shl(i64.extend_i32_u(c.gpr(high, 4) as I32), c64(32));
+  return c.let(i64.or(upper, i64.extend_i32_u(c.gpr(low, 4) as I32)));
+}
 
 /** What PUSH stores: immediates and segment selectors fill the operand size. */
 function pushed(c: Context): Value {

@@ -40,7 +40,7 @@ const families: Record<string, ((code: number) => Meaning) | undefined> = {
 
 /** Whether a meaning may leave an instruction to microcode: `Context.microcodeIf`. */
 export function hasMicrocode(mnemonic: string): boolean {
-  return mnemonic in x87 || mnemonic === "fcmovcc" || mnemonic in systemInstructions;
+  return mnemonic in x87 || mnemonic in systemInstructions || mnemonic === "fcmovcc" || mnemonic === "cmpxchg16b";
 }
 
 /** The meaning of a decoder's form, or undefined when TypeScript plays it. */
