@@ -1,7 +1,7 @@
 /** Compiled code as a subject: every block that a case comes to is the head of a region before it is entered. */
 
 import { Compiler, canBegin } from "../src/compiler/compiler.ts";
-import type { Block } from "../src/interpreter/blocks.ts";
+import type { Block, Blocks } from "../src/interpreter/blocks.ts";
 import type { FuzzCase } from "./case.ts";
 import { InterpreterSubject } from "./interpreter.ts";
 import { MEMORY_BYTES } from "./layout.ts";
@@ -49,6 +49,10 @@ export class CompiledSubject extends InterpreterSubject {
     if (block?.region !== undefined) this.#entered = true;
   }
 
+  protected override often(region: number, base: bigint, rip: bigint): void {
+    extend(this.#compiler, this.blocks, region, base, rip);
+  }
+
   override run(fuzzCase: FuzzCase, outcome: Outcome): void {
     this.#entered = false;
     super.run(fuzzCase, outcome);
@@ -56,4 +60,25 @@ export class CompiledSubject extends InterpreterSubject {
     outcome.ending = "unable";
     outcome.reason = "nothing to compile";
   }
+}
+
+/** The software CPU as it decides itself what to compile: by looking around, and by what regions ask for. */
+export class SampledSubject extends InterpreterSubject {
+  override readonly name = "sampled";
+  protected override readonly slice = 61;
+  readonly #compiler = new Compiler(this.blocks, this.handlers, MEMORY_BYTES);
+
+  protected override lookedAround(rip: bigint): void {
+    const block = super.prepare(rip);
+    if (block !== undefined) this.#compiler.sample(block);
+  }
+
+  protected override often(region: number, base: bigint, rip: bigint): void {
+    extend(this.#compiler, this.blocks, region, base, rip);
+  }
+}
+
+function extend(compiler: Compiler, blocks: Blocks, region: number, base: bigint, rip: bigint): void {
+  const block = blocks.peek(rip, 0n);
+  if (block !== undefined) compiler.extend(region, block, Number(BigInt.asIntN(64, rip - base)));
 }

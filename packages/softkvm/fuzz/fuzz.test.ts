@@ -10,7 +10,8 @@ import { Aux } from "../src/cpu/layout.ts";
 import { c32, i32 } from "../src/wasm/ops.ts";
 import { batches, Campaign, type Mismatch, programBatches } from "./campaign.ts";
 import { CompiledSubject } from "./compiled.ts";
-import { coverage, Generator } from "./generate.ts";
+import { FlowGenerator } from "./flows.ts";
+import { coverage, Generator, INTEGER } from "./generate.ts";
 import { InterpreterSubject } from "./interpreter.ts";
 import { Oracle } from "./oracle.ts";
 import { whyNot } from "./processor.ts";
@@ -53,6 +54,10 @@ test("random instructions and programs end as they do on the processor", { skip 
   const campaign = new Campaign(oracle, subjects());
   const covered = coverage();
   const programs = mismatches(campaign, programBatches(new ProgramGenerator(SEED, covered), 0, PROGRAMS));
+  const flows = mismatches(
+    campaign,
+    programBatches(new FlowGenerator(SEED, coverage(new Set(INTEGER))), 0, PROGRAMS / 4),
+  );
   const single = mismatches(campaign, batches(new Generator(SEED, covered), 0, CASES));
   const { compared, faults } = campaign.totals;
   t.diagnostic(
@@ -60,7 +65,7 @@ test("random instructions and programs end as they do on the processor", { skip 
   );
   t.diagnostic(`${covered.known.size} mnemonics; without a meaning: ${[...covered.skipped.keys()].join(" ")}`);
   t.diagnostic(`not on this processor: ${[...covered.lacking.keys()].join(" ") || "nothing"}`);
-  assert.deepEqual([...single, ...programs], []);
+  assert.deepEqual([...single, ...programs, ...flows], []);
   for (const [subject, cases] of compared) {
     assert.ok(cases > CASES * 0.8, `only ${cases} of ${CASES} cases could be compared on ${subject}`);
   }

@@ -217,6 +217,14 @@ export class InterpreterSubject implements Subject {
   /** The case goes on at an address whose code is decoded. */
   protected reached(_rip: bigint): void {}
 
+  /** How many branches go by between two looks around. */
+  protected readonly slice: number = BUDGET;
+  /** That look: the case goes on at this address. */
+  protected lookedAround(_rip: bigint): void {}
+
+  /** A region often goes to this address. */
+  protected often(_region: number, _base: bigint, _rip: bigint): void {}
+
   #forgetFault(): void {
     this.#state.view.setInt32(this.#state.base + State.faultVector, -1, true);
   }
@@ -311,9 +319,11 @@ export class InterpreterSubject implements Subject {
       }
       this.reached(rip);
       state.set32(State.chain, 0);
-      state.set32(State.budget, budget);
+      const slice = Math.min(budget, this.slice);
+      state.set32(State.budget, slice);
       const reason = this.handlers.enter(record);
-      budget = state.view.getInt32(state.base + State.budget, true);
+      // Each way through here counts, too.
+      budget -= slice - state.view.getInt32(state.base + State.budget, true) + 1;
       const at = state.get32(State.record);
       switch (reason) {
         case Return.LOOKUP:
@@ -332,7 +342,11 @@ export class InterpreterSubject implements Subject {
           state.set64(State.blockRip, this.#ripOf(at));
           break;
         case Return.BUDGET:
+          this.lookedAround(state.get64(State.blockRip));
           break;
+        case Return.OFTEN:
+          this.often(state.get32(State.region), state.get64(State.regionBase), state.get64(State.blockRip));
+          continue;
       }
       if (budget >= 0) continue;
       outcome.ending = "unable";

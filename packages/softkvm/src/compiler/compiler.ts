@@ -1,36 +1,30 @@
 /**
- * Compiles hot code: blocks of one page that lead to each other become one WebAssembly function, entered at the first
- * block's record in place of its handler, and left to the interpreter wherever it does not know more.
+ * Compiles hot code: blocks that lead to each other become one WebAssembly function, a region, which is entered at the
+ * records of some of them in place of their handlers. Which blocks those are is found out as the guest runs: a region begins
+ * with a block that was found running, and asks to take in what it often leaves for, be it called, returned or jumped to.
  */
 
-import { Mode, State } from "../cpu/layout.ts";
-import type { Instruction } from "../decode/instruction.ts";
 import type { Block, Blocks } from "../interpreter/blocks.ts";
-import { type Handlers, importOutside, jump } from "../interpreter/handlers.ts";
-import { Record, Return } from "../interpreter/record.ts";
-import type { Outside } from "../interpreter/record-context.ts";
-import { shapeOf } from "../interpreter/shape.ts";
-import { isAvx } from "../semantics/sse/availability.ts";
-import { meaningOf } from "../semantics/table.ts";
-import type { Code } from "../wasm/code.ts";
-import type { Expr, I32, I64 } from "../wasm/expr.ts";
+import { type Handlers, importOutside } from "../interpreter/handlers.ts";
+import type { Member, Region } from "../interpreter/regions.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
-import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
-import { FlowGraph, type FlowNode } from "./graph.ts";
-import { RegionContext, RegionState } from "./region-context.ts";
+import { RegionWriter } from "./region.ts";
 
 /** A region's bounds: what one function may grow to. */
-const MAX_BLOCKS = 48;
-const MAX_INSTRUCTIONS = 512;
+const MAX_BLOCKS = 128;
+const MAX_INSTRUCTIONS = 800;
 const PAGE = 4096;
-
-/** Why a region is left, beside `Return`: the interpreter goes on at the start of an instruction. */
-const INTERPRET = -1;
 
 /** How often a block has to be found running before it is compiled. */
 const HOT = 2;
 /** Twice as often for each time that compiled code of its page was written over, up to so many times. */
 const MOST_DOUBLINGS = 10;
+
+/** The same for one that a region contains already, but is not entered at. */
+const HOT_INSIDE = 8;
+
+/** How often a region asks for more before it is compiled again for the sake of few blocks: see {@link Compiler.extend}. */
+const ASKED_OFTEN = 6;
 
 export class Compiler {
   readonly #blocks: Blocks;
@@ -38,6 +32,8 @@ export class Compiler {
   readonly #base: number;
   /** Blocks that are no more drop out by themselves. */
   readonly #samples = new WeakMap<Block, number>();
+  /** What regions asked to take in. */
+  readonly #wanted = new WeakMap<Region, { times: number; members: Member[] }>();
 
   constructor(blocks: Blocks, handlers: Handlers, base: number) {
     this.#blocks = blocks;
@@ -48,190 +44,125 @@ export class Compiler {
   /** The guest was found at the start of this block. */
   sample(block: Block): void {
     this.#blocks.seen(block);
-    if (block.region !== undefined || !canBegin(block)) return;
+    const { region } = block;
+    if (!canBegin(block) || region?.entries.some((entry) => entry.block === block)) return;
     const count = (this.#samples.get(block) ?? 0) + 1;
-    if (count < HOT * 2 ** Math.min(this.#blocks.rewrites(block), MOST_DOUBLINGS)) {
+    const enough = region === undefined ? HOT : HOT_INSIDE;
+    if (count < enough * 2 ** Math.min(this.#blocks.rewrites(block), MOST_DOUBLINGS)) {
       this.#samples.set(block, count);
       return;
     }
     this.#samples.delete(block);
-    this.compile([block]);
+    this.#compile([this.#gather([{ block, distance: 0 }])]);
   }
 
-  /** Compiles the regions that begin at these blocks, in one module. */
+  /**
+   * The region in this slot often goes to a block, `distance` behind its base address. Compiling it anew costs as much as
+   * it is large, so some requests are collected before.
+   */
+  extend(slot: number, block: Block, distance: number): void {
+    const region = this.#blocks.regionAt(slot);
+    if (region === undefined || !canBegin(block) || distance !== (distance | 0)) {
+      this.#blocks.waitAgain(block, true);
+      return;
+    }
+    const wanted = this.#wanted.get(region) ?? { times: 0, members: [] };
+    this.#wanted.set(region, wanted);
+    wanted.times += 1;
+    if (!wanted.members.some((member) => member.block === block)) wanted.members.push({ block, distance });
+    if (wanted.members.length * 3 < region.seeds.length && wanted.times < ASKED_OFTEN) {
+      this.#blocks.waitAgain(block);
+      return;
+    }
+    this.#wanted.delete(region);
+    const alive = wanted.members.filter((member) => this.#blocks.at(member.block.host, block.mode) === member.block);
+    const plan = this.#gather([...region.seeds, ...alive]);
+    const hasRoom = ({ block }: Member) => plan.seeds.some((seed) => seed.block === block);
+    if (alive.some(hasRoom)) this.#compile([plan]);
+    for (const member of alive) {
+      if (hasRoom(member)) continue;
+      if (member.block.region === undefined) this.#compile([this.#gather([{ block: member.block, distance: 0 }])]);
+      this.#blocks.waitAgain(member.block, true);
+    }
+  }
+
+  /** Compiles these blocks with all that they lead to, in one module. */
   compile(heads: readonly Block[]): void {
+    const covered = new Set<Block>();
+    const plans: Plan[] = [];
+    for (const block of heads) {
+      if (covered.has(block)) continue;
+      const plan = this.#gather([{ block, distance: 0 }], covered);
+      for (const member of plan.members) covered.add(member.block);
+      plans.push(plan);
+    }
+    this.#compile(plans);
+  }
+
+  #compile(plans: readonly Plan[]): void {
     const module = new ModuleBuilder();
     const outside = importOutside(module, true);
-    const regions = heads.map((head) => {
-      const members = this.#gather(head);
+    const functions = new Map<number, number>();
+    const regions = plans.map(({ seeds, members }): Region => {
+      const slot = this.#handlers.takeSlot();
       const { index, code } = module.function(["i32"], ["i32"]);
-      new Region(code, this.#base, outside, head, members, this.#blocks).write();
-      return { head, members, index };
+      functions.set(slot, index);
+      const writer = new RegionWriter(code, this.#base, outside, { slot, seeds, members }, this.#blocks);
+      writer.write();
+      return { slot, seeds, members, entries: writer.entries };
     });
-    const { slots, bytes } = this.#handlers.install(
-      module,
-      regions.map(({ index }) => index),
-    );
-    for (const [at, { head, members }] of regions.entries()) {
-      this.#blocks.enterRegion(head, members, slots[at]!, bytes / heads.length);
-    }
+    const bytes = this.#handlers.install(module, functions) / regions.length;
+    for (const region of regions) this.#blocks.enterRegion(region, bytes);
   }
 
-  /** The blocks of the head's page that can be reached from it by direct jumps, nearest first. */
-  #gather(head: Block): Block[] {
-    const members = [head];
-    let instructions = head.count;
-    for (let at = 0; at < members.length; at++) {
-      const { taken, fallThrough } = members[at]!.edges;
-      for (const host of [fallThrough, taken]) {
-        if (host === undefined) continue;
-        const next = this.#blocks.at(host, head.mode);
-        if (next === undefined || next.secondPage >= 0 || members.includes(next)) continue;
-        if (Math.floor(host / PAGE) !== Math.floor(head.host / PAGE)) continue;
-        instructions += next.count;
-        if (members.length === MAX_BLOCKS || instructions > MAX_INSTRUCTIONS) return members;
-        members.push(next);
+  /**
+   * The seeds, and what can be reached from them within their pages by direct jumps, calls and returns, nearest first. A
+   * block is in one region only: what belongs to another region comes with all of it, or stays there if that is too much.
+   */
+  #gather(wanted: readonly Member[], taken: ReadonlySet<Block> = new Set()): Plan {
+    const seeds: Member[] = [];
+    const members: Member[] = [];
+    const known = new Set<Block>(taken);
+    let instructions = 0;
+    const add = (more: readonly Member[]): boolean => {
+      const fresh = more.filter(({ block }) => !known.has(block));
+      const count = fresh.reduce((sum, { block }) => sum + block.count, 0);
+      if (members.length + fresh.length > MAX_BLOCKS || instructions + count > MAX_INSTRUCTIONS) return false;
+      for (const member of fresh) known.add(member.block);
+      members.push(...fresh);
+      instructions += count;
+      return true;
+    };
+    const take = (member: Member): boolean => {
+      const { block, distance } = member;
+      const { region } = block;
+      if (known.has(block)) return true;
+      if (region === undefined) return add([member]);
+      const moved = distance - region.members.find((other) => other.block === block)!.distance;
+      const move = (other: Member): Member => ({ block: other.block, distance: other.distance + moved });
+      if (!add(region.members.map(move))) return false;
+      seeds.push(...region.seeds.map(move));
+      return true;
+    };
+    for (const seed of wanted) {
+      if (take(seed) && !seeds.some(({ block }) => block === seed.block)) seeds.push(seed);
+    }
+    for (const { block, distance } of members) {
+      const { taken, fallThrough, returns } = block.edges;
+      for (const host of [fallThrough, taken, returns]) {
+        if (host === undefined || Math.floor(host / PAGE) !== Math.floor(block.host / PAGE)) continue;
+        const next = this.#blocks.at(host, block.mode);
+        if (next !== undefined && next.secondPage < 0) take({ block: next, distance: distance + host - block.host });
       }
     }
-    return members;
+    return { seeds, members };
   }
 }
 
-/** One region as it is written. */
-class Region {
-  readonly #code: Code;
-  readonly #outside: Outside;
-  readonly #head: Block;
-  readonly #members: readonly Block[];
-  readonly #instructions: ReadonlyMap<Block, readonly Instruction[]>;
-  readonly #state: RegionState;
-  readonly #nodes: FlowNode[];
-  /** The handler of the head's record. */
-  readonly #original: number;
-
-  constructor(code: Code, base: number, outside: Outside, head: Block, members: readonly Block[], blocks: Blocks) {
-    this.#code = code;
-    this.#outside = outside;
-    this.#head = head;
-    this.#members = members;
-    this.#original = blocks.handlerOf(head);
-    this.#instructions = new Map(members.map((block) => [block, blocks.instructions(block)]));
-    const all = [...this.#instructions.values()].flat();
-    const hasAvx = all.some(({ form }) => isAvx(form));
-    const hasSse = all.some(({ operands, operandCount }) =>
-      operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
-    );
-    const hasX87 = all.some(({ form }) => form.feature === "fpu");
-    this.#state = new RegionState(code, base, { hasVectors: hasSse || hasAvx, hasAvx, hasX87 });
-    const places = new Map(members.map((block, index) => [block.host, index]));
-    const place = (host: number | undefined) => (host === undefined ? -1 : (places.get(host) ?? -1));
-    this.#nodes = members.map(({ edges: { taken, fallThrough } }) => ({
-      taken: place(taken ?? fallThrough),
-      fallThrough: taken !== undefined && fallThrough !== undefined ? place(fallThrough) : undefined,
-    }));
-  }
-
-  write(): void {
-    const code = this.#code;
-    const state = this.#state;
-    code.block((exit) => {
-      state.exit = exit;
-      code.block((interpret) => {
-        state.interpret = interpret;
-        code.block((microcode) => {
-          state.microcode = microcode;
-          new FlowGraph(this.#nodes).write(code, {
-            body: (index) => this.#body(this.#members[index]!),
-            leave: (from, taken) => this.#leave(this.#members[from]!, taken),
-            backEdge: (_from, to) => this.#backEdge(this.#members[to]!),
-          });
-          code.unreachable();
-        });
-        code.store("i32", c32(state.base + State.record), 0, state.leftRecord);
-        state.leave(Return.MICROCODE, this.#ripAt(i64.extend_i32_s(state.leftBlock)));
-      });
-      state.leave(INTERPRET, this.#ripAt(i64.extend_i32_s(state.leftBlock)));
-    });
-    state.store();
-    code.if(i32.eq(state.reason, c32(INTERPRET)), () => {
-      // At the head's record there is this region: its own handler is another one.
-      const isHead = i32.eq(state.leftRecord, c32(this.#head.record));
-      const handler = i32.load(state.leftRecord, Record.handler);
-      const slot = choose(isHead, c32(this.#original), handler);
-      code.tailCallIndirect(this.#outside.handlerType, slot, state.leftRecord);
-    });
-    code.if(i32.eqz(state.reason), () => {
-      jump(code, state.base, this.#outside);
-      code.store("i32", c32(state.base + State.chain), 0, c32(0));
-    });
-    code.return(state.reason);
-    code.unreachable();
-    code.before(() => state.load());
-  }
-
-  /** Writes a block's instructions; returns what its branch depends on. */
-  #body(block: Block): I32 | undefined {
-    const code = this.#code;
-    const delta = block.host - this.#head.host;
-    let start = 0;
-    let record = block.record;
-    let condition: I32 | undefined;
-    this.#state.enterBlock();
-    for (const instruction of this.#instructions.get(block)!) {
-      const { form } = instruction;
-      const next = start + instruction.length;
-      const meaning = meaningOf(form.mnemonic, form.condition);
-      const shape = meaning === undefined ? undefined : shapeOf(instruction, block.mode);
-      const mark = code.mark;
-      let kept: ReadonlySet<Expr> = new Set();
-      if (meaning === undefined || shape === undefined) {
-        // TypeScript does it, and goes on in the interpreter.
-        code.store("i32", c32(this.#state.base + State.record), 0, c32(record));
-        this.#state.leave(Return.MICROCODE, this.#rip(delta));
-        code.releaseSince(mark, kept);
-        return undefined;
-      }
-      const context = new RegionContext(this.#state, shape, this.#outside, instruction, {
-        record,
-        block: delta,
-        start,
-        next,
-      });
-      meaning(context);
-      condition = context.condition;
-      kept = context.kept();
-      code.releaseSince(mark, kept);
-      start = next;
-      record += Record.size;
-    }
-    return condition;
-  }
-
-  #leave(from: Block, taken: boolean): void {
-    const { edges } = from;
-    const to = taken ? (edges.taken ?? edges.fallThrough) : edges.fallThrough;
-    // A block that ends in a jump to an address of run time, or in TypeScript, has left already.
-    if (to === undefined) return;
-    this.#state.leave(Return.LOOKUP, this.#rip(to - this.#head.host));
-  }
-
-  /** A jump back costs some of the budget, and looks around when that is used up. */
-  #backEdge(to: Block): void {
-    const { budget } = this.#state;
-    const code = this.#code;
-    code.set(budget, i32.sub(budget, c32(1)));
-    code.if(i32.lt_s(budget, c32(0)), () => this.#state.leave(Return.BUDGET, this.#rip(to.host - this.#head.host)));
-  }
-
-  /** A virtual address by its distance from the region's first instruction. */
-  #rip(distance: number): I64 {
-    return this.#ripAt(c64(distance));
-  }
-  #ripAt(distance: I64): I64 {
-    const sum = i64.add(this.#state.entryRip, distance);
-    const bits = this.#head.mode & Mode.BITS;
-    return bits === 2 ? sum : i64.and(sum, c64(bits === 1 ? 0xffffffff : 0xffff));
-  }
+/** What a region is to consist of. */
+interface Plan {
+  readonly seeds: readonly Member[];
+  readonly members: readonly Member[];
 }
 
 /** A block in two pages stays with the interpreter; one whose first instruction is TypeScript's gains nothing. */

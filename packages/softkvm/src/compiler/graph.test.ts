@@ -16,7 +16,7 @@ const mix = (hash: number, index: number) => (Math.imul(hash ^ (index + 1), 0x9e
 function randomGraph(random: () => number): FlowNode[] {
   const count = 1 + Math.floor(random() * 12);
   const target = () => Math.floor(random() * (count + 1)) - 1;
-  return Array.from({ length: count }, () => ({ taken: target(), fallThrough: random() < 0.7 ? target() : undefined }));
+  return Array.from({ length: count }, () => ({ to: random() < 0.7 ? [target(), target()] : [target()] }));
 }
 
 /** Walks the jumps. Where the structured form leaves although the jump goes on, the caller says so. */
@@ -27,10 +27,10 @@ function walk(nodes: readonly FlowNode[], seed: number, leaves: Set<string>): st
   for (let steps = 0; steps < 10_000; steps++) {
     path.push(at);
     hash = mix(hash, at);
-    const { taken, fallThrough } = nodes[at]!;
-    const isTaken = fallThrough === undefined || (hash & 1) !== 0;
-    const to = isTaken ? taken : fallThrough!;
-    if (to < 0 || leaves.has(`${at} ${isTaken}`)) break;
+    const ways = nodes[at]!.to;
+    const way = ways.length === 1 || (hash & 1) !== 0 ? 0 : 1;
+    const to = ways[way]!;
+    if (to < 0 || leaves.has(`${at} ${way}`)) break;
     at = to;
   }
   return `${path.slice(0, 12).join()} ${hash}`;
@@ -58,10 +58,10 @@ test("a thousand random graphs run as their jumps say", () => {
           code.call(trace, c32(block));
           const mixed = i32.mul(i32.xor(current, c32(block + 1)), c32(0x9e3779b1));
           code.set(current, i32.xor(mixed, i32.shr_u(current, c32(7))));
-          return nodes[block]!.fallThrough === undefined ? undefined : code.let(i32.and(current, c32(1)));
+          return nodes[block]!.to.length === 1 ? undefined : code.let(i32.and(current, c32(1)));
         },
-        leave: (from, taken) => {
-          if ((taken ? nodes[from]!.taken : nodes[from]!.fallThrough)! >= 0) leaves.add(`${from} ${taken}`);
+        leave: (from, way) => {
+          if (nodes[from]!.to[way]! >= 0) leaves.add(`${from} ${way}`);
           code.br(exit);
         },
         backEdge: () => {
@@ -88,8 +88,8 @@ test("a thousand random graphs run as their jumps say", () => {
       for (const [step, block] of visited.entries()) {
         assert.equal(block, at, `round ${round}, step ${step}`);
         expected = mix(expected, block);
-        const { taken, fallThrough } = nodes[block]!;
-        at = fallThrough === undefined || (expected & 1) !== 0 ? taken : fallThrough;
+        const { to } = nodes[block]!;
+        at = to.length === 1 || (expected & 1) !== 0 ? to[0]! : to[1]!;
       }
       assert.equal(result, expected, `round ${round}: the hash`);
       const whole = walk(nodes, seed, leaves);
@@ -101,19 +101,14 @@ test("a thousand random graphs run as their jumps say", () => {
 test("loops nest, and a jump into the middle of one leaves", () => {
   // 0 → 1 ⇄ 2, 2 → 3 → 1: two loops with one head.
   const order: string[] = [];
-  const nodes: FlowNode[] = [
-    { taken: 1, fallThrough: undefined },
-    { taken: 2, fallThrough: undefined },
-    { taken: 1, fallThrough: 3 },
-    { taken: 1, fallThrough: -1 },
-  ];
+  const nodes: FlowNode[] = [{ to: [1] }, { to: [2] }, { to: [1, 3] }, { to: [1, -1] }];
   const module = new ModuleBuilder();
   const { code } = module.function([], []);
   code.block((exit) => {
     new FlowGraph(nodes).write(code, {
       body: (index) => {
         order.push(`body ${index}`);
-        return nodes[index]!.fallThrough === undefined ? undefined : code.let(c32(1));
+        return nodes[index]!.to.length === 1 ? undefined : code.let(c32(1));
       },
       leave: (from) => {
         order.push(`leave ${from}`);

@@ -7,20 +7,24 @@
 import type { Code, Label } from "../wasm/code.ts";
 import type { I32 } from "../wasm/expr.ts";
 
-/** A block of the region; edges are indexes of other blocks, -1 for the way out. Block 0 is the entry. */
+/**
+ * A block of the region and where it leads: indexes of other blocks, -1 for the way out. With one way on it jumps, with two
+ * it branches (the taken side is the first). Block 0 is the entry; it may be a table of any number of ways.
+ */
 export interface FlowNode {
-  /** Where a taken branch, or the only way on, leads. */
-  readonly taken: number;
-  /** Where a branch that is not taken leads; undefined when there is only one way. */
-  readonly fallThrough: number | undefined;
+  readonly to: readonly number[];
+  readonly isTable?: boolean;
 }
 
 /** What writes the code of the blocks. */
 export interface FlowWriter {
-  /** Writes block `index` up to its branch; returns the branch's condition if it has two ways. */
-  body(index: number): I32 | undefined;
-  /** Writes a way out of the region, from block `from` over its taken or its other side. */
-  leave(from: number, taken: boolean): void;
+  /**
+   * Writes block `index` up to its branch; returns the branch's condition if it has two ways, the way's number if it is
+   * the table. `from`: the block that this one comes right behind in the code, if there is no other way to it.
+   */
+  body(index: number, from: number | undefined): I32 | undefined;
+  /** Writes a way out of the region, or to a block that the structure does not reach: see {@link FlowGraph.unkept}. */
+  leave(from: number, way: number): void;
   /** Writes what a jump back costs: the budget. */
   backEdge(from: number, to: number): void;
 }
@@ -49,59 +53,76 @@ export class FlowGraph {
     const labels = new Map<number, Label>();
     const loops = new Map<number, Label>();
 
-    const tree = (index: number): void => {
+    const tree = (index: number, from: number | undefined): void => {
       const merges = (this.#children.get(index) ?? []).filter((child) => this.#isMerge.has(child));
       // The one that comes last is opened first.
       merges.sort((one, other) => this.#place[other]! - this.#place[one]!);
       if (!this.#isLoop.has(index)) {
-        within(index, merges, 0);
+        within(index, from, merges, 0);
         return;
       }
       code.loop((again) => {
         loops.set(index, again);
-        within(index, merges, 0);
+        within(index, undefined, merges, 0);
       });
     };
 
-    const within = (index: number, merges: readonly number[], next: number): void => {
+    const within = (index: number, from: number | undefined, merges: readonly number[], next: number): void => {
       const merge = merges[next];
       if (merge === undefined) {
-        end(index, writer.body(index));
+        end(index, writer.body(index, from));
         return;
       }
       code.block((label) => {
         labels.set(merge, label);
-        within(index, merges, next + 1);
+        within(index, from, merges, next + 1);
       });
-      tree(merge);
+      tree(merge, undefined);
     };
 
-    const end = (index: number, condition: I32 | undefined): void => {
-      const { taken, fallThrough } = this.#nodes[index]!;
-      if (condition === undefined || fallThrough === undefined) {
-        branch(index, taken, true);
-        return;
+    const end = (index: number, selector: I32 | undefined): void => {
+      const { to, isTable } = this.#nodes[index]!;
+      if (isTable) {
+        const targets = to.map((target) => labels.get(target)!);
+        code.brTable(targets.slice(0, -1), targets.at(-1)!, selector!);
+      } else if (to.length < 2 || selector === undefined) branch(index, 0);
+      else {
+        code.if(
+          selector,
+          () => branch(index, 0),
+          () => branch(index, 1),
+        );
       }
-      code.if(
-        condition,
-        () => branch(index, taken, true),
-        () => branch(index, fallThrough, false),
-      );
     };
 
-    const branch = (from: number, to: number, taken: boolean): void => {
+    const branch = (from: number, way: number): void => {
+      const to = this.#nodes[from]!.to[way] ?? -1;
       if (to < 0 || !this.#isKept(from, to)) {
-        writer.leave(from, taken);
+        writer.leave(from, way);
         return;
       }
       if (this.#isBack(from, to)) {
         writer.backEdge(from, to);
         code.br(loops.get(to)!);
       } else if (this.#isMerge.has(to)) code.br(labels.get(to)!);
-      else tree(to);
+      else tree(to, from);
     };
 
-    tree(0);
+    tree(0, undefined);
+  }
+
+  /** Blocks that jumps lead back to, but the entry. */
+  get loops(): number[] {
+    return [...this.#isLoop].filter((index) => index !== 0);
+  }
+
+  /** Blocks that jumps lead back to in ways that have no structured form: into the middle of a loop. */
+  get unkept(): number[] {
+    const found = new Set<number>();
+    for (const from of this.order) {
+      for (const to of this.#successors(from)) if (!this.#isKept(from, to)) found.add(to);
+    }
+    return [...found];
   }
 
   #isBack(from: number, to: number): boolean {
@@ -120,8 +141,8 @@ export class FlowGraph {
   }
 
   #successors(index: number): number[] {
-    const { taken, fallThrough } = this.#nodes[index]!;
-    return [fallThrough, taken].filter((to): to is number => to !== undefined && to >= 0);
+    // What is visited first comes last: a branch's taken side first.
+    return this.#nodes[index]!.to.filter((to) => to >= 0).reverse();
   }
 
   /** Numbers the blocks in reverse postorder, without recursion: a guest decides how long chains are. */
@@ -185,5 +206,7 @@ export class FlowGraph {
       }
     }
     for (const [index, count] of forward) if (count > 1) this.#isMerge.add(index);
+    // A table needs labels.
+    for (const { to, isTable } of this.#nodes) if (isTable) for (const target of to) this.#isMerge.add(target);
   }
 }

@@ -14,6 +14,9 @@ import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
 /** What the flags follow from, as a number: 0 for `aux`, else these bits and what to shift carries left by. */
 const Kind = { AUX: 0, LAZY: 0x80, SUB: 0x100 } as const;
 
+/** What is certain of the flags at some place. */
+export type KnownFlags = Known | undefined;
+
 type Known =
   | { readonly kind: "aux"; readonly aux: I32 }
   | { readonly kind: "comparison"; readonly of: Comparison; readonly number: ConstI32 };
@@ -42,10 +45,14 @@ export class LazyFlags {
     this.#kind = code.local("i32");
   }
 
-  /** At the start of a block, which may be reached in several ways. */
-  enterBlock(): void {
-    this.#known = undefined;
+  /** At the start of a block. `known`: of the only way to it. */
+  enterBlock(known: KnownFlags): void {
+    this.#known = known;
     this.#depth = this.#code.depth;
+  }
+
+  get known(): KnownFlags {
+    return this.#known;
   }
 
   /** For who reads {@link result}. */

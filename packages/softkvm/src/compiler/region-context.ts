@@ -6,7 +6,7 @@
 import { State, Tlb } from "../cpu/layout.ts";
 import type { Instruction, Operand } from "../decode/instruction.ts";
 import { registerOffset } from "../interpreter/blocks.ts";
-import { Return } from "../interpreter/record.ts";
+import { BlockHeader, Return } from "../interpreter/record.ts";
 import {
   loads,
   type Outside,
@@ -27,10 +27,20 @@ import { c32, c64, compareExchange, i32, i64 } from "../wasm/ops.ts";
 import { constant, f32x4, f64x2, i8x16, v128 } from "../wasm/simd.ts";
 import { FieldLocals } from "./field-locals.ts";
 import { FloatGuards } from "./float-guards.ts";
-import { LazyFlags } from "./lazy-flags.ts";
+import { type KnownFlags, LazyFlags } from "./lazy-flags.ts";
 
 const GPRS = 16;
 const VECTORS = 16;
+
+/** Why a region is left, beside `Return`. */
+export const Leave = {
+  /** The interpreter goes on at the start of an instruction. */
+  INTERPRET: -1,
+  /** What the jump cache knows goes on. */
+  ENTER: -2,
+  /** The mode is another one by now. */
+  ELSEWHERE: -3,
+} as const;
 
 /** What instructions of a region work on. */
 export interface RegionUnits {
@@ -45,7 +55,7 @@ export interface RegionUnits {
 export class RegionState {
   readonly code: Code;
   readonly base: number;
-  /** The virtual address of the region's first instruction. */
+  /** The virtual address from which the region's blocks have their distances. */
   readonly entryRip: Local<"i64">;
   readonly budget: Local<"i32">;
   /** `State.tlb`. */
@@ -59,11 +69,15 @@ export class RegionState {
   /** Of xmm registers, lanes that are neither denormal nor NaN where code is being written. */
   readonly regular = new Map<number, FloatLanes>();
   exit: Label | undefined;
+  /** Goes on at `exitRip`, wherever that is. */
+  lookup: Label | undefined;
+  /** The number of the entry that the dispatcher goes to. */
+  readonly next: Local<"i32">;
   /** Where instructions go that find that they are microcode's: one way out for all, as each has several ways to it. */
   microcode: Label | undefined;
   /** Where instructions go that the interpreter does from the start: those that miss the lookaside buffer or fault. */
   interpret: Label | undefined;
-  /** The record of the instruction that goes there, and its block's distance from the region's first instruction. */
+  /** The record of the instruction that goes there, and its block's distance. */
   readonly leftRecord: Local<"i32">;
   readonly leftBlock: Local<"i32">;
   readonly #gpr: readonly Local<"i64">[];
@@ -85,6 +99,7 @@ export class RegionState {
     this.lookasideBuffer = code.local("i32");
     this.reason = code.local("i32");
     this.exitRip = code.local("i64");
+    this.next = code.local("i32");
     this.leftRecord = code.local("i32");
     this.leftBlock = code.local("i32");
     this.flags = new LazyFlags(code);
@@ -125,9 +140,9 @@ export class RegionState {
     return known === lanes || (known === "f64x2" && lanes === "f64") || (known === "f32x4" && lanes === "f32");
   }
 
-  /** At the start of a block, which may be reached in several ways. */
-  enterBlock(): void {
-    this.flags.enterBlock();
+  /** At the start of a block. `flags`: what is certain of them on the only way to it. */
+  enterBlock(flags: KnownFlags): void {
+    this.flags.enterBlock(flags);
     this.regular.clear();
   }
 
@@ -143,7 +158,8 @@ export class RegionState {
   /** Loads what the region uses; written last, in front of all else. */
   load(): void {
     const { code } = this;
-    code.set(this.entryRip, i64.load(this.#at(State.blockRip)));
+    code.set(this.exitRip, i64.load(this.#at(State.blockRip)));
+    this.enter(code.parameters[0] as Local<"i32">, this.exitRip);
     code.set(this.budget, i32.load(this.#at(State.budget)));
     code.set(this.lookasideBuffer, i32.load(this.#at(State.tlb)));
     for (const register of this.#used) code.set(this.#gpr[register]!, i64.load(this.#at(State.gpr + register * 8)));
@@ -176,6 +192,19 @@ export class RegionState {
     this.fields.store(this.base);
   }
 
+  /** Makes ready to go on at the block of a record, which this region is entered at. */
+  enter(record: I32, rip: I64): void {
+    const { code } = this;
+    code.set(this.entryRip, i64.sub(rip, i64.load32_s(i32.add(record, c32(BlockHeader.distance)))));
+    code.set(this.next, i32.load(i32.add(record, c32(BlockHeader.entry))));
+  }
+
+  /** Goes on at an address of run time. */
+  lookUp(rip: I64): void {
+    this.code.set(this.exitRip, rip);
+    this.code.br(this.lookup!);
+  }
+
   /** Goes to the way out. */
   leave(reason: number, rip: I64): void {
     this.code.set(this.reason, c32(reason));
@@ -192,7 +221,7 @@ export class RegionState {
 export interface Place {
   /** The address of its interpreter's record: how TypeScript knows it when the region is left here. */
   readonly record: number;
-  /** From the region's first instruction to its block's first. */
+  /** From the region's base address to its block's first instruction. */
   readonly block: number;
   /** From its block's first instruction to this one and to the next one. */
   readonly start: number;
@@ -207,6 +236,7 @@ export class RegionContext extends RecordContext {
   readonly #place: Place;
   readonly #memory: Operand | undefined;
   #mayBeMicrocode = false;
+  #changesMode = false;
 
   constructor(region: RegionState, shape: Shape, outside: Outside, instruction: Instruction, place: Place) {
     super(region.code, shape, region.base, outside, c32(place.record));
@@ -371,6 +401,7 @@ export class RegionContext extends RecordContext {
     return this.#region.fields.pointer(offset) ?? super.state64(offset);
   }
   override setState32(offset: number, value: I32): void {
+    if (offset === State.mode) this.#changesMode = true;
     if (!this.#region.fields.setWord(offset, value)) super.setState32(offset, value);
     if (offset === State.mxcsr) this.#region.guards.renew();
   }
@@ -398,7 +429,8 @@ export class RegionContext extends RecordContext {
   }
   override jump(target: I64): void {
     this.ended = true;
-    this.#region.leave(Return.LOOKUP, target);
+    if (this.#changesMode) this.#region.leave(Leave.ELSEWHERE, target);
+    else this.#region.lookUp(target);
   }
 
   override repeatWhile(body: () => I32): void {

@@ -62,6 +62,9 @@ export const State = {
   record: 0x2a8,
   /** Where the interpreter wants to know the record that a branch leads to: the address of the record's field, or 0. */
   chain: 0x2ac,
+  /** After `Return.OFTEN`: the region's slot, and the address from which it counts. */
+  region: 0x2b0,
+  regionBase: 0x2b8,
   /** Where the result of a slow load is handed over, and the value of a slow store. 32 bytes. */
   transfer: 0x2c0,
   /** Instructions begun, for the TSC of deterministic runs and for profiles. */

@@ -13,7 +13,7 @@ import { type Handlers, Slot } from "./handlers.ts";
 import { Jumps, type Translation } from "./jumps.ts";
 import { KnownShapes } from "./known-shapes.ts";
 import { CODE_LIMITS, type CodeKept } from "./limits.ts";
-import { Record } from "./record.ts";
+import { BlockHeader, Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
 import { type Region, Regions } from "./regions.ts";
 import { addressedOperand, segmentOf } from "./shape.ts";
@@ -34,7 +34,7 @@ export interface Block {
   readonly secondPage: number;
   /** Where control goes from here by direct jumps; nothing where an instruction is TypeScript's. */
   readonly edges: Edges;
-  /** The region that begins here, if it is compiled. */
+  /** The region that contains it, if there is one. */
   region: Region | undefined;
 }
 
@@ -42,6 +42,8 @@ export interface Block {
 export interface Edges {
   readonly taken?: number;
   readonly fallThrough?: number;
+  /** Where what is called here comes back to. */
+  readonly returns?: number;
 }
 
 const NO_EDGES: Edges = {};
@@ -187,19 +189,27 @@ export class Blocks {
     return instructions;
   }
 
-  /** The handler of a block's first record. */
-  handlerOf(block: Block): number {
-    return this.#state.view.getUint32(block.record + Record.handler, true);
+  /** The region in a slot of the table. */
+  regionAt(slot: number): Region | undefined {
+    return this.#regions.at(slot);
   }
 
-  /** A region has been compiled: it is entered at its head from now on, until one of its blocks is no more. */
-  enterRegion(head: Block, members: readonly Block[], slot: number, bytes: number): void {
-    this.#regions.enter(head, members, slot, bytes);
+  /**
+   * A region has been compiled, of so many bytes: it stands in for those that its blocks were in, until one of its blocks is
+   * no more.
+   */
+  enterRegion(region: Region, bytes: number): void {
+    this.#regions.enter(region, bytes);
   }
 
   /** The guest was found running there. */
   seen(block: Block): void {
     this.#regions.seen(block);
+  }
+
+  /** {@link Regions.waitAgain}. */
+  waitAgain(block: Block, forEver = false): void {
+    this.#regions.waitAgain(block, forEver);
   }
 
   /** How often compiled code in a block's page was written over. */
@@ -234,7 +244,7 @@ export class Blocks {
       const start = inSecond ? page : block.host;
       const end = inSecond ? page + MAX_LENGTH : block.host + block.length;
       if (host >= end || host + size <= start) continue;
-      wasCompiled ||= this.#regions.has(block);
+      wasCompiled ||= block.region !== undefined;
       this.#kill(block);
     }
     if (wasCompiled) this.#rewrites.set(page, (this.#rewrites.get(page) ?? 0) + 1);
@@ -291,7 +301,7 @@ export class Blocks {
 
   get #isFull(): boolean {
     return (
-      this.#free + (MAX_INSTRUCTIONS + 1) * Record.size > this.#arenaEnd ||
+      this.#free + BlockHeader.size + (MAX_INSTRUCTIONS + 1) * Record.size > this.#arenaEnd ||
       this.#byKey.size + this.#dead.size >= CODE_LIMITS.blocks ||
       this.#microcode.size >= CODE_LIMITS.microcode ||
       this.#handlers.isFull
@@ -323,7 +333,7 @@ export class Blocks {
     const view = this.#state.view;
     const bits = ([16, 32, 64] as const)[mode & Mode.BITS]!;
     const pageEnd = pageOf(host) + PAGE;
-    const first = keep ? this.#free : this.#single;
+    const first = keep ? this.#free + BlockHeader.size : this.#single;
     let at = host;
     let count = 0;
     let ended = false;
@@ -357,6 +367,8 @@ export class Blocks {
     const block: Block = { host, length: at - host, mode, record: first, count, secondPage, edges, region: undefined };
     if (keep) {
       this.#free = first + count * Record.size;
+      view.setUint32(first + BlockHeader.handler, view.getUint32(first + Record.handler, true), true);
+      this.waitAgain(block);
       this.#register(block);
     }
     return block;
@@ -469,12 +481,13 @@ export function registerOffset(operand: Operand): number {
 /** Where a block's last instruction leads, which ends at `end`; undefined for one that just stops. */
 function edgesOf(last: Instruction | undefined, end: number): Edges {
   if (last === undefined) return { fallThrough: end };
+  const returns = last.form.mnemonic === "call" ? { returns: end } : NO_EDGES;
   const target = last.operands[last.operandCount - 1]!;
-  if (last.operandCount === 0 || target.kind !== "rel") return NO_EDGES;
+  if (last.operandCount === 0 || target.kind !== "rel") return returns;
   // Outside 64-bit code a prefix may cut the target to 16 bits, which distances do not show.
-  if (last.bits === 32 && last.operandSize === 16) return NO_EDGES;
+  if (last.bits === 32 && last.operandSize === 16) return returns;
   const taken = end + target.value;
-  return last.form.flow === "branch" ? { taken, fallThrough: end } : { taken };
+  return last.form.flow === "branch" ? { taken, fallThrough: end } : { taken, ...returns };
 }
 
 function cloneOf(instruction: Instruction): Instruction {

@@ -10,6 +10,7 @@ import { writeUnitFunction } from "../semantics/sse/unit-function.ts";
 import { VECTOR_FUNCTION_TYPE, VECTOR_FUNCTIONS, vectorFunctions } from "../vector-unit/functions.ts";
 import { VectorUnit } from "../vector-unit/unit.ts";
 import type { Code } from "../wasm/code.ts";
+import type { I32, Local } from "../wasm/expr.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
 import { CODE_LIMITS } from "./limits.ts";
@@ -134,14 +135,18 @@ export class Handlers {
     this.#instantiate(bytes, { lookup: this.#lookup });
   }
 
-  /** Instantiates compiled code and gives each of these functions a slot: see compiler/. `bytes`: of the module. */
-  install(module: ModuleBuilder, functions: readonly number[]): { slots: number[]; bytes: number } {
-    const slots = functions.map(() => this.#freeSlots.pop() ?? this.#nextSlot++);
+  /** A slot for compiled code, which knows its own: see compiler/. */
+  takeSlot(): number {
+    return this.#freeSlots.pop() ?? this.#nextSlot++;
+  }
+
+  /** Instantiates compiled code: functions by their slots. Returns the module's bytes. */
+  install(module: ModuleBuilder, functions: ReadonlyMap<number, number>): number {
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
-    for (const [index, slot] of slots.entries()) module.elements(slot, [functions[index]!]);
+    for (const [slot, index] of functions) module.elements(slot, [index]);
     const bytes = module.encode();
     this.#instantiate(bytes, { lookup: this.#lookup });
-    return { slots, bytes: bytes.length };
+    return bytes.length;
   }
 
   /** Lets go of compiled code. */
@@ -190,9 +195,7 @@ export function jump(code: Code, base: number, { handlerType }: Pick<Outside, "h
   code.store("i32", at(State.budget), 0, budget);
   code.if(i32.lt_s(budget, c32(0)), () => code.return(c32(Return.BUDGET)));
   const rip = code.let(i64.load(at(State.blockRip)));
-  const low = code.let(i32.wrap(rip));
-  const hash = i32.and(i32.xor(low, i32.shr_u(low, c32(12))), c32(JumpCache.entries - 1));
-  const entry = code.let(i32.add(i32.shl(hash, c32(Math.log2(JumpCache.entrySize))), at(JumpCache.offset)));
+  const entry = code.let(jumpCacheEntry(base, rip));
   const hit = i32.and(
     i64.eq(i64.load(entry, JumpCache.rip), rip),
     i32.eq(i32.load(entry, JumpCache.mode), i32.load(at(State.mode))),
@@ -201,6 +204,13 @@ export function jump(code: Code, base: number, { handlerType }: Pick<Outside, "h
     const record = code.let(i32.load(entry, JumpCache.record));
     code.tailCallIndirect(handlerType, i32.load(record, Record.handler), record);
   });
+}
+
+/** Where the jump cache would have an address. */
+export function jumpCacheEntry(base: number, rip: Local<"i64">): I32 {
+  const low = i32.wrap(rip);
+  const hash = i32.and(i32.xor(low, i32.shr_u(low, c32(12))), c32(JumpCache.entries - 1));
+  return i32.add(i32.shl(hash, c32(Math.log2(JumpCache.entrySize))), c32(base + JumpCache.offset));
 }
 
 /** The way in, the look-up of jumps, and the handlers that are no instructions. */

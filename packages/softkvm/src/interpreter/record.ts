@@ -30,6 +30,19 @@ export const Record = {
   size: 64,
 } as const;
 
+/** In front of a block's first record, from its address on: what compiled code knows of the block. */
+export const BlockHeader = {
+  /** Bytes between two blocks' records, of which the last ones are used. */
+  size: 64,
+  /** The handler of the first record, also while a region stands in for it. */
+  handler: -16,
+  /** Where the record's handler is a region: which of its entries this is, and how far from the region's base address. */
+  entry: -12,
+  distance: -8,
+  /** How often other regions go here until they are told to take the block in. */
+  patience: -4,
+} as const;
+
 /** Why the interpreter came back. */
 export const Return = {
   /** Go on at `State.blockRip`, wherever that is. */
@@ -44,5 +57,7 @@ export const Return = {
   BUDGET: 4,
   /** The same in the middle of a repeated instruction, that of `State.record`. */
   BUDGET_REPEAT: 5,
+  /** A region (`State.region`) goes to `State.blockRip` so often that it might contain it. */
+  OFTEN: 6,
 } as const;
 export type Return = (typeof Return)[keyof typeof Return];

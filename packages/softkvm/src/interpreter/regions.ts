@@ -8,17 +8,27 @@
 import type { Block } from "./blocks.ts";
 import type { Handlers } from "./handlers.ts";
 import { CODE_LIMITS } from "./limits.ts";
-import { Record } from "./record.ts";
+import { BlockHeader, Record } from "./record.ts";
 
-/** Compiled code for a block and others that it leads to. */
-export interface Region {
-  readonly head: Block;
-  readonly members: readonly Block[];
-  /** Its handler, and the one that it stands in for. */
-  readonly slot: number;
-  readonly original: number;
-  readonly bytes: number;
+/** A block of a region, and the distance in virtual addresses from the region's base to it. */
+export interface Member {
+  readonly block: Block;
+  readonly distance: number;
 }
+
+/** Compiled code for blocks and others that they lead to. */
+export interface Region {
+  /** Its handler. */
+  readonly slot: number;
+  /** The blocks for whose sake it was compiled. */
+  readonly seeds: readonly Member[];
+  readonly members: readonly Member[];
+  /** Where it is entered, by the entries' numbers. */
+  readonly entries: readonly Member[];
+}
+
+/** How often regions go to a block of the interpreter's, or of another region's, until they ask to take it in. */
+const Patience = { INTERPRETED: 50, COMPILED: 500 } as const;
 
 /** What a module keeps resident, whatever is in it, and what V8 makes of a byte of WebAssembly. */
 const MODULE_BYTES = 16 * 2 ** 10;
@@ -32,10 +42,9 @@ export function residentBytes(bytes: number): number {
 export class Regions {
   readonly #view: DataView;
   readonly #handlers: Handlers;
-  /** By the blocks that they contain. */
-  readonly #byBlock = new Map<Block, Set<Region>>();
-  /** From the one that was not seen for longest on. */
-  readonly #order = new Set<Region>();
+  readonly #bySlot = new Map<number, Region>();
+  /** What each takes, from the one that was not seen for longest on. */
+  readonly #order = new Map<Region, number>();
   #bytes = 0;
 
   constructor(view: DataView, handlers: Handlers) {
@@ -47,56 +56,64 @@ export class Regions {
     return this.#bytes;
   }
 
-  /** Takes a region's code, of so many bytes, into use, and makes room for it. */
-  enter(head: Block, members: readonly Block[], slot: number, bytes: number): void {
-    const original = this.#view.getUint32(head.record + Record.handler, true);
-    const region: Region = { head, members, slot, original, bytes: residentBytes(bytes) };
-    head.region = region;
-    this.#view.setUint32(head.record + Record.handler, slot, true);
-    for (const member of members) {
-      const regions = this.#byBlock.get(member) ?? new Set();
-      this.#byBlock.set(member, regions.add(region));
+  at(slot: number): Region | undefined {
+    return this.#bySlot.get(slot);
+  }
+
+  /** Takes a region's code, of so many bytes, into use, and makes room for it. A block is in one region only. */
+  enter(region: Region, bytes: number): void {
+    for (const { block } of region.members) {
+      if (block.region !== undefined) this.#leave(block.region);
+      block.region = region;
     }
-    this.#order.add(region);
-    this.#bytes += region.bytes;
-    for (const oldest of this.#order) {
+    for (const [index, { block, distance }] of region.entries.entries()) {
+      this.#view.setUint32(block.record + Record.handler, region.slot, true);
+      this.#view.setUint32(block.record + BlockHeader.entry, index, true);
+      this.#view.setInt32(block.record + BlockHeader.distance, distance, true);
+      this.waitAgain(block);
+    }
+    this.#bySlot.set(region.slot, region);
+    this.#order.set(region, residentBytes(bytes));
+    this.#bytes += residentBytes(bytes);
+    for (const oldest of this.#order.keys()) {
       if (this.#bytes <= CODE_LIMITS.regionBytes) break;
       this.#leave(oldest);
     }
   }
 
-  has(block: Block): boolean {
-    return this.#byBlock.has(block);
+  /** Regions shall go to this block some more before they ask to take it in; `forEver`: they never do. */
+  waitAgain({ record, region }: Block, forEver = false): void {
+    const times = region === undefined ? Patience.INTERPRETED : Patience.COMPILED;
+    this.#view.setInt32(record + BlockHeader.patience, forEver ? 0x7fffffff : times, true);
   }
 
   /** The guest was found in this block. */
-  seen(block: Block): void {
-    for (const region of this.#byBlock.get(block) ?? []) {
-      this.#order.delete(region);
-      this.#order.add(region);
-    }
+  seen({ region }: Block): void {
+    const bytes = region && this.#order.get(region);
+    if (bytes === undefined) return;
+    this.#order.delete(region!);
+    this.#order.set(region!, bytes);
   }
 
-  blockGone(block: Block): void {
-    for (const region of this.#byBlock.get(block) ?? []) this.#leave(region);
+  blockGone({ region }: Block): void {
+    if (region !== undefined) this.#leave(region);
   }
 
   clear(): void {
-    for (const region of this.#order) this.#leave(region);
+    for (const region of this.#order.keys()) this.#leave(region);
   }
 
-  /** Goes back to the interpreter at a region's head. */
+  /** Goes back to the interpreter where this region is entered. */
   #leave(region: Region): void {
-    const { head, members, slot, original, bytes } = region;
-    this.#view.setUint32(head.record + Record.handler, original, true);
-    head.region = undefined;
-    for (const member of members) {
-      const regions = this.#byBlock.get(member);
-      regions?.delete(region);
-      if (regions?.size === 0) this.#byBlock.delete(member);
+    for (const { block } of region.members) if (block.region === region) block.region = undefined;
+    for (const { block } of region.entries) {
+      const handler = this.#view.getUint32(block.record + BlockHeader.handler, true);
+      this.#view.setUint32(block.record + Record.handler, handler, true);
+      this.waitAgain(block);
     }
+    this.#bySlot.delete(region.slot);
+    this.#bytes -= this.#order.get(region)!;
     this.#order.delete(region);
-    this.#bytes -= bytes;
-    this.#handlers.uninstall(slot);
+    this.#handlers.uninstall(region.slot);
   }
 }

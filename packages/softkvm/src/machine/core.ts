@@ -8,7 +8,7 @@ import { Compiler } from "../compiler/compiler.ts";
 import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
 import { CpuState, Flag } from "../cpu/state.ts";
 import { FORMS } from "../decode/opcode-map.ts";
-import { Blocks, type Undecodable } from "../interpreter/blocks.ts";
+import { type Block, Blocks, type Undecodable } from "../interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../interpreter/handlers.ts";
 import type { CodeKept } from "../interpreter/limits.ts";
 import { Record, Return } from "../interpreter/record.ts";
@@ -329,6 +329,14 @@ export class Core {
         state.set32(State.chain, 0);
         this.#budgetEnded();
         return 0;
+      case Return.OFTEN:
+        state.copy64(State.rip, State.blockRip);
+        state.set32(State.chain, 0);
+        this.#found((block) => {
+          const distance = Number(BigInt.asIntN(64, state.get64(State.rip) - state.get64(State.regionBase)));
+          this.#compiler.extend(state.get32(State.region), block, distance);
+        });
+        return 0;
       case Return.BUDGET_REPEAT:
         this.#setRip(State.rip, state.get32(State.record), Record.start);
         state.set32(State.budget, BUDGET);
@@ -354,12 +362,17 @@ export class Core {
 
   /** Time to look around, and at what runs: what does when the budget ends is what runs most, and is compiled. */
   #budgetEnded(): void {
-    const { processor, state } = this;
-    state.set32(State.budget, BUDGET);
+    this.state.set32(State.budget, BUDGET);
     this.mustLook = true;
+    this.#found((block) => this.#compiler.sample(block));
+  }
+
+  /** Tells of the block at RIP, if it is decoded. */
+  #found(tell: (block: Block) => void): void {
+    const { processor, state } = this;
     try {
       const block = this.#blocks.peek(processor.rip, baseOf(state, Seg.CS));
-      if (block !== undefined) this.#compiler.sample(block);
+      if (block !== undefined) tell(block);
     } catch (error) {
       // The page has gone; the fetch will fault in its own time.
       if (error !== GUEST_FAULT && error !== NO_CODE) throw error;

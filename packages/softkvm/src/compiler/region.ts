@@ -1,0 +1,254 @@
+/** Writes a region: one function out of its blocks, with their jumps inside. */
+
+import { Mode, State } from "../cpu/layout.ts";
+import type { Instruction } from "../decode/instruction.ts";
+import type { Blocks } from "../interpreter/blocks.ts";
+import { JumpCache, jump, jumpCacheEntry } from "../interpreter/handlers.ts";
+import { BlockHeader, Record, Return } from "../interpreter/record.ts";
+import type { Outside } from "../interpreter/record-context.ts";
+import type { Member } from "../interpreter/regions.ts";
+import { shapeOf } from "../interpreter/shape.ts";
+import { isAvx } from "../semantics/sse/availability.ts";
+import { meaningOf } from "../semantics/table.ts";
+import type { Code } from "../wasm/code.ts";
+import type { Expr, I32, I64 } from "../wasm/expr.ts";
+import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
+import { FlowGraph, type FlowNode } from "./graph.ts";
+import type { KnownFlags } from "./lazy-flags.ts";
+import { Leave, RegionContext, RegionState } from "./region-context.ts";
+
+const PAGE = 4096;
+
+/** What a region consists of, before it is compiled. */
+export interface RegionPlan {
+  readonly slot: number;
+  readonly seeds: readonly Member[];
+  readonly members: readonly Member[];
+}
+
+export class RegionWriter {
+  /** Members at which the region is entered, from outside and by jumps that have no structured form. */
+  readonly entries: readonly Member[];
+  readonly #code: Code;
+  readonly #outside: Outside;
+  readonly #slot: number;
+  readonly #mode: number;
+  readonly #members: readonly Member[];
+  readonly #instructions: readonly (readonly Instruction[])[];
+  readonly #state: RegionState;
+  readonly #graph: FlowGraph;
+  /** Members by where they lie in linear memory. */
+  readonly #places: ReadonlyMap<number, number>;
+  readonly #flagsAtEnd = new Map<number, KnownFlags>();
+
+  constructor(code: Code, base: number, outside: Outside, { slot, seeds, members }: RegionPlan, blocks: Blocks) {
+    this.#code = code;
+    this.#outside = outside;
+    this.#slot = slot;
+    this.#members = members;
+    this.#mode = members[0]!.block.mode;
+    this.#instructions = members.map(({ block }) => blocks.instructions(block));
+    const all = this.#instructions.flat();
+    const hasAvx = all.some(({ form }) => isAvx(form));
+    const hasSse = all.some(({ operands, operandCount }) =>
+      operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
+    );
+    const hasX87 = all.some(({ form }) => form.feature === "fpu");
+    this.#state = new RegionState(code, base, { hasVectors: hasSse || hasAvx, hasAvx, hasX87 });
+    this.#places = new Map(members.map(({ block }, index) => [block.host, index]));
+    const { entries, graph } = this.#plan(seeds);
+    this.entries = entries.map((index) => members[index]!);
+    this.#graph = graph;
+  }
+
+  /** Which members are entries: the seeds, where calls come back to, and what no structure of the others reaches. */
+  #plan(seeds: readonly Member[]): { entries: number[]; graph: FlowGraph } {
+    const wanted = new Set(seeds.map(({ block }) => this.#places.get(block.host)!));
+    for (const member of this.#members) {
+      const place = this.#place(member, member.block.edges.returns);
+      if (place >= 0) wanted.add(place);
+    }
+    const ways = this.#members.map((member): FlowNode => {
+      const { taken, fallThrough } = member.block.edges;
+      const to = [taken ?? fallThrough, taken === undefined ? undefined : fallThrough];
+      // The dispatcher is block 0.
+      return { to: to.filter((host) => host !== undefined).map((host) => this.#place(member, host) + 1 || -1) };
+    });
+    for (;;) {
+      const entries = [...wanted];
+      const graph = new FlowGraph([{ to: entries.map((index) => index + 1), isTable: true }, ...ways]);
+      // Loops end up outside when their budget ends, and want to come back.
+      for (const index of [...graph.unkept, ...graph.loops]) wanted.add(index - 1);
+      if (wanted.size === entries.length) return { entries, graph };
+    }
+  }
+
+  /**
+   * The number of the member that a jump to a place in linear memory leads to, or -1. Within a page only: what another
+   * virtual page is at the time of the jump, the jump cache knows. A page may also be known here by another address.
+   */
+  #place({ block, distance }: Member, host: number | undefined): number {
+    const place = host === undefined ? undefined : this.#places.get(host);
+    if (place === undefined) return -1;
+    const target = this.#members[place]!;
+    const isNear = Math.floor(target.block.host / PAGE) === Math.floor(block.host / PAGE);
+    return isNear && target.distance - distance === target.block.host - block.host ? place : -1;
+  }
+
+  write(): void {
+    const code = this.#code;
+    const state = this.#state;
+    code.block((exit) => {
+      state.exit = exit;
+      code.block((interpret) => {
+        state.interpret = interpret;
+        code.block((microcode) => {
+          state.microcode = microcode;
+          code.loop((dispatch) => {
+            code.block((lookup) => {
+              state.lookup = lookup;
+              this.#graph.write(code, {
+                body: (index, from) => (index === 0 ? state.next : this.#body(index - 1, from)),
+                leave: (from, way) => this.#leave(this.#members[from - 1]!, way, () => code.br(dispatch)),
+                backEdge: (_from, to) => this.#backEdge(this.#members[to - 1]!),
+              });
+              code.unreachable();
+            });
+            this.#lookUp(() => code.br(dispatch));
+          });
+          code.unreachable();
+        });
+        code.store("i32", c32(state.base + State.record), 0, state.leftRecord);
+        state.leave(Return.MICROCODE, this.#ripAt(i64.extend_i32_s(state.leftBlock)));
+      });
+      state.leave(Leave.INTERPRET, this.#ripAt(i64.extend_i32_s(state.leftBlock)));
+    });
+    state.store();
+    this.#goOn();
+    code.return(state.reason);
+    code.unreachable();
+    code.before(() => state.load());
+  }
+
+  /** An address of run time: goes on here, in what the jump cache knows, or by a look-up outside. */
+  #lookUp(again: () => void): void {
+    const code = this.#code;
+    const state = this.#state;
+    code.set(state.budget, i32.sub(state.budget, c32(1)));
+    code.if(i32.lt_s(state.budget, c32(0)), () => state.leave(Return.BUDGET, state.exitRip));
+    const entry = code.let(jumpCacheEntry(state.base, state.exitRip));
+    code.if(i64.eq(i64.load(entry, JumpCache.rip), state.exitRip), () => {
+      code.set(state.leftRecord, i32.load(entry, JumpCache.record));
+      code.if(i32.eq(i32.load(state.leftRecord, Record.handler), c32(this.#slot)), () => {
+        // The same page may be seen at another address by now.
+        state.enter(state.leftRecord, state.exitRip);
+        again();
+      });
+      const known = i32.eq(i32.load(entry, JumpCache.mode), c32(this.#mode));
+      code.if(known, () => state.leave(Leave.ENTER, state.exitRip));
+    });
+    state.leave(Return.LOOKUP, state.exitRip);
+  }
+
+  /** All is stored: goes on where that is not TypeScript's to do. */
+  #goOn(): void {
+    const code = this.#code;
+    const { reason, leftRecord: record, base, entryRip } = this.#state;
+    const { handlerType } = this.#outside;
+    code.if(i32.eq(reason, c32(Leave.ENTER)), () => {
+      const patienceAt = code.let(i32.add(record, c32(BlockHeader.patience)));
+      const patience = code.let(i32.sub(i32.load(patienceAt), c32(1)));
+      code.store("i32", patienceAt, 0, patience);
+      code.if(i32.lt_s(patience, c32(0)), () => {
+        code.store("i32", c32(base + State.region), 0, c32(this.#slot));
+        code.store("i64", c32(base + State.regionBase), 0, entryRip);
+        code.return(c32(Return.OFTEN));
+      });
+      code.tailCallIndirect(handlerType, i32.load(record, Record.handler), record);
+    });
+    code.if(i32.eq(reason, c32(Leave.INTERPRET)), () => {
+      const handler = code.let(i32.load(record, Record.handler));
+      const own = i32.load(i32.add(record, c32(BlockHeader.handler)));
+      const isEntry = i32.eq(handler, c32(this.#slot));
+      code.tailCallIndirect(handlerType, choose(isEntry, own, handler), record);
+    });
+    code.if(i32.eq(reason, c32(Leave.ELSEWHERE)), () => {
+      jump(code, base, this.#outside);
+      code.set(reason, c32(Return.LOOKUP));
+    });
+    code.store("i32", c32(base + State.chain), 0, c32(0));
+  }
+
+  /** Writes a block's instructions; returns what its branch depends on. */
+  #body(index: number, from: number | undefined): I32 | undefined {
+    const code = this.#code;
+    const { block, distance } = this.#members[index]!;
+    let start = 0;
+    let record = block.record;
+    let condition: I32 | undefined;
+    const { flags } = this.#state;
+    this.#state.enterBlock(from === undefined ? undefined : this.#flagsAtEnd.get(from));
+    for (const instruction of this.#instructions[index]!) {
+      const { form } = instruction;
+      const next = start + instruction.length;
+      const meaning = meaningOf(form.mnemonic, form.condition);
+      const shape = meaning === undefined ? undefined : shapeOf(instruction, block.mode);
+      const mark = code.mark;
+      let kept: ReadonlySet<Expr> = new Set();
+      if (meaning === undefined || shape === undefined) {
+        // TypeScript does it, and goes on in the interpreter.
+        code.store("i32", c32(this.#state.base + State.record), 0, c32(record));
+        this.#state.leave(Return.MICROCODE, this.#rip(distance));
+        code.releaseSince(mark, kept);
+        return undefined;
+      }
+      const context = new RegionContext(this.#state, shape, this.#outside, instruction, {
+        record,
+        block: distance,
+        start,
+        next,
+      });
+      meaning(context);
+      condition = context.condition;
+      kept = context.kept();
+      code.releaseSince(mark, kept);
+      start = next;
+      record += Record.size;
+    }
+    this.#flagsAtEnd.set(index + 1, flags.known);
+    return condition;
+  }
+
+  /** Leaves, or goes through the dispatcher to a member that the structure does not reach. */
+  #leave(from: Member, way: number, dispatch: () => void): void {
+    const { block, distance } = from;
+    const { taken, fallThrough } = block.edges;
+    const to = way === 0 ? (taken ?? fallThrough) : fallThrough;
+    // A block that ends in a jump to an address of run time, or in TypeScript, has left already.
+    if (to === undefined) return;
+    const place = this.#place(from, to);
+    if (place >= 0) {
+      this.#backEdge(this.#members[place]!);
+      this.#code.set(this.#state.next, c32(this.entries.indexOf(this.#members[place]!)));
+      dispatch();
+    } else this.#state.lookUp(this.#rip(distance + to - block.host));
+  }
+
+  /** A jump back costs some of the budget, and looks around when that is used up. */
+  #backEdge(to: Member): void {
+    const { budget } = this.#state;
+    const code = this.#code;
+    code.set(budget, i32.sub(budget, c32(1)));
+    code.if(i32.lt_s(budget, c32(0)), () => this.#state.leave(Return.BUDGET, this.#rip(to.distance)));
+  }
+
+  /** A virtual address by its distance from the region's base. */
+  #rip(distance: number): I64 {
+    return this.#ripAt(c64(distance));
+  }
+  #ripAt(distance: I64): I64 {
+    const sum = i64.add(this.#state.entryRip, distance);
+    const bits = this.#mode & Mode.BITS;
+    return bits === 2 ? sum : i64.and(sum, c64(bits === 1 ? 0xffffffff : 0xffff));
+  }
+}
