@@ -108,9 +108,12 @@ export class VirtioRegisters {
     // Nobody should (4.1.3.1), but whoever does gets the bytes.
     let value = 0;
     for (let at = offset + size - 1; at >= offset; at--) {
-      let start = at;
-      while (start > 0 && !WIDTHS.has(start)) start -= 1;
-      const byte = at < COMMON_LENGTH ? (this.#commonField(start) >>> ((at - start) * 8)) & 0xff : 0;
+      let byte = 0;
+      if (at < COMMON_LENGTH) {
+        let start = at;
+        while (!WIDTHS.has(start)) start -= 1;
+        byte = (this.#commonField(start) >>> ((at - start) * 8)) & 0xff;
+      }
       value = value * 256 + byte;
     }
     return value;
