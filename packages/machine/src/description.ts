@@ -4,6 +4,8 @@ import type { VirtioDevice } from "@lodge/devices";
 import type { HypervisorKind } from "@lodge/kvm";
 import type { BootModule } from "./boot/loader.ts";
 import { MachineError } from "./errors.ts";
+import type { MemoryBacking } from "./memory/backing.ts";
+import { type NumaNode, nodesFault } from "./memory/nodes.ts";
 import { SLOTS } from "./pci/bus.ts";
 import type { Topology } from "./vcpu/cpuid.ts";
 
@@ -13,6 +15,10 @@ export interface MachineDescription {
   /** RAM in bytes: a multiple of 2 MiB, from 16 MiB. */
   readonly memoryBytes: number;
   readonly cpus: CpuDescription;
+  /** What its memory is made of on the host. Default: plain anonymous memory. */
+  readonly memoryBacking?: MemoryBacking;
+  /** NUMA nodes. Default: none are told of. */
+  readonly nodes?: readonly NumaNode[];
   /** A Linux bzImage or vmlinux, or another kernel that boots by PVH or Multiboot: the file's content. */
   readonly kernel: Uint8Array;
   /** Its command line. Default: empty. */
@@ -36,6 +42,8 @@ export interface CpuDescription {
   readonly count: number;
   /** How they are arranged; the product is `count`. Default: as many sockets as vCPUs. */
   readonly topology?: Topology;
+  /** The host processors that each vCPU's thread may run on, by number. Default: all. */
+  readonly affinity?: readonly (readonly number[])[];
 }
 
 /** Takes bytes on the event loop of the thread that made the machine. They are its own: nobody changes them later. */
@@ -48,7 +56,7 @@ const GRAIN = 2 * 2 ** 20;
 const MAX_APIC_ID = 254;
 
 export function checkDescription(description: MachineDescription): void {
-  const { memoryBytes, cpus, serial = [], debugExitPort = 0, virtio = [] } = description;
+  const { memoryBytes, cpus, serial = [], debugExitPort = 0, virtio = [], nodes } = description;
   const refuse = (message: string): never => {
     throw new MachineError("MACHINE_INVALID", message);
   };
@@ -66,6 +74,12 @@ export function checkDescription(description: MachineDescription): void {
       refuse(`${sockets} sockets of ${cores} cores of ${threads} threads are not ${count} vCPUs`);
     }
   }
+  const { affinity } = cpus;
+  if (affinity !== undefined && (affinity.length !== count || affinity.some((list) => list.length === 0))) {
+    refuse(`host processors for ${affinity.length} vCPUs: each of the ${count} needs at least one`);
+  }
+  const fault = nodes && nodesFault(nodes, memoryBytes, count);
+  if (fault !== undefined) refuse(`NUMA: ${fault}`);
   if (virtio.length >= SLOTS) refuse(`${virtio.length} virtio devices: there are ${SLOTS - 1} slots`);
   if (serial.length > 2) refuse(`${serial.length} serial ports: a machine has COM1 and COM2`);
   if (!Number.isInteger(debugExitPort) || debugExitPort < 0 || debugExitPort > 0xffff) {

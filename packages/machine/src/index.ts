@@ -5,6 +5,8 @@ export { type DebugExit, Debugging } from "./debugging.ts";
 export type { ByteSink, CpuDescription, MachineDescription } from "./description.ts";
 export { MachineError, type MachineErrorCode } from "./errors.ts";
 export { Machine, type MachineEnd, type MachineEvents } from "./machine.ts";
+export type { MemoryBacking } from "./memory/backing.ts";
+export type { NumaNode } from "./memory/nodes.ts";
 export type { SerialInput } from "./serial-input.ts";
 export type { Topology } from "./vcpu/cpuid.ts";
 export type { Registers } from "./vcpu/protocol.ts";

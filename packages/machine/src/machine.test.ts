@@ -1,7 +1,11 @@
 /** Whole machines with kernels of a few instructions, on each accelerator. */
 
 import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
+import { getAffinity, gettid } from "@lodge/linux";
 import { accelerators } from "../testing/accelerators.ts";
 import { elf64 } from "../testing/elf.ts";
 import { echo, HALT, out, SPIN, say } from "../testing/programs.ts";
@@ -85,6 +89,48 @@ for (const { kind, skip } of await accelerators()) {
   });
 }
 
+test("memory in a file is the guest's, and the file's afterwards", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "lodge-memory-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "memory");
+  // mov dword ptr [0x200000], "kept"
+  const code = [0xc7, 0x04, 0x25, 0, 0, 0x20, 0, ...Buffer.from("kept"), ...out(DEBUG_EXIT, 0)];
+  const memoryBytes = 16 * 2 ** 20;
+  await using machine = await Machine.create({
+    accelerator: "soft",
+    memoryBytes,
+    memoryBacking: { file },
+    cpus: { count: 1 },
+    kernel: elf64(Uint8Array.from(code)),
+    debugExitPort: DEBUG_EXIT,
+  });
+  machine.start();
+  assert.equal((await machine.ended).reason, "debug-exit");
+  const content = readFileSync(file);
+  assert.equal(content.length, memoryBytes);
+  assert.equal(content.toString("latin1", 0x200000, 0x200004), "kept");
+});
+
+test("memory is mergeable and of huge pages where that is asked for, and vCPUs are pinned", async (t) => {
+  const smaps = () => readFileSync("/proc/self/smaps", "latin1");
+  if (!existsSync("/sys/kernel/mm/ksm") || !existsSync("/sys/kernel/mm/transparent_hugepage")) {
+    t.skip("this host's kernel has no KSM or no transparent huge pages");
+    return;
+  }
+  const host = getAffinity(gettid()).at(-1)!;
+  await using machine = await Machine.create({
+    accelerator: "soft",
+    memoryBytes: 16 * 2 ** 20,
+    memoryBacking: { hugePages: "transparent", mergeable: true },
+    cpus: { count: 1, affinity: [[host]] },
+    kernel: elf64(Uint8Array.from(SPIN)),
+  });
+  assert.match(smaps(), /^VmFlags:.* hg .*mg/m);
+  machine.start();
+  const threads = readdirSync("/proc/self/task").map((tid) => readFileSync(`/proc/self/task/${tid}/status`, "latin1"));
+  assert.ok(threads.some((status) => status.includes(`Cpus_allowed_list:\t${host}\n`)));
+});
+
 test("what cannot be is refused before anything is made", async () => {
   const good: MachineDescription = {
     accelerator: "soft",
@@ -100,6 +146,11 @@ test("what cannot be is refused before anything is made", async () => {
     [{ kernel: new TextEncoder().encode("#!/bin/sh\nthis is no kernel at all") }, /begins with #!/],
     [{ kernel: elf64(Uint8Array.from(HALT), { address: 64 * 2 ** 20 }) }, /does not fit into the machine's memory/],
     [{ initrd: new Uint8Array(40 * 2 ** 20) }, /initrd .* does not fit/],
+    [{ cpus: { count: 2, affinity: [[0]] } }, /host processors for 1 vCPUs/],
+    [{ nodes: [{ cpus: [0], memoryBytes: 2 ** 20 }] }, /NUMA: the nodes have 1048576 bytes/],
+    [{ nodes: [{ cpus: [], memoryBytes: 32 * 2 ** 20 }] }, /NUMA: the nodes have the vCPUs \(none\)/],
+    [{ memoryBytes: 2 ** 34, memoryBacking: { hugePages: "2M" } }, /8192 huge pages of 2 MiB, and the host has/],
+    [{ memoryBacking: { file: "/nonexistent/memory" } }, /the machine's memory: .*nonexistent/],
     [{ commandLine: "x".repeat(100000) }, /command line/],
   ];
   for (const [part, message] of refused) {

@@ -29,6 +29,7 @@ import { checkDescription, type MachineDescription } from "./description.ts";
 import { MachineError } from "./errors.ts";
 import { interruptLine } from "./interrupts.ts";
 import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
+import { layOutNodes } from "./memory/nodes.ts";
 import { memoryMap, ramEnd, ramPieces } from "./memory/ram-layout.ts";
 import { PciBus } from "./pci/bus.ts";
 import { PciLines } from "./pci/lines.ts";
@@ -99,6 +100,11 @@ export class Machine implements AsyncDisposable {
     await using undo = new AsyncDisposableStack();
     const hypervisor = undo.use(await openHypervisor(description.accelerator));
     const memory = createGuestMemory(description.memoryBytes);
+    if (description.memoryBacking !== undefined) {
+      // Only Linux has such memory, and only who asks for it needs the system calls.
+      const { backMemory } = await import("./memory/backing.ts");
+      backMemory(memory, description.memoryBytes, description.memoryBacking);
+    }
     const vm = undo.use(hypervisor.createVm(memory));
     const pieces = ramPieces(description.memoryBytes);
     prepareVm(vm);
@@ -114,6 +120,7 @@ export class Machine implements AsyncDisposable {
       apicIds,
       serialPorts: description.serial?.length === 2 ? 2 : 1,
       highPciWindow: highPciWindow(ramEnd(pieces), physicalAddressBits(cpuid)),
+      ...(description.nodes === undefined ? {} : { nodes: layOutNodes(description.nodes, pieces) }),
     });
     loader.put(Boot.ACPI, acpi.bytes, "ACPI's tables");
     loader.put(acpi.generationId, crypto.getRandomValues(new Uint8Array(16)), "the VM generation id");
@@ -187,6 +194,7 @@ export class Machine implements AsyncDisposable {
           id,
           cpuid: cpuidOf(cpuid, id, topology),
           entry: index === 0 ? entry : undefined,
+          affinity: parts.description.cpus.affinity?.[index],
           chipset: parts.chipset,
           pci: parts.pci,
           wakeHost: parts.wakeHost.handle,

@@ -26,6 +26,8 @@ export interface VcpuSetup {
   readonly cpuid: readonly CpuidEntry[];
   /** Undefined: it waits for the first vCPU to start it. */
   readonly entry: Entry | undefined;
+  /** The host processors that the thread may run on; undefined for all. */
+  readonly affinity: readonly number[] | undefined;
   readonly chipset: ChipsetHandle;
   readonly pci: PciHandle;
   /** Signalled when a device has something for the I/O thread. */

@@ -63,6 +63,10 @@ function serve(vm: Vm, vcpu: Vcpu, buses: Buses, resources: DisposableStack): vo
 
 async function open(): Promise<void> {
   const resources = new DisposableStack();
+  if (setup.affinity !== undefined) {
+    const { gettid, setAffinity } = await import("@lodge/linux");
+    setAffinity(gettid(), setup.affinity);
+  }
   const hypervisor = resources.use(await openHypervisor(setup.accelerator));
   const vm = hypervisor.attachVm(setup.vm);
   const notifier = resources.use(hypervisor.attachNotifier(setup.wakeHost));
