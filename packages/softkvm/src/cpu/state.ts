@@ -52,6 +52,11 @@ export class CpuState {
     this.view.setBigUint64(this.base + offset, value, true);
   }
 
+  /** 64 bits with a sign as a number: exact below 2^53. */
+  number(offset: number): number {
+    const { view, base } = this;
+    return view.getInt32(base + offset + 4, true) * 2 ** 32 + view.getUint32(base + offset, true);
+  }
   copy64(to: number, from: number): void {
     const { view, base } = this;
     // Halves, as a bigint would be made in between.

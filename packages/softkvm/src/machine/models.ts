@@ -37,8 +37,11 @@ function brandLeaf(number: number): CpuidEntry {
 const BASIC_EDX = bits(0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
 /** Leaf 1, ECX: sse3 pclmul ssse3 cx16 sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline aes xsave rdrand hypervisor. */
 const BASIC_ECX = bits(0, 1, 9, 13, 19, 20, 21, 22, 23, 24, 25, 26, 30, 31);
-/** Leaf 7, EBX: fsgsbase smep rdseed smap sha. ECX: umip rdpid. */
-const STRUCTURED_EBX = bits(0, 7, 18, 20, 29);
+/**
+ * Leaf 7, EBX: fsgsbase smep rdseed smap sha, and what x87 does: it keeps its data pointer on exceptions only (6), and no
+ * selectors of pointers (13). ECX: umip rdpid.
+ */
+const STRUCTURED_EBX = bits(0, 6, 7, 13, 18, 20, 29);
 const STRUCTURED_ECX = bits(2, 22);
 /** Leaf 0x80000001, EDX: syscall nx pdpe1gb rdtscp lm. ECX: lahf_lm. */
 const EXTENDED_EDX = bits(11, 20, 26, 27, 29);

@@ -101,7 +101,7 @@ export class LookasideBuffers {
 
   /** The page of an address, of whatever size, global or not: INVLPG. */
   flushPage(va: number): void {
-    if (LARGE_SHIFTS.some((shift) => this.#large.delete(largePage(va, shift)))) {
+    if (this.#large.size > 0 && this.#forgetLarge(va)) {
       // Each entry of a large page is one 4 KiB piece of it.
       const words = this.#words;
       this.#flushIf((slot) => {
@@ -119,6 +119,13 @@ export class LookasideBuffers {
         this.#emptyListed(slot);
       }
     }
+  }
+
+  /** Whether entries may have been filled from a large page that an address is in. */
+  #forgetLarge(va: number): boolean {
+    let found = false;
+    for (const shift of LARGE_SHIFTS) if (this.#large.delete(largePage(va, shift))) found = true;
+    return found;
   }
 
   /** All write entries: after dirty bits were taken, or pages were marked as code. */

@@ -6,7 +6,15 @@ import type { Instruction } from "../decode/instruction.ts";
 import { loadCr3, writeCr0, writeCr4 } from "./control-registers.ts";
 import { Cr0More, Cr4More } from "./features.ts";
 import type { Microcode } from "./microcode.ts";
-import { effectiveOffset, linearOf, readOperand, readRegister, writeOperand, writeRegister } from "./operands.ts";
+import {
+  effectiveOffset,
+  linearOf,
+  quickLinear,
+  readOperand,
+  readRegister,
+  writeOperand,
+  writeRegister,
+} from "./operands.ts";
 import { isCanonical, kindOf, linear64, type Processor } from "./processor.ts";
 import { DR6, DR6_FIXED, DR7, DR7_FIXED, debugRegistersChanged } from "./regs.ts";
 import { selectorOf } from "./segment-registers.ts";
@@ -193,6 +201,8 @@ export const CONTROL_INSTRUCTIONS: Record<string, Microcode> = {
   invlpg: (cpu, instruction) => {
     cpu.requireRing0();
     const [operand] = instruction.operands;
+    const quick = quickLinear(cpu, instruction, operand);
+    if (!Number.isNaN(quick)) return cpu.flushPage(quick);
     const base = cpu.state.get64(State.segmentBase + operand.segment * 8);
     const address = base + effectiveOffset(cpu, instruction, operand);
     // No fault for an address that is not canonical, nor beyond a segment's limit.

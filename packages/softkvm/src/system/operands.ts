@@ -1,6 +1,6 @@
 /** Operands of an instruction as microcode reads and writes them. */
 
-import { Seg } from "../cpu/layout.ts";
+import { Seg, State } from "../cpu/layout.ts";
 import type { Instruction, Operand } from "../decode/instruction.ts";
 import { AccessKind } from "../mmu/access.ts";
 import { kindOf, type Processor } from "./processor.ts";
@@ -13,6 +13,24 @@ export function effectiveOffset(cpu: Processor, instruction: Instruction, operan
   if (operand.base >= 0) offset += state.gpr(operand.base);
   if (operand.index >= 0) offset += state.gpr(operand.index) << BigInt(operand.scale);
   return BigInt.asUintN(instruction.addressSize, offset);
+}
+
+/**
+ * The linear address that a memory operand names in 64-bit code, as a number, where it is canonical and its parts are small
+ * enough; else NaN. For what happens too often for bigints.
+ */
+export function quickLinear(cpu: Processor, instruction: Instruction, operand: Operand): number {
+  if (!cpu.bits64 || instruction.addressSize !== 64) return Number.NaN;
+  const { state } = cpu;
+  const base = operand.base < 0 ? 0 : state.number(State.gpr + operand.base * 8);
+  const index = operand.index < 0 ? 0 : state.number(State.gpr + operand.index * 8) * 2 ** operand.scale;
+  const origin = operand.ripRelative ? state.number(State.rip) : 0;
+  const segment = operand.segment < Seg.FS ? 0 : state.number(State.segmentBase + operand.segment * 8);
+  const displacement = operand.dispHigh * 2 ** 32 + (operand.disp >>> 0);
+  // Sums of these are exact; where a part is beyond, what comes out may not be.
+  const isExact = Math.abs(base) + Math.abs(index) + Math.abs(origin) + Math.abs(segment) < 2 ** 52;
+  const sum = base + index + origin + segment + displacement;
+  return isExact && sum >= -(2 ** 47) && sum < 2 ** 47 ? sum : Number.NaN;
 }
 
 /** The linear address of a memory operand's bytes `at` to `at + size - 1`, after the segment's checks. */

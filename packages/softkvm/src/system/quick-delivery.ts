@@ -42,8 +42,9 @@ export function deliverQuickly(
   // The processor reads its tables as a supervisor without AC.
   const system = state.get32(State.cr4) & cr4.SMAP ? Tlb.SUPERVISOR : Tlb.SUPERVISOR_AC;
 
+  // Addresses that are not canonical may come out inexact, and are in no lookaside buffer.
   if (vector * 16 + 15 > state.get32(State.idtLimit)) return false;
-  const gate = locate(tlb, system, TlbTable.READ, addressIn(state, State.idtBase) + vector * 16, 16);
+  const gate = locate(tlb, system, TlbTable.READ, state.number(State.idtBase) + vector * 16, 16);
   if (gate < 0) return false;
   const gateLow = view.getInt32(gate, true);
   const gateHigh = view.getInt32(gate + 4, true);
@@ -53,7 +54,7 @@ export function deliverQuickly(
   const selector = gateLow >>> 16;
   const index = selector & SelectorBits.INDEX;
   if (selector & SelectorBits.TABLE || index === 0 || index + 7 > state.get32(State.gdtLimit)) return false;
-  const code = locate(tlb, system, TlbTable.READ, addressIn(state, State.gdtBase) + index, 8);
+  const code = locate(tlb, system, TlbTable.READ, state.number(State.gdtBase) + index, 8);
   if (code < 0 || view.getInt32(code, true) !== CODE.low || view.getInt32(code + 4, true) !== CODE.high) return false;
 
   const stackNumber = gateHigh & 7;
@@ -62,7 +63,7 @@ export function deliverQuickly(
     const offset = stackNumber === 0 ? Tss64.stacks : Tss64.interruptStacks + (stackNumber - 1) * 8;
     const task = State.segments + Seg.TR * SegmentField.size;
     if (offset + 7 > state.get32(task + SegmentField.limit)) return false;
-    pointer = locate(tlb, system, TlbTable.READ, addressIn(state, task + SegmentField.base) + offset, 8);
+    pointer = locate(tlb, system, TlbTable.READ, state.number(task + SegmentField.base) + offset, 8);
     if (pointer < 0 || !isCanonicalHigh(view.getInt32(pointer + 4, true))) return false;
   }
   // The frame begins at a multiple of 16 (6.14.2).
@@ -104,11 +105,6 @@ export function deliverQuickly(
 /** Where bytes within one page are in linear memory, if the lookaside buffer knows that page; else -1. */
 function locate(tlb: LookasideBuffers, bank: number, table: TlbTable, va: number, size: number): number {
   return (va & (PAGE - 1)) + size > PAGE ? -1 : tlb.lookup(bank, table, va);
-}
-
-/** The linear address in a field of 64 bits: exact if it is canonical, and in no lookaside buffer if not. */
-function addressIn(state: CpuState, field: number): number {
-  return (state.get32(field + 4) | 0) * HIGH + state.get32(field);
 }
 
 /** Whether an address with this upper half is canonical. */
