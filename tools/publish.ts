@@ -63,8 +63,8 @@ export function rewriteUrls(code: string): string {
   return code.replace(/(\bnew URL\(\s*["'`]\.[^"'`]+)\.ts(["'`]\s*,\s*import\.meta\.url)/g, "$1.js$2");
 }
 
-/** Compiles all packages, since a package's types come from the sources of those that it imports. */
-function compile(outDir: string): void {
+/** Compiles a package with what it imports, since its types come from the sources of other packages. */
+function compile(folder: string, outDir: string): void {
   const config = join(outDir, "tsconfig.json");
   const compilerOptions = {
     noEmit: false,
@@ -76,7 +76,13 @@ function compile(outDir: string): void {
   };
   writeFileSync(
     config,
-    JSON.stringify({ extends: join(root, "tsconfig.json"), compilerOptions, include: [join(root, "packages")] }),
+    JSON.stringify({
+      extends: join(root, "tsconfig.json"),
+      compilerOptions,
+      // Declarations of what is global are imported by nobody.
+      include: [folder, join(root, "packages/*/src/*.d.ts")],
+      exclude: ["node_modules", "**/*.test.ts"].map((path) => join(root, path)),
+    }),
   );
   execFileSync(join(root, "node_modules/.bin/tsc"), ["--project", config], { stdio: ["ignore", 2, 2] });
 }
@@ -100,7 +106,7 @@ function build(folder: string): void {
   mkdirSync(join(root, "build"), { recursive: true });
   const out = mkdtempSync(join(root, "build/publish-"));
   try {
-    compile(out);
+    compile(folder, out);
     for (const path of publishedFiles(folder, manifest)) {
       const target = join(folder, "dist", path);
       mkdirSync(dirname(target), { recursive: true });

@@ -4,9 +4,13 @@ import { KvmError } from "./errors.ts";
 
 /**
  * Guest memory is one shared `WebAssembly.Memory`: every thread sees it, devices and compiled code address it alike, and
- * the kernel takes parts of it as memory slots. It may be posted to workers.
+ * the kernel takes parts of it as memory slots. It may be posted to workers. (Declared by its members, because the name is
+ * TypeScript's only together with the whole DOM, which a program that uses Lodge need not have.)
  */
-export type GuestMemory = WebAssembly.Memory;
+export interface GuestMemory {
+  readonly buffer: ArrayBuffer | SharedArrayBuffer;
+  grow(deltaPages: number): number;
+}
 
 /** WebAssembly's page. */
 const PAGE = 65536;
