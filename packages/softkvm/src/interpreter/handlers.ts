@@ -13,6 +13,7 @@ import type { Code } from "../wasm/code.ts";
 import type { I32, Local } from "../wasm/expr.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
+import { addX87Functions, X87_FUNCTION_TYPE, X87_FUNCTIONS } from "../x87/quick/functions.ts";
 import { CODE_LIMITS } from "./limits.ts";
 import { Record, Return } from "./record.ts";
 import { type Outside, RecordContext } from "./record-context.ts";
@@ -39,8 +40,9 @@ export const Slot = {
   RESYNC: 2,
   END: 3,
   FORWARD: 4,
-  VECTOR_FUNCTIONS: 5,
-  FIRST_FREE: 5 + VECTOR_FUNCTIONS,
+  X87_FUNCTIONS: 5,
+  VECTOR_FUNCTIONS: 5 + X87_FUNCTIONS,
+  FIRST_FREE: 5 + X87_FUNCTIONS + VECTOR_FUNCTIONS,
 } as const;
 
 /** What handlers call when the lookaside buffer misses: `Access` of mmu/access.ts. */
@@ -185,7 +187,20 @@ export function importOutside(module: ModuleBuilder, importLookup: boolean): Out
   const { parameters, results } = VECTOR_FUNCTION_TYPE;
   const vectorFunctionType = module.type(parameters, results);
   const vectorFunctions = Slot.VECTOR_FUNCTIONS;
-  return { load, store, segmentFault, vectorUnit, vectorFunctionType, vectorFunctions, lookup, handlerType };
+  const x87FunctionType = module.type(X87_FUNCTION_TYPE.parameters, X87_FUNCTION_TYPE.results);
+  const x87Functions = Slot.X87_FUNCTIONS;
+  return {
+    load,
+    store,
+    segmentFault,
+    vectorUnit,
+    vectorFunctionType,
+    vectorFunctions,
+    x87FunctionType,
+    x87Functions,
+    lookup,
+    handlerType,
+  };
 }
 
 /** Goes on at `State.blockRip` if the jump cache knows its record. */
@@ -251,6 +266,7 @@ function coreModule(base: number): ModuleBuilder {
     special((context) => context.resync()),
     special((context) => context.endOfBlock()),
     forward.index,
+    ...addX87Functions(module),
   ]);
   return module;
 }

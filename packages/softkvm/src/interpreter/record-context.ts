@@ -37,6 +37,7 @@ import {
 } from "../wasm/expr.ts";
 import { c32, c64, call, callIndirect, compareExchange, f32, f64, i32, i64 } from "../wasm/ops.ts";
 import { i32x4, splat, v128 } from "../wasm/simd.ts";
+import { type X87Function, x87FunctionNumber } from "../x87/quick/functions.ts";
 import { Record, Return } from "./record.ts";
 import type { Shape } from "./shape.ts";
 
@@ -59,6 +60,9 @@ export interface Outside {
   /** The type of `VectorFunction`s, and the slot of the first. */
   readonly vectorFunctionType: number;
   readonly vectorFunctions: number;
+  /** The type of `X87Function`s, and the slot of the first. */
+  readonly x87FunctionType: number;
+  readonly x87Functions: number;
   /** Goes on at `State.blockRip`: a handler without parameters. */
   readonly lookup: number;
   /** The type of handlers. */
@@ -593,6 +597,11 @@ export class RecordContext implements Context {
 
   microcodeIf(condition: I32): void {
     this.code.if(condition, () => this.leave(Return.MICROCODE));
+  }
+
+  x87Function(name: X87Function, a: I32, b: I32, to: I32, control: I32): I32 {
+    const { x87FunctionType, x87Functions } = this.outside;
+    return callIndirect("i32", x87FunctionType, c32(x87Functions + x87FunctionNumber(name)), a, b, to, control);
   }
 
   stackRegister(index: number): I32 {

@@ -12,6 +12,7 @@
 import type { VectorFunction } from "../vector-unit/functions.ts";
 import type { Code } from "../wasm/code.ts";
 import type { Expr, F32, F64, I32, I64, Local, V128 } from "../wasm/expr.ts";
+import type { X87Function } from "../x87/quick/functions.ts";
 import type { Unit } from "./sse/availability.ts";
 import type { FloatGuard } from "./sse/checked.ts";
 import type { FloatSize } from "./sse/lanes.ts";
@@ -188,6 +189,8 @@ export interface Context {
   /** Leaves the instruction to microcode whatever happens. */
   microcode(): void;
 
+  /** Calls a function of x87/quick/functions.ts. */
+  x87Function(name: X87Function, a: I32, b: I32, to: I32, control: I32): I32;
   /** The number of an x87 operand's register, counted from the top of the stack. */
   stackRegister(index: number): I32;
 

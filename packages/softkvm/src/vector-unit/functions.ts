@@ -6,7 +6,6 @@
 import type { Code } from "../wasm/code.ts";
 import type { V128 } from "../wasm/expr.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
-import { x87Functions } from "../x87/quick/functions.ts";
 import { AES_TABLES, aesFunctions } from "./aes.ts";
 import { carrylessProduct } from "./carryless.ts";
 import { CRC_TABLES, crcFunctions } from "./crc.ts";
@@ -20,7 +19,6 @@ const bodies = {
   carrylessProduct,
   ...crcFunctions,
   ...shaFunctions,
-  ...x87Functions,
 } satisfies Record<string, FunctionBody>;
 export type VectorFunction = keyof typeof bodies;
 

@@ -171,6 +171,8 @@ export const i64 = {
   reinterpret_f64: unary<"f64", "i64">("i64", 0xbd),
   trunc_sat_f32_s: unary<"f32", "i64">("i64", 0xfc04),
   trunc_sat_f64_s: unary<"f64", "i64">("i64", 0xfc06),
+  /** Of what is in range, else it traps; several times as fast as the saturating one. */
+  trunc_f64_s: unary<"f64", "i64">("i64", 0xb0),
   load: load("i64", 0x29, 3),
   load8_s: load("i64", 0x30, 0),
   load8_u: load("i64", 0x31, 0),

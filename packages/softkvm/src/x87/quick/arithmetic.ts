@@ -1,97 +1,99 @@
 /**
  * Arithmetic of finite numbers in WebAssembly: `add`, `multiply`, `divide`, `squareRoot` and `compare` of arithmetic.ts for
- * operands and results that are 0 or normal. Functions of vector-unit/functions.ts: the third operand begins with the
- * control word.
+ * operands and results that are 0 or normal.
  */
 
-import type { FunctionBody } from "../../vector-unit/functions.ts";
 import type { Code } from "../../wasm/code.ts";
 import type { I32, I64, Local } from "../../wasm/expr.ts";
 import { c32, c64, f64, i32, i64, select } from "../../wasm/ops.ts";
-import { i32x4 } from "../../wasm/simd.ts";
 import { BIAS } from "../float80.ts";
 import { Rounding, Status } from "../layout.ts";
 import { finish } from "./rounding.ts";
-import { isZero, NEVER, pack, packZero, unpack } from "./value.ts";
+import { giveZero, isZero, NEVER, unpack, type X87Body } from "./value.ts";
 
 const bit = (condition: I32): I64 => i64.extend_i32_u(condition);
 const TOP = c64(-(2n ** 63n));
 
-export const add: FunctionBody = (code, first, second, third) => {
-  const control = code.let(i32x4.extract_lane(third, 0));
-  const a = unpack(code, first);
-  const b = unpack(code, second);
-  const isLess = code.let(i32.lt_u(a.exponent, b.exponent));
-  const large = code.let(select(isLess, b.significand, a.significand));
-  const small = code.let(select(isLess, a.significand, b.significand));
-  const exponent = code.let(select(isLess, b.exponent, a.exponent));
-  const sign = code.let(select(isLess, b.sign, a.sign));
-  const distance = code.let(i32.sub(exponent, select(isLess, a.exponent, b.exponent)));
+const sum =
+  (negates: boolean): X87Body =>
+  (code, { a: first, b: second, to, control }) => {
+    const a = unpack(code, first);
+    let b = unpack(code, second);
+    if (negates) b = { ...b, sign: code.let(i32.xor(b.sign, c32(1))) };
+    const isLess = code.let(i32.lt_u(a.exponent, b.exponent));
+    const large = code.let(select(isLess, b.significand, a.significand));
+    const small = code.let(select(isLess, a.significand, b.significand));
+    const exponent = code.let(select(isLess, b.exponent, a.exponent));
+    const sign = code.let(select(isLess, b.sign, a.sign));
+    const distance = code.let(i32.sub(exponent, select(isLess, a.exponent, b.exponent)));
 
-  // The smaller one in the unit of the greater one, and 64 bits behind.
-  const high = code.local("i64");
-  const low = code.local("i64");
-  const by = code.let(i64.extend_i32_u(distance));
-  code.if(
-    i32.lt_u(distance, c32(64)),
-    () => {
-      code.set(high, i64.shr_u(small, by));
-      code.set(low, select(distance, i64.shl(small, i64.sub(c64(64), by)), c64(0)));
-    },
-    () => {
-      code.set(high, c64(0));
-      code.if(
-        i32.lt_u(distance, c32(128)),
-        () => {
-          const kept = i64.shr_u(small, by);
-          const lost = i32.and(i32.ne(distance, c32(64)), i64.ne(i64.shl(small, i64.sub(c64(128), by)), c64(0)));
-          code.set(low, i64.or(kept, bit(lost)));
-        },
-        () => code.set(low, bit(i64.ne(small, c64(0)))),
-      );
-    },
-  );
+    // The smaller one in the unit of the greater one, and 64 bits behind.
+    const high = code.local("i64");
+    const low = code.local("i64");
+    const by = code.let(i64.extend_i32_u(distance));
+    code.if(
+      i32.lt_u(distance, c32(64)),
+      () => {
+        code.set(high, i64.shr_u(small, by));
+        code.set(low, select(distance, i64.shl(small, i64.sub(c64(64), by)), c64(0)));
+      },
+      () => {
+        code.set(high, c64(0));
+        code.if(
+          i32.lt_u(distance, c32(128)),
+          () => {
+            const kept = i64.shr_u(small, by);
+            const lost = i32.and(i32.ne(distance, c32(64)), i64.ne(i64.shl(small, i64.sub(c64(128), by)), c64(0)));
+            code.set(low, i64.or(kept, bit(lost)));
+          },
+          () => code.set(low, bit(i64.ne(small, c64(0)))),
+        );
+      },
+    );
 
-  code.if(
-    i32.eq(a.sign, b.sign),
-    () => {
-      code.set(high, i64.add(high, large));
-      code.if(i64.lt_u(high, large), () => {
-        code.set(low, i64.or(i64.or(i64.shr_u(low, c64(1)), i64.and(low, c64(1))), i64.shl(high, c64(63))));
-        code.set(high, i64.or(i64.shr_u(high, c64(1)), TOP));
-        code.set(exponent, i32.add(exponent, c32(1)));
-      });
-      // Both are 0.
-      code.if(i64.eqz(high), () => code.return(packZero(sign)));
-    },
-    () => {
-      const borrow = bit(i64.ne(low, c64(0)));
-      code.set(high, i64.sub(i64.sub(large, high), borrow));
-      code.set(low, i64.sub(c64(0), low));
-      code.if(i64.eqz(i64.or(high, low)), () => {
-        const mode = i32.and(i32.shr_u(control, c32(10)), c32(3));
-        code.return(packZero(i32.eq(mode, c32(Rounding.DOWN))));
-      });
-      // Of equal exponents either may be the greater one; then nothing is behind.
-      code.if(i32.and(i32.eqz(distance), i64.lt_u(large, small)), () => {
-        code.set(high, i64.sub(c64(0), high));
-        code.set(sign, i32.xor(sign, c32(1)));
-      });
-      code.if(i64.eqz(high), () => {
-        code.set(high, low);
-        code.set(low, c64(0));
-        code.set(exponent, i32.sub(exponent, c32(64)));
-      });
-      const zeros = code.let(i64.clz(high));
-      code.if(i32.wrap(zeros), () => {
-        code.set(high, i64.or(i64.shl(high, zeros), i64.shr_u(low, i64.sub(c64(64), zeros))));
-        code.set(low, i64.shl(low, zeros));
-        code.set(exponent, i32.sub(exponent, i32.wrap(zeros)));
-      });
-    },
-  );
-  finish(code, control, sign, exponent, high, low);
-};
+    code.if(
+      i32.eq(a.sign, b.sign),
+      () => {
+        code.set(high, i64.add(high, large));
+        code.if(i64.lt_u(high, large), () => {
+          code.set(low, i64.or(i64.or(i64.shr_u(low, c64(1)), i64.and(low, c64(1))), i64.shl(high, c64(63))));
+          code.set(high, i64.or(i64.shr_u(high, c64(1)), TOP));
+          code.set(exponent, i32.add(exponent, c32(1)));
+        });
+        // Both are 0.
+        code.if(i64.eqz(high), () => giveZero(code, to, sign));
+      },
+      () => {
+        const borrow = bit(i64.ne(low, c64(0)));
+        code.set(high, i64.sub(i64.sub(large, high), borrow));
+        code.set(low, i64.sub(c64(0), low));
+        code.if(i64.eqz(i64.or(high, low)), () => {
+          const mode = i32.and(i32.shr_u(control, c32(10)), c32(3));
+          giveZero(code, to, i32.eq(mode, c32(Rounding.DOWN)));
+        });
+        // Of equal exponents either may be the greater one; then nothing is behind.
+        code.if(i32.and(i32.eqz(distance), i64.lt_u(large, small)), () => {
+          code.set(high, i64.sub(c64(0), high));
+          code.set(sign, i32.xor(sign, c32(1)));
+        });
+        code.if(i64.eqz(high), () => {
+          code.set(high, low);
+          code.set(low, c64(0));
+          code.set(exponent, i32.sub(exponent, c32(64)));
+        });
+        const zeros = code.let(i64.clz(high));
+        code.if(i32.wrap(zeros), () => {
+          code.set(high, i64.or(i64.shl(high, zeros), i64.shr_u(low, i64.sub(c64(64), zeros))));
+          code.set(low, i64.shl(low, zeros));
+          code.set(exponent, i32.sub(exponent, i32.wrap(zeros)));
+        });
+      },
+    );
+    finish(code, control, to, sign, exponent, high, low);
+  };
+
+export const add = sum(false);
+export const subtract = sum(true);
 
 /** The upper half of a product of 64 by 64 bits. */
 function multiplyHigh(code: Code, a: I64, b: I64): I64 {
@@ -103,12 +105,11 @@ function multiplyHigh(code: Code, a: I64, b: I64): I64 {
   return i64.add(i64.add(i64.mul(aHigh, bHigh), upper(first)), upper(second));
 }
 
-export const multiply: FunctionBody = (code, first, second, third) => {
-  const control = code.let(i32x4.extract_lane(third, 0));
+export const multiply: X87Body = (code, { a: first, b: second, to, control }) => {
   const a = unpack(code, first);
   const b = unpack(code, second);
   const sign = code.let(i32.xor(a.sign, b.sign));
-  code.if(i32.or(isZero(a), isZero(b)), () => code.return(packZero(sign)));
+  code.if(i32.or(isZero(a), isZero(b)), () => giveZero(code, to, sign));
   const high = code.let(multiplyHigh(code, a.significand, b.significand));
   const low = code.let(i64.mul(a.significand, b.significand));
   const exponent = code.let(i32.sub(i32.add(a.exponent, b.exponent), c32(BIAS - 1)));
@@ -117,7 +118,7 @@ export const multiply: FunctionBody = (code, first, second, third) => {
     code.set(low, i64.shl(low, c64(1)));
     code.set(exponent, i32.sub(exponent, c32(1)));
   });
-  finish(code, control, sign, exponent, high, low);
+  finish(code, control, to, sign, exponent, high, low);
 };
 
 /**
@@ -145,13 +146,12 @@ function digit(code: Code, rest: Local<"i64">, next: I64, divisor: I64): Local<"
   return guess;
 }
 
-export const divide: FunctionBody = (code, first, second, third) => {
-  const control = code.let(i32x4.extract_lane(third, 0));
+export const divide: X87Body = (code, { a: first, b: second, to, control }) => {
   const a = unpack(code, first);
   const b = unpack(code, second);
   const sign = code.let(i32.xor(a.sign, b.sign));
   code.if(isZero(b), () => code.return(NEVER));
-  code.if(isZero(a), () => code.return(packZero(sign)));
+  code.if(isZero(a), () => giveZero(code, to, sign));
   const exponent = code.let(i32.add(i32.sub(a.exponent, b.exponent), c32(BIAS - 1)));
   // The dividend, of 128 bits, is made less than the divisor times 2 ** 64, so that the quotient has 64 bits.
   const rest = code.let(a.significand);
@@ -170,13 +170,12 @@ export const divide: FunctionBody = (code, first, second, third) => {
   const isHalf = i32.and(i64.ge_s(rest, c64(0)), i64.eq(twice, b.significand));
   const isSome = i32.and(i64.ne(rest, c64(0)), i32.eqz(isHalf));
   const behind = i64.or(i64.shl(bit(isMore), c64(63)), bit(isSome));
-  finish(code, control, sign, exponent, quotient, behind);
+  finish(code, control, to, sign, exponent, quotient, behind);
 };
 
-export const squareRoot: FunctionBody = (code, first, _, third) => {
-  const control = code.let(i32x4.extract_lane(third, 0));
+export const squareRoot: X87Body = (code, { a: first, to, control }) => {
   const a = unpack(code, first);
-  code.if(isZero(a), () => code.return(pack(a.sign, c32(0), c64(0))));
+  code.if(isZero(a), () => giveZero(code, to, a.sign));
   code.if(a.sign, () => code.return(NEVER));
   // The square, of 128 bits, has an even exponent: the significand, or half of it, with zeros behind.
   const isEven = code.let(i32.eqz(i32.and(i32.sub(a.exponent, c32(BIAS)), c32(1))));
@@ -185,8 +184,8 @@ export const squareRoot: FunctionBody = (code, first, _, third) => {
   // A root that floats know to 52 bits: half the square fits a signed integer.
   const half = f64.convert_i64_s(i64.shr_u(high, c64(1)));
   const guess = code.let(f64.sqrt(f64.mul(half, f64.const(2 ** 65))));
-  // The guess may be 2 ** 64, of which the conversion makes something less.
-  const root = code.let(i64.shl(i64.trunc_sat_f64_s(f64.mul(guess, f64.const(0.5))), c64(1)));
+  // The guess may be 2 ** 64, so it is made a little less.
+  const root = code.let(i64.shl(i64.trunc_f64_s(f64.mul(guess, f64.const(0.5 - 2 ** -53))), c64(1)));
 
   // One step of Newton's by the difference of the squares.
   const restHigh = code.local("i64");
@@ -202,7 +201,7 @@ export const squareRoot: FunctionBody = (code, first, _, third) => {
     f64.mul(f64.convert_i64_s(restHigh), f64.const(2 ** 64)),
     f64.mul(f64.convert_i64_s(i64.shr_u(restLow, c64(1))), f64.const(2)),
   );
-  const step = code.let(i64.trunc_sat_f64_s(f64.div(difference, f64.mul(guess, f64.const(2)))));
+  const step = code.let(i64.trunc_f64_s(f64.div(difference, f64.mul(guess, f64.const(2)))));
   const moved = code.let(i64.add(root, step));
   // It does not leave 64 bits.
   const beyond = i32.and(i64.gt_s(step, c64(0)), i64.lt_u(moved, root));
@@ -232,7 +231,7 @@ export const squareRoot: FunctionBody = (code, first, _, third) => {
   const isSome = i64.ne(i64.or(restHigh, restLow), c64(0));
   const behind = i64.or(i64.shl(bit(isMore), c64(63)), bit(isSome));
   const exponent = i32.add(i32.shr_s(i32.sub(a.exponent, c32(BIAS)), c32(1)), c32(BIAS));
-  finish(code, control, c32(0), exponent, root, behind);
+  finish(code, control, to, c32(0), exponent, root, behind);
 };
 
 /** Adds `2 * root + 1` to a number of 128 bits, or takes it away. */
@@ -246,11 +245,11 @@ function change(code: Code, high: Local<"i64">, low: Local<"i64">, root: I64, ad
   code.set(high, sum);
 }
 
-/** Gives the condition codes in its first four bytes. */
-export const compare: FunctionBody = (code, first, second) => {
+/** Gives the condition codes. */
+export const compare: X87Body = (code, { a: first, b: second }) => {
   const a = unpack(code, first);
   const b = unpack(code, second);
-  const answer = (codes: I32) => code.return(i32x4.replace_lane(packZero(c32(0)), 0, codes));
+  const answer = (codes: I32) => code.return(codes);
   const less = code.local("i32");
   code.if(
     i32.eq(a.exponent, b.exponent),

@@ -9,14 +9,13 @@ import { State } from "../../cpu/layout.ts";
 import type { Context, IntegerSize, Meaning } from "../../semantics/context.ts";
 import { condition, setArithmeticFlags } from "../../semantics/flags.ts";
 import { signExtend, zeroExtend } from "../../semantics/words.ts";
-import type { VectorFunction } from "../../vector-unit/functions.ts";
-import type { I32, I64, V128 } from "../../wasm/expr.ts";
+import type { I32, I64 } from "../../wasm/expr.ts";
 import { c32, c64, i32, i64 } from "../../wasm/ops.ts";
-import { i32x4, i64x2, v128 } from "../../wasm/simd.ts";
 import { CONTROL_ALWAYS, CONTROL_WRITABLE, Exception, Status } from "../layout.ts";
+import { fromFloat, fromInteger, type Parts } from "./conversions.ts";
+import type { X87Function } from "./functions.ts";
 import { Stack } from "./stack.ts";
 
-const SIGN = i64x2.replace_lane(i64x2.splat(c64(0)), 1, c64(0x8000));
 const TRUNCATE = c32(0xc00);
 
 /** Registers of operands from `from` on: those that are read. */
@@ -24,58 +23,57 @@ function registers(c: Context, from = 0): I32[] {
   return c.operands.flatMap(({ kind }, index) => (kind === "st" && index >= from ? [c.stackRegister(index)] : []));
 }
 
-/** A float or, for mnemonics that say so, an integer in memory. */
-function loaded(c: Context, stack: Stack, index: number, isInteger: boolean): V128 {
+/** A float or, for mnemonics that say so, an integer in memory, as a register has it. */
+function loaded(c: Context, index: number, isInteger: boolean): Parts {
   const size = c.operands[index]!.size as IntegerSize;
   const bits = c.let(c.read(index));
-  const [name, wide] = isInteger
-    ? (["x87FromInteger", signExtend(size, bits)] as const)
-    : ([size === 8 ? "x87FromDouble" : "x87FromSingle", zeroExtend(size, bits)] as const);
-  return stack.compute(name, i64x2.splat(wide)).value;
+  if (isInteger) return fromInteger(c.code, signExtend(size, bits));
+  const parts = fromFloat(size as 4 | 8, c.code, c.let(zeroExtend(size, bits)));
+  c.microcodeIf(parts.special);
+  return parts;
 }
 
-function second(c: Context, stack: Stack, isInteger: boolean): V128 {
-  return c.operands[1]!.kind === "mem" ? loaded(c, stack, 1, isInteger) : stack.read(c.stackRegister(1));
+/** Where the second operand lies, perhaps by now. */
+function second(c: Context, stack: Stack, isInteger: boolean): I32 {
+  if (c.operands[1]!.kind !== "mem") return stack.address(c.stackRegister(1));
+  const { significand, high } = loaded(c, 1, isInteger);
+  stack.writeParts(stack.room, significand, high);
+  return stack.room;
 }
 
 interface Arithmetic {
-  readonly name: VectorFunction;
+  readonly name: X87Function;
   /** The second operand goes before the first. */
   readonly reversed?: boolean;
-  readonly negates?: boolean;
 }
 
 const arithmetic: Record<string, Arithmetic> = {
-  add: { name: "x87Add" },
-  sub: { name: "x87Add", negates: true },
-  subr: { name: "x87Add", negates: true, reversed: true },
-  mul: { name: "x87Multiply" },
-  div: { name: "x87Divide" },
-  divr: { name: "x87Divide", reversed: true },
+  add: { name: "add" },
+  sub: { name: "subtract" },
+  subr: { name: "subtract", reversed: true },
+  mul: { name: "multiply" },
+  div: { name: "divide" },
+  divr: { name: "divide", reversed: true },
 };
 
 /** The first operand becomes the result of both. */
-function compute({ name, reversed = false, negates = false }: Arithmetic, pops: 0 | 1, isInteger = false): Meaning {
+function compute({ name, reversed = false }: Arithmetic, pops: 0 | 1, isInteger = false): Meaning {
   return (c) => {
     const stack = new Stack(c, registers(c));
-    const source = c.let(second(c, stack, isInteger));
-    const to = c.stackRegister(0);
-    const destination = stack.read(to);
-    const [left, right] = reversed ? [source, destination] : [destination, source];
-    const { value, status } = stack.compute(name, left, negates ? v128.xor(right, SIGN) : right);
-    stack.write(to, value);
+    const source = second(c, stack, isInteger);
+    const to = stack.address(c.stackRegister(0));
+    const status = reversed ? stack.compute(name, source, to, to) : stack.compute(name, to, source, to);
     stack.pop(pops);
     stack.finish(status);
   };
 }
 
 /** ST(0) becomes a function of itself. */
-function change(name: VectorFunction): Meaning {
+function change(name: X87Function): Meaning {
   return (c) => {
     const stack = new Stack(c, [0]);
-    const { value, status } = stack.compute(name, stack.read(0));
-    stack.write(0, value);
-    stack.finish(status);
+    const top = stack.address(0);
+    stack.finish(stack.compute(name, top, top, top));
   };
 }
 
@@ -83,8 +81,7 @@ function change(name: VectorFunction): Meaning {
 function changeSign(change: (high: I32) => I32): Meaning {
   return (c) => {
     const stack = new Stack(c, [0]);
-    const high = c.let(change(stack.readHigh(0)));
-    stack.writeParts(0, i64x2.extract_lane(stack.read(0), 0), high);
+    stack.setHigh(0, change(stack.high(stack.address(0))));
     stack.finish();
   };
 }
@@ -94,7 +91,7 @@ const load: Meaning = (c) => {
   if (operand.kind === "st") {
     const from = c.stackRegister(0);
     const stack = new Stack(c, [from], true);
-    stack.write(-1, stack.read(from));
+    stack.copy(stack.address(from), stack.address(-1));
     stack.push();
     stack.finish();
     return;
@@ -104,9 +101,10 @@ const load: Meaning = (c) => {
     const linear = tenBytesAt(c, "read");
     const significand = c.let(c.load(8, linear)) as I64;
     const high = c.let(c.load(2, behind(c, linear))) as I32;
-    stack.writeParts(-1, significand, high);
+    stack.writeParts(stack.address(-1), significand, high);
   } else {
-    stack.write(-1, loaded(c, stack, 0, false));
+    const { significand, high } = loaded(c, 0, false);
+    stack.writeParts(stack.address(-1), significand, high);
   }
   stack.push();
   stack.finish();
@@ -125,7 +123,8 @@ function behind(c: Context, linear: I64) {
 
 const loadInteger: Meaning = (c) => {
   const stack = new Stack(c, [], true);
-  stack.write(-1, loaded(c, stack, 0, true));
+  const { significand, high } = loaded(c, 0, true);
+  stack.writeParts(stack.address(-1), significand, high);
   stack.push();
   stack.finish();
 };
@@ -133,7 +132,7 @@ const loadInteger: Meaning = (c) => {
 function loadConstant(high: number, significand: bigint): Meaning {
   return (c) => {
     const stack = new Stack(c, [], true);
-    stack.writeParts(-1, c64(significand), c32(high));
+    stack.writeParts(stack.address(-1), c64(significand), c32(high));
     stack.push();
     stack.finish();
   };
@@ -147,16 +146,17 @@ function store(pops: 0 | 1): Meaning {
     let status: I32 = c32(0);
     if (operand.kind === "st") {
       const to = c.stackRegister(0);
-      stack.write(to, stack.read(0));
+      stack.copy(stack.address(0), stack.address(to));
       stack.fill(to);
     } else if (operand.size === 10) {
       const linear = tenBytesAt(c, "write");
-      c.store(8, linear, i64x2.extract_lane(stack.read(0), 0));
-      c.store(2, behind(c, linear), stack.readHigh(0));
+      const from = stack.address(0);
+      c.store(8, linear, stack.significand(from));
+      c.store(2, behind(c, linear), stack.high(from));
     } else {
-      const result = stack.compute(operand.size === 8 ? "x87ToDouble" : "x87ToSingle", stack.read(0));
-      status = result.status;
-      c.write(0, operand.size === 8 ? i64x2.extract_lane(result.value, 0) : i32x4.extract_lane(result.value, 0));
+      const from = stack.address(0);
+      status = stack.compute(operand.size === 8 ? "toDouble" : "toSingle", from, from, stack.room);
+      c.write(0, operand.size === 8 ? i64.load(stack.room) : i32.load(stack.room));
     }
     stack.pop(pops);
     stack.finish(status);
@@ -168,8 +168,9 @@ function storeInteger(pops: 0 | 1, truncates = false): Meaning {
     const size = c.operands[0]!.size as IntegerSize;
     const stack = new Stack(c, [0]);
     const control = truncates ? i32.or(stack.control, TRUNCATE) : stack.control;
-    const { value, status } = stack.compute("x87ToInteger", stack.read(0), undefined, control);
-    const wide = c.let(i64x2.extract_lane(value, 0));
+    const from = stack.address(0);
+    const status = stack.compute("toInteger", from, from, stack.room, control);
+    const wide = c.let(i64.load(stack.room));
     if (size === 8) c.write(0, wide);
     else {
       const narrow = size === 4 ? i64.extend32_s(wide) : i64.extend16_s(wide);
@@ -184,9 +185,10 @@ function storeInteger(pops: 0 | 1, truncates = false): Meaning {
 const exchange: Meaning = (c) => {
   const other = c.stackRegister(1);
   const stack = new Stack(c, [0, other]);
-  const top = c.let(stack.read(0));
-  stack.write(0, stack.read(other));
-  stack.write(other, top);
+  const [top, from] = [stack.address(0), stack.address(other)];
+  const [significand, high] = [c.let(stack.significand(top)), c.let(stack.high(top))];
+  stack.copy(from, top);
+  stack.writeParts(from, significand, high);
   stack.finish();
 };
 
@@ -195,21 +197,20 @@ function moveIf(code: number): Meaning {
   return (c) => {
     const from = c.stackRegister(1);
     const stack = new Stack(c, [0, from]);
-    c.code.if(condition(c, code), () => stack.write(0, stack.read(from)));
+    c.code.if(condition(c, code), () => stack.copy(stack.address(from), stack.address(0)));
     stack.finishQuietly();
   };
 }
 
 /** Compares ST(0) with the second operand, or what `other` says: C0 is less, C3 equal. */
-function compared(c: Context, stack: Stack, other: V128): I32 {
-  const { value } = stack.compute("x87Compare", stack.read(0), other);
-  return c.let(i32x4.extract_lane(value, 0));
+function compared(stack: Stack, other: I32): I32 {
+  return stack.compute("compare", stack.address(0), other, stack.room);
 }
 
 function comparison(pops: 0 | 1, isInteger = false): Meaning {
   return (c) => {
     const stack = new Stack(c, [0, ...registers(c, 1)]);
-    const codes = compared(c, stack, second(c, stack, isInteger));
+    const codes = compared(stack, second(c, stack, isInteger));
     stack.pop(pops);
     stack.finish(undefined, codes);
   };
@@ -217,20 +218,21 @@ function comparison(pops: 0 | 1, isInteger = false): Meaning {
 
 const comparisonOfTwo: Meaning = (c) => {
   const stack = new Stack(c, [0, 1]);
-  const codes = compared(c, stack, stack.read(1));
+  const codes = compared(stack, stack.address(1));
   stack.pop(2);
   stack.finish(undefined, codes);
 };
 
 const test: Meaning = (c) => {
   const stack = new Stack(c, [0]);
-  stack.finish(undefined, compared(c, stack, i64x2.splat(c64(0))));
+  stack.writeParts(stack.room, c64(0), c32(0));
+  stack.finish(undefined, compared(stack, stack.room));
 };
 
 function comparisonToFlags(pops: 0 | 1): Meaning {
   return (c) => {
     const stack = new Stack(c, [0, ...registers(c, 1)]);
-    const codes = compared(c, stack, stack.read(c.stackRegister(1)));
+    const codes = compared(stack, stack.address(c.stackRegister(1)));
     // C3 becomes ZF, C0 CF; the others are 0.
     setArithmeticFlags(c, i32.shr_u(codes, c32(8)));
     stack.pop(pops);
@@ -281,8 +283,8 @@ const table: Record<string, Meaning> = {
   fxch: exchange,
   fchs: changeSign((high) => i32.xor(high, c32(0x8000))),
   fabs: changeSign((high) => i32.and(high, c32(0x7fff))),
-  fsqrt: change("x87SquareRoot"),
-  frndint: change("x87RoundToIntegral"),
+  fsqrt: change("squareRoot"),
+  frndint: change("roundToIntegral"),
   fcom: comparison(0),
   fcomp: comparison(1),
   fcompp: comparisonOfTwo,

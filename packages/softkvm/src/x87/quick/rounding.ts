@@ -4,7 +4,7 @@ import type { Code } from "../../wasm/code.ts";
 import type { I32, I64, Local } from "../../wasm/expr.ts";
 import { c32, c64, i32, i64, select } from "../../wasm/ops.ts";
 import { Exception, Rounding, Status } from "../layout.ts";
-import { NEVER, pack } from "./value.ts";
+import { give, NEVER } from "./value.ts";
 
 const TOP = c64(-(2n ** 63n));
 
@@ -28,7 +28,7 @@ export function roundsUp(code: Code, control: I32, sign: I32, odd: I32, rest: I6
 export function statusOf(code: Code, control: I32, inexact: I32, up: I32): Local<"i32"> {
   const status = code.let(c32(0));
   code.if(inexact, () => {
-    code.if(i32.eqz(i32.and(control, c32(Exception.PE))), () => code.return(NEVER));
+    code.if(i32.eqz(i32.and(control, c32(Exception.PE))), () => code.return(NEVER), undefined, false);
     code.set(status, i32.or(c32(Exception.PE), i32.mul(up, c32(Status.C1))));
   });
   return status;
@@ -42,7 +42,7 @@ const ALL_64_BITS = 0x100;
  * Ends a function with a result of 128 bits: a significand with its top bit set, the rest below it (of which the lowest bit
  * stands for anything lower), and the biased exponent. Leaves what overflows or is tiny to microcode.
  */
-export function finish(code: Code, control: I32, sign: I32, exponent: I32, high: I64, low: I64): void {
+export function finish(code: Code, control: I32, to: I32, sign: I32, exponent: I32, high: I64, low: I64): void {
   const significand = code.let(high);
   const rest = code.let(low);
   const unit = code.let(c64(1));
@@ -72,7 +72,7 @@ export function finish(code: Code, control: I32, sign: I32, exponent: I32, high:
       code.set(biased, i32.add(biased, c32(1)));
     });
   });
-  code.if(i32.ge_u(i32.sub(biased, c32(1)), c32(0x7ffe)), () => code.return(NEVER));
+  code.if(i32.ge_u(i32.sub(biased, c32(1)), c32(0x7ffe)), () => code.return(NEVER), undefined, false);
   const status = statusOf(code, control, i64.ne(rest, c64(0)), up);
-  code.return(pack(sign, biased, significand, status));
+  give(code, to, sign, biased, significand, status);
 }

@@ -2,11 +2,11 @@
 
 import { State } from "../../cpu/layout.ts";
 import type { Context } from "../../semantics/context.ts";
-import type { VectorFunction } from "../../vector-unit/functions.ts";
-import type { I32, I64, Local, V128 } from "../../wasm/expr.ts";
+import type { I32, I64, Local } from "../../wasm/expr.ts";
 import { c32, i32, i64 } from "../../wasm/ops.ts";
-import { i32x4, v128 } from "../../wasm/simd.ts";
 import { Status } from "../layout.ts";
+import type { X87Function } from "./functions.ts";
+import { HIGH } from "./value.ts";
 
 /** The register above the top, as a bit of the tags from the top on. */
 const ABOVE = 0x80;
@@ -42,34 +42,45 @@ export class Stack {
     return this.#c.state32(State.fcw);
   }
 
-  /** What a register holds; bytes behind the ten mean nothing. */
-  read(index: number | I32): V128 {
-    return v128.load(this.#address(index), State.fpr);
+  /** Where a register lies. */
+  address(index: number | I32): I32 {
+    return this.#c.let(i32.add(i32.shl(this.#number(index), c32(4)), i32.add(this.#c.stateAddress(), c32(State.fpr))));
   }
 
-  /** What a function of this folder makes of values, under a control word. */
-  compute(name: VectorFunction, a: V128, b: V128 = a, control: I32 = this.control): { value: V128; status: I32 } {
+  /** Room for a value that is in no register. */
+  get room(): I32 {
+    return i32.add(this.#c.stateAddress(), c32(State.transfer));
+  }
+
+  /** What a function of this folder makes of values at addresses, put at `to`; gives what to add to the status word. */
+  compute(name: X87Function, a: I32, b: I32, to: I32, control: I32 = this.control): I32 {
     const c = this.#c;
-    const value = c.let(c.vectorFunction(name, a, b, i32x4.splat(control)));
-    const status = c.let(i32x4.extract_lane(value, 3));
+    const status = c.let(c.x87Function(name, a, b, to, control));
     c.microcodeIf(i32.lt_s(status, c32(0)));
-    return { value, status };
+    return status;
   }
 
-  write(index: number | I32, value: V128): void {
-    this.#c.code.store("v128", this.#address(index), State.fpr, value);
+  copy(from: I32, to: I32): void {
+    this.writeParts(to, this.significand(from), this.high(from));
   }
 
   /** Writes from parts. */
-  writeParts(index: number | I32, significand: I64, high: I32): void {
-    const address = this.#c.let(this.#address(index));
-    this.#c.code.store("i64", address, State.fpr, significand);
-    this.#c.code.store("i64", address, State.fpr + 8, i64.extend_i32_u(high));
+  writeParts(to: I32, significand: I64, high: I32): void {
+    this.#c.code.store("i64", to, 0, significand);
+    this.#c.code.store("i32", to, HIGH, high);
   }
 
+  /** Writes sign and exponent of a register, and leaves the rest. */
+  setHigh(index: number | I32, high: I32): void {
+    this.#c.code.store("i32", this.address(index), HIGH, high);
+  }
+
+  significand(address: I32): I64 {
+    return i64.load(address);
+  }
   /** The sign and exponent of a register, with nothing above. */
-  readHigh(index: number | I32): I32 {
-    return i32.load16_u(this.#address(index), State.fpr + 8);
+  high(address: I32): I32 {
+    return i32.load16_u(address, HIGH);
   }
 
   /** Marks a register as not empty. */
@@ -127,9 +138,5 @@ export class Stack {
 
   #bit(index: number | I32): I32 {
     return i32.shl(c32(1), this.#number(index));
-  }
-
-  #address(index: number | I32): I32 {
-    return i32.add(i32.shl(this.#number(index), c32(4)), this.#c.stateAddress());
   }
 }
