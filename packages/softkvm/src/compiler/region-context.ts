@@ -22,9 +22,10 @@ import type { FloatGuard } from "../semantics/sse/checked.ts";
 import type { FloatSize } from "../semantics/sse/lanes.ts";
 import { fromI64 } from "../semantics/words.ts";
 import type { Code, Label } from "../wasm/code.ts";
-import type { Expr, F32, F64, I32, I64, Local, V128 } from "../wasm/expr.ts";
+import { type Expr, type F32, type F64, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
 import { c32, c64, compareExchange, i32, i64 } from "../wasm/ops.ts";
 import { constant, f32x4, f64x2, i8x16, v128 } from "../wasm/simd.ts";
+import type { StackKnowledge } from "../x87/quick/knowledge.ts";
 import { FieldLocals } from "./field-locals.ts";
 import { FloatGuards } from "./float-guards.ts";
 import { type KnownFlags, LazyFlags } from "./lazy-flags.ts";
@@ -144,6 +145,7 @@ export class RegionState {
   enterBlock(flags: KnownFlags): void {
     this.flags.enterBlock(flags);
     this.regular.clear();
+    this.fields.enterBlock();
   }
 
   upper(register: number): Local<"v128"> {
@@ -398,7 +400,8 @@ export class RegionContext extends RecordContext {
     return this.#region.fields.word(offset) ?? super.state32(offset);
   }
   override state64(offset: number): I64 {
-    return this.#region.fields.pointer(offset) ?? super.state64(offset);
+    if (offset === State.fip) throw new Error("no meaning reads where the last x87 instruction was");
+    return super.state64(offset);
   }
   override setState32(offset: number, value: I32): void {
     if (offset === State.mode) this.#changesMode = true;
@@ -406,12 +409,27 @@ export class RegionContext extends RecordContext {
     if (offset === State.mxcsr) this.#region.guards.renew();
   }
   override setState64(offset: number, value: I64): void {
-    if (!this.#region.fields.setPointer(offset, value)) super.setState64(offset, value);
+    if (offset === State.fip && this.#region.fields.setPointer(value)) return;
+    super.setState64(offset, value);
   }
 
   override selectBank(bank: I32): void {
     this.code.set(this.#region.lookasideBuffer, bank);
     this.setState32(State.tlb, this.#region.lookasideBuffer);
+  }
+
+  override stackTags(): I32 {
+    return this.#region.fields.tags();
+  }
+  override setStack(by: number, tags: I32): void {
+    this.#region.fields.setStack(by, tags);
+  }
+  override stackAddress(index: I32): I32 {
+    const address = this.#region.fields.address(index, this.base + State.fpr);
+    return address instanceof Local ? address : this.let(address);
+  }
+  override stackKnowledge(): StackKnowledge {
+    return this.#region.fields.knowledge;
   }
 
   override instructionRip(): I64 {

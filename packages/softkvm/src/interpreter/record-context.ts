@@ -38,6 +38,7 @@ import {
 import { c32, c64, call, callIndirect, compareExchange, f32, f64, i32, i64 } from "../wasm/ops.ts";
 import { i32x4, splat, v128 } from "../wasm/simd.ts";
 import { type X87Function, x87FunctionNumber } from "../x87/quick/functions.ts";
+import { StackKnowledge } from "../x87/quick/knowledge.ts";
 import { Record, Return } from "./record.ts";
 import type { Shape } from "./shape.ts";
 
@@ -608,6 +609,23 @@ export class RecordContext implements Context {
     return i32.shr_u(i32.sub(this.register(index), this.address(State.fpr)), c32(4));
   }
 
+  stackTags(): I32 {
+    return tagsFrom(this.state32(State.ftop), this.state32(State.ftw));
+  }
+  setStack(by: number, tags: I32): void {
+    const top = this.let(i32.and(i32.add(this.state32(State.ftop), c32(by)), c32(7)));
+    const turned = this.let(tags);
+    this.setState32(State.ftw, tagsByNumber(top, turned));
+    this.setState32(State.ftop, top);
+  }
+  stackAddress(index: I32): I32 {
+    const number = i32.and(i32.add(this.state32(State.ftop), index), c32(7));
+    return this.let(i32.add(i32.shl(number, c32(4)), this.address(State.fpr)));
+  }
+  stackKnowledge(): StackKnowledge {
+    return new StackKnowledge();
+  }
+
   stateAddress(): I32 {
     return this.address(0);
   }
@@ -791,6 +809,16 @@ export class RecordContext implements Context {
 export function storeLow(code: Code, size: VectorSize, address: I32, value: V128): void {
   if (size === 16) code.store("v128", address, 0, value);
   else code.storeLane(size, address, value);
+}
+
+/** Tags by the registers' numbers, as from the top on; `top` is used more than once. */
+export function tagsFrom(top: I32, tags: I32): I32 {
+  return i32.and(i32.shr_u(i32.mul(tags, c32(0x101)), top), c32(0xff));
+}
+/** The other way. */
+export function tagsByNumber(top: I32, tags: I32): I32 {
+  const twice = i32.mul(tags, c32(0x101));
+  return i32.and(i32.shr_u(i32.shl(twice, top), c32(8)), c32(0xff));
 }
 
 function maskTo(size: 2 | 4 | 8, value: I64): I64 {

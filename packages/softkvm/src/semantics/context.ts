@@ -13,6 +13,7 @@ import type { VectorFunction } from "../vector-unit/functions.ts";
 import type { Code } from "../wasm/code.ts";
 import type { Expr, F32, F64, I32, I64, Local, V128 } from "../wasm/expr.ts";
 import type { X87Function } from "../x87/quick/functions.ts";
+import type { StackKnowledge } from "../x87/quick/knowledge.ts";
 import type { Unit } from "./sse/availability.ts";
 import type { FloatGuard } from "./sse/checked.ts";
 import type { FloatSize } from "./sse/lanes.ts";
@@ -193,6 +194,15 @@ export interface Context {
   x87Function(name: X87Function, a: I32, b: I32, to: I32, control: I32): I32;
   /** The number of an x87 operand's register, counted from the top of the stack. */
   stackRegister(index: number): I32;
+
+  /** Tags of the x87 registers from the top on: 1 for one that is in use. */
+  stackTags(): I32;
+  /** Moves the top by some registers; `tags` are those from the new top on. */
+  setStack(by: number, tags: I32): void;
+  /** Where the x87 register with a number from the top lies. */
+  stackAddress(index: I32): I32;
+  /** What is known of the x87 registers here, to be kept up by who changes them. */
+  stackKnowledge(): StackKnowledge;
 
   /** Where the vCPU's state begins. */
   stateAddress(): I32;

@@ -2,14 +2,15 @@
 
 import { State } from "../../cpu/layout.ts";
 import type { Context } from "../../semantics/context.ts";
-import type { I32, I64, Local } from "../../wasm/expr.ts";
+import { ConstI32, type I32, type I64 } from "../../wasm/expr.ts";
 import { c32, i32, i64 } from "../../wasm/ops.ts";
 import { Status } from "../layout.ts";
 import type { X87Function } from "./functions.ts";
+import type { StackKnowledge } from "./knowledge.ts";
 import { HIGH } from "./value.ts";
 
-/** The register above the top, as a bit of the tags from the top on. */
-const ABOVE = 0x80;
+/** The register above the top. */
+const ABOVE = 7;
 
 /**
  * One instruction's use of the unit. It is begun where nothing is pending, the registers that are read are not empty and
@@ -18,24 +19,29 @@ const ABOVE = 0x80;
  */
 export class Stack {
   readonly #c: Context;
-  readonly #top: Local<"i32">;
-  readonly #tags: Local<"i32">;
-  readonly #status: Local<"i32">;
+  readonly #knowledge: StackKnowledge;
 
   /** `reads`: numbers of registers from the top, as constants or values. `pushes`: whether the one above has to be empty. */
   constructor(c: Context, reads: readonly (number | I32)[], pushes = false) {
     this.#c = c;
-    const { code } = c;
-    this.#top = code.let(c.state32(State.ftop));
-    this.#tags = code.let(c.state32(State.ftw));
-    this.#status = code.let(c.state32(State.fsw));
+    const knowledge = c.stackKnowledge();
+    this.#knowledge = knowledge;
+    let wrong: I32 = c32(0);
+    const add = (more: I32) => {
+      wrong = wrong instanceof ConstI32 ? more : i32.or(wrong, more);
+    };
     let used: I32 = c32(0);
-    for (const read of reads) used = i32.or(used, i32.shl(c32(1), typeof read === "number" ? c32(read) : read));
-    const empty = pushes ? ABOVE : 0;
-    // From the top on.
-    const turned = code.let(i32.shr_u(i32.mul(this.#tags, c32(0x101)), this.#top));
-    const wrong = i32.or(i32.and(i32.xor(turned, c32(-1)), used), i32.and(turned, c32(empty)));
-    c.microcodeIf(i32.or(wrong, i32.and(this.#status, c32(Status.SUMMARY))));
+    for (const read of reads) {
+      const number = numberOf(read);
+      if (number !== undefined && knowledge.isFull(number)) continue;
+      used = i32.or(used, bit(read));
+      if (number !== undefined) knowledge.learn(number, true);
+    }
+    if (!(used instanceof ConstI32 && used.value === 0)) add(i32.and(i32.xor(c.stackTags(), c32(-1)), used));
+    if (pushes && !knowledge.isEmpty(ABOVE)) add(i32.and(c.stackTags(), bit(ABOVE)));
+    if (!knowledge.settled) add(i32.and(c.state32(State.fsw), c32(Status.SUMMARY)));
+    knowledge.settled = true;
+    c.microcodeIf(wrong);
   }
 
   get control(): I32 {
@@ -44,7 +50,7 @@ export class Stack {
 
   /** Where a register lies. */
   address(index: number | I32): I32 {
-    return this.#c.let(i32.add(i32.shl(this.#number(index), c32(4)), i32.add(this.#c.stateAddress(), c32(State.fpr))));
+    return this.#c.stackAddress(typeof index === "number" ? c32(index) : index);
   }
 
   /** Room for a value that is in no register. */
@@ -85,32 +91,39 @@ export class Stack {
 
   /** Marks a register as not empty. */
   fill(index: number | I32): void {
-    this.#setTags(i32.or(this.#tags, this.#bit(index)));
+    this.#c.setStack(0, i32.or(this.#c.stackTags(), bit(index)));
+    this.#learn(index, true);
   }
 
   /** Marks it as empty. */
   free(index: number | I32): void {
-    this.#setTags(i32.and(this.#tags, i32.xor(this.#bit(index), c32(-1))));
+    this.#c.setStack(0, i32.and(this.#c.stackTags(), i32.xor(bit(index), c32(-1))));
+    this.#learn(index, false);
   }
 
   /** Makes the register above the top the top. */
   push(): void {
-    this.fill(-1);
-    this.turn(-1);
+    this.#c.setStack(-1, i32.and(i32.or(i32.shl(this.#c.stackTags(), c32(1)), c32(1)), c32(0xff)));
+    this.#knowledge.turn(-1);
+    this.#knowledge.learn(0, true);
   }
 
   pop(count = 1): void {
-    for (let index = 0; index < count; index++) this.free(index);
-    if (count > 0) this.turn(count);
+    if (count === 0) return;
+    this.#c.setStack(count, i32.shr_u(this.#c.stackTags(), c32(count)));
+    for (let index = 0; index < count; index++) this.#knowledge.learn(index, false);
+    this.#knowledge.turn(count);
   }
 
-  turn(by: number): void {
-    this.#c.setState32(State.ftop, this.#number(by));
+  turn(by: 1 | -1): void {
+    const twice = i32.mul(this.#c.stackTags(), c32(0x101));
+    this.#c.setStack(by, i32.and(i32.shr_u(twice, c32(by & 7)), c32(0xff)));
+    this.#knowledge.turn(by);
   }
 
   /** The last thing: flags and C1 of `status`, and where the instruction was. `conditions` replaces C0, C2 and C3, too. */
   finish(status: I32 = c32(0), conditions?: I32): void {
-    const kept = i32.and(this.#status, c32(~(conditions === undefined ? Status.C1 : Status.CONDITIONS)));
+    const kept = i32.and(this.#c.state32(State.fsw), c32(~(conditions === undefined ? Status.C1 : Status.CONDITIONS)));
     const flags = i32.or(kept, status);
     this.#c.setState32(State.fsw, conditions === undefined ? flags : i32.or(flags, conditions));
     this.finishQuietly();
@@ -121,22 +134,18 @@ export class Stack {
     this.#c.setState64(State.fip, this.#c.instructionRip());
   }
 
-  /** The status word with the top in it. */
-  get statusWord(): I32 {
-    return i32.or(this.#status, i32.shl(this.#top, c32(Status.TOP_SHIFT)));
+  #learn(index: number | I32, inUse: boolean): void {
+    const number = numberOf(index);
+    if (number !== undefined) this.#knowledge.learn(number, inUse);
   }
+}
 
-  #setTags(tags: I32): void {
-    this.#c.code.set(this.#tags, tags);
-    this.#c.setState32(State.ftw, this.#tags);
-  }
+/** A register's number, if it is known. */
+function numberOf(index: number | I32): number | undefined {
+  if (typeof index === "number") return index;
+  return index instanceof ConstI32 ? index.value : undefined;
+}
 
-  #number(index: number | I32): I32 {
-    if (index === 0) return this.#top;
-    return i32.and(i32.add(this.#top, typeof index === "number" ? c32(index) : index), c32(7));
-  }
-
-  #bit(index: number | I32): I32 {
-    return i32.shl(c32(1), this.#number(index));
-  }
+function bit(index: number | I32): I32 {
+  return i32.shl(c32(1), typeof index === "number" ? c32(index) : index);
 }
