@@ -112,9 +112,17 @@ export class FieldLocals {
     this.#code.set(this.#word(field), value);
   }
 
+  /** Where the last instruction was, or undefined when that is in memory. */
+  pointer(): I64 | undefined {
+    if (!this.#present) return undefined;
+    this.#used.add(State.fip);
+    return this.#pointer;
+  }
+
   /** The last instruction was there. Returns whether that is kept here. */
   setPointer(rip: I64): boolean {
     if (!this.#present) return false;
+    this.#used.add(State.fip);
     this.#written.add(State.fip);
     this.#code.set(this.#pointer, rip);
     return true;
@@ -122,7 +130,7 @@ export class FieldLocals {
 
   load(base: number): void {
     if (!this.#present) return;
-    if (this.#written.has(State.fip)) this.#code.set(this.#pointer, i64.load(c32(base + State.fip)));
+    if (this.#used.has(State.fip)) this.#code.set(this.#pointer, i64.load(c32(base + State.fip)));
     for (const [field, local] of this.#words) {
       if (this.#used.has(field)) this.#code.set(local, i32.load(c32(base + field)));
     }

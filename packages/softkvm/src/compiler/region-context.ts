@@ -400,7 +400,7 @@ export class RegionContext extends RecordContext {
     return this.#region.fields.word(offset) ?? super.state32(offset);
   }
   override state64(offset: number): I64 {
-    if (offset === State.fip) throw new Error("no meaning reads where the last x87 instruction was");
+    if (offset === State.fip) return this.#region.fields.pointer() ?? super.state64(offset);
     return super.state64(offset);
   }
   override setState32(offset: number, value: I32): void {
