@@ -16,6 +16,7 @@ import { systemInstructions } from "../src/semantics/system/table.ts";
 import { meaningOf } from "../src/semantics/table.ts";
 import { codeAddress, type FuzzCase, initialXsave, Xsave } from "./case.ts";
 import { CODE_BYTES, DATA_BYTES, exitOf, HIGH_ALIAS, linearOf, Selectors, SlotPages } from "./layout.ts";
+import { COMPARED_MICROCODE } from "./microcode.ts";
 import { FEATURES } from "./processor.ts";
 import { POOL, Random } from "./random.ts";
 
@@ -72,7 +73,8 @@ export function coverage(wanted?: ReadonlySet<string>): Coverage {
 
 /** Whether both sides can execute a form. */
 export function knows(form: Form): boolean {
-  return isPresent(form) && meaningOf(form.mnemonic, form.condition) !== undefined;
+  const { mnemonic, condition } = form;
+  return isPresent(form) && (meaningOf(mnemonic, condition) !== undefined || COMPARED_MICROCODE.has(mnemonic));
 }
 
 /** Whether this processor has a form's feature; every one with 64 bits has those that have no name. */

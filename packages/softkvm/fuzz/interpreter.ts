@@ -7,14 +7,16 @@ import { type Block, Blocks, type CodeSource } from "../src/interpreter/blocks.t
 import { Handlers, JumpCache } from "../src/interpreter/handlers.ts";
 import { Record, Return } from "../src/interpreter/record.ts";
 import type { Shape } from "../src/interpreter/shape.ts";
-import { Access } from "../src/mmu/access.ts";
+import { Access, Outcome as AccessOutcome } from "../src/mmu/access.ts";
 import { MemoryMap } from "../src/mmu/memory-map.ts";
 import { Mmio } from "../src/mmu/mmio.ts";
 import { LookasideBuffers } from "../src/mmu/tlb.ts";
 import { Walker } from "../src/mmu/walk.ts";
 import { Watchpoints } from "../src/mmu/watchpoints.ts";
 import type { Meaning } from "../src/semantics/context.ts";
+import { execute } from "../src/system/execute.ts";
 import { segmentFault, updateMode } from "../src/system/mode.ts";
+import { Processor } from "../src/system/processor.ts";
 import { setSegment } from "../src/system/segment-registers.ts";
 import { codeAddress, type FuzzCase, INT3, writeCode, writeData, Xsave } from "./case.ts";
 import {
@@ -31,6 +33,7 @@ import {
   Stub,
 } from "./layout.ts";
 import { CR3, writeMachine } from "./machine-image.ts";
+import { COMPARED_MICROCODE, NO_SURROUNDINGS } from "./microcode.ts";
 import type { Outcome, Subject } from "./outcome.ts";
 
 const PAGE = 4096;
@@ -88,6 +91,7 @@ export class InterpreterSubject implements Subject {
   readonly #state: CpuState;
   readonly #access: Access;
   readonly #handlers: BatchHandlers;
+  readonly #processor: Processor;
   readonly #written: { from: number; to: number }[] = Array.from({ length: SLOTS }, () => ({
     from: 0,
     to: CODE_BYTES,
@@ -138,6 +142,7 @@ export class InterpreterSubject implements Subject {
       unwatch: (page) => map.code.clear(page / PAGE),
     };
     this.blocks = new Blocks(state, this.#handlers, source, arena, arena + ARENA_BYTES);
+    this.#processor = new Processor(state, access, NO_SURROUNDINGS);
     this.#setUp();
   }
 
@@ -333,8 +338,8 @@ export class InterpreterSubject implements Subject {
           this.#access.releaseLock();
           return;
         case Return.MICROCODE:
-          this.#microcode(fuzzCase, outcome, at);
-          return;
+          if (!this.#microcode(fuzzCase, outcome, at)) return;
+          continue;
         case Return.RESYNC:
           state.set64(State.blockRip, this.#ripOf(at));
           continue;
@@ -359,19 +364,30 @@ export class InterpreterSubject implements Subject {
     return this.#state.get64(State.blockRip) + BigInt(this.#state.view.getUint32(record + Record.start, true));
   }
 
-  /** Of what TypeScript does, only int3 and the way out of 32-bit code are played here. */
-  #microcode({ slot }: FuzzCase, outcome: Outcome, record: number): void {
+  /** What TypeScript does. False when the case has ended. */
+  #microcode({ slot }: FuzzCase, outcome: Outcome, record: number): boolean {
     const instruction = this.blocks.instructionAt(record);
     const { mnemonic } = instruction.form;
     const rip = this.#ripOf(record);
+    const next = rip + BigInt(instruction.length);
     const target = instruction.operands[0];
-    if (mnemonic === "int3") this.#fault(outcome, Vector.BP, 0, rip + BigInt(instruction.length), 0n);
+    if (COMPARED_MICROCODE.has(mnemonic)) {
+      this.#processor.instructionRip = rip;
+      this.#processor.rip = next;
+      if (execute(this.#processor, instruction) === AccessOutcome.OK) {
+        this.#state.set64(State.blockRip, this.#processor.rip);
+        return true;
+      }
+      this.#recordedFault(outcome, rip);
+      this.#access.releaseLock();
+    } else if (mnemonic === "int3") this.#fault(outcome, Vector.BP, 0, next, 0n);
     else if (mnemonic === "jmpf" && target.selector === Selectors.code64) {
       outcome.exit = (target.value - exitOf(slot, 0)) / Stub.exitSize;
     } else {
       outcome.ending = "unable";
       outcome.reason = mnemonic;
     }
+    return false;
   }
 
   #recordedFault(outcome: Outcome, rip: bigint): void {
