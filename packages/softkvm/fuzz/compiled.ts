@@ -39,7 +39,9 @@ export class CompiledSubject extends InterpreterSubject {
 
   /** One module for all: a module for each case's would take most of the time. */
   protected override loaded(): void {
-    if (this.#fresh.size > 0) this.#compiler.compile([...this.#fresh]);
+    // Decoding may have made everything be forgotten meanwhile.
+    const heads = [...this.#fresh].filter((block) => this.blocks.at(block.host, block.mode) === block);
+    if (heads.length > 0) this.#compiler.compile(heads);
     this.#fresh.clear();
   }
 

@@ -219,7 +219,7 @@ export class InterpreterSubject implements Subject {
   /** All cases of a batch have been prepared. */
   protected loaded(): void {}
 
-  /** The case goes on at an address whose code is decoded. */
+  /** The case goes on at an address. What is decoded for it may make all other code be forgotten. */
   protected reached(_rip: bigint): void {}
 
   /** How many branches go by between two looks around. */
@@ -309,6 +309,7 @@ export class InterpreterSubject implements Subject {
         outcome.exit = offset / Stub.exitSize;
         return;
       }
+      this.reached(rip);
       let record: number;
       try {
         const found = this.blocks.find(rip, 0n, state.get32(State.chain));
@@ -322,7 +323,6 @@ export class InterpreterSubject implements Subject {
         this.#recordedFault(outcome, rip);
         return;
       }
-      this.reached(rip);
       state.set32(State.chain, 0);
       const slice = Math.min(budget, this.slice);
       state.set32(State.budget, slice);
