@@ -111,6 +111,7 @@ export class Blocks {
     return {
       blocks: this.#byKey.size + this.#dead.size,
       microcode: this.#microcode.size,
+      shapes: this.#shapes.count,
       jumpPages: this.#jumps.pages,
       handlerBytes: this.#handlers.bytes,
       regionBytes: this.#regions.bytes,

@@ -7,6 +7,7 @@ import type { Instruction } from "../decode/instruction.ts";
 import { decidingImmediates } from "../semantics/sse/immediates.ts";
 import { hasMicrocode, meaningOf } from "../semantics/table.ts";
 import { type Handlers, Slot } from "./handlers.ts";
+import { CODE_LIMITS } from "./limits.ts";
 import { addressedOperand, segmentOf, shapeOf } from "./shape.ts";
 
 export interface KnownShape {
@@ -29,10 +30,16 @@ export class KnownShapes {
     const number = numberOf(instruction, mode);
     let known = this.#known.get(number);
     if (known === undefined) {
+      // There are millions, of which a guest can have all.
+      if (this.#known.size >= CODE_LIMITS.shapes) this.#known.clear();
       known = this.#describe(instruction, mode);
       this.#known.set(number, known);
     }
     return known;
+  }
+
+  get count(): number {
+    return this.#known.size;
   }
 
   /** Handlers were cleared. */

@@ -6,6 +6,8 @@ export interface CodeKept {
   readonly blocks: number;
   /** Decoded instructions that TypeScript does. */
   readonly microcode: number;
+  /** Instructions and modes whose shapes are known by a number. */
+  readonly shapes: number;
   /** Virtual pages that the jump cache may have addresses of. */
   readonly jumpPages: number;
   /** WebAssembly that handlers were made of. */
@@ -18,13 +20,14 @@ export interface CodeKept {
  * Where blocks, instructions or handlers are used up all code is forgotten, as when the arena of records is full: records
  * name each other and their handlers, so that nothing can go alone. No operating system needs so much at a time (one with
  * its programs has some 2,000 handlers, of 400 bytes each), and what a guest still uses is decoded again within
- * milliseconds. The jump cache is emptied. Regions go one by one: see regions.ts.
+ * milliseconds. The jump cache and the known shapes are emptied. Regions go one by one: see regions.ts.
  *
  * Not frozen: tests lower them.
  */
 export const CODE_LIMITS: { -readonly [name in keyof CodeKept]: number } = {
   blocks: 50_000,
   microcode: 20_000,
+  shapes: 20_000,
   jumpPages: 8192,
   handlerBytes: 4 * 2 ** 20,
   regionBytes: 64 * 2 ** 20,

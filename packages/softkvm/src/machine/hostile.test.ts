@@ -18,9 +18,9 @@ const LOOKS = process.env.LODGE_LONG ? 20_000 : 100;
 
 const STANDARD = { ...CODE_LIMITS };
 /** So little that everything is forgotten again and again. */
-const TINY = { blocks: 100, microcode: 30, jumpPages: 100, handlerBytes: 10_000, regionBytes: 60_000 };
+const TINY = { blocks: 100, microcode: 30, shapes: 10, jumpPages: 100, handlerBytes: 10_000, regionBytes: 60_000 };
 /** What one block may add: budgets are looked at before it is decoded. */
-const BLOCK = { blocks: 1, microcode: 64, jumpPages: 0, handlerBytes: 100_000, regionBytes: 0 };
+const BLOCK = { blocks: 1, microcode: 64, shapes: 0, jumpPages: 0, handlerBytes: 100_000, regionBytes: 0 };
 
 /** Lets the vCPU return to the monitor after it has looked around so many times, as if it were kicked then. */
 function limitLooks(vcpu: SoftVcpu, looks: number): void {
