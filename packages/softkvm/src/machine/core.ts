@@ -327,7 +327,7 @@ export class Core {
       case Return.BUDGET:
         state.copy64(State.rip, State.blockRip);
         state.set32(State.chain, 0);
-        this.#budgetEnded();
+        if (!this.#isStep) this.#budgetEnded();
         return 0;
       case Return.OFTEN:
         state.copy64(State.rip, State.blockRip);
@@ -463,10 +463,14 @@ export class Core {
     const found = this.#decoded(() => this.#blocks.single(rip, baseOf(state, Seg.CS)));
     if (found < 0) return -found as ExitReason;
     if (found === 0) return undefined;
-    // Without a budget every way out of the instruction ends here.
+    // Without a budget every way out of the instruction ends here; what there was goes on afterwards.
+    const budget = state.view.getInt32(state.base + State.budget, true) - ENTRY_COST;
     state.set32(State.budget, 0);
-    const reason = this.#handlers.enter(found);
-    const outcome = this.#handle(reason);
+    this.#isStep = true;
+    const outcome = this.#handle(this.#handlers.enter(found));
+    this.#isStep = false;
+    state.set32(State.budget, budget);
+    if (budget < 0) this.#budgetEnded();
     state.set32(State.chain, 0);
     // Records are of use only in blocks.
     if (outcome > 0) this.#setRip(State.rip, outcome - Record.size, Record.next);
@@ -474,6 +478,8 @@ export class Core {
     this.mmio.clear();
     return undefined;
   }
+
+  #isStep = false;
 
   /** A step with traps: TF, the debugger's steps and breakpoints, data breakpoints. */
   #debuggedStep(): ExitReason | undefined {
