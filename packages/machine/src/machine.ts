@@ -86,6 +86,7 @@ export class Machine implements AsyncDisposable {
   readonly #end = Promise.withResolvers<MachineEnd>();
   #vcpus: readonly VcpuThread[] = [];
   #state: State = "created";
+  #clockTimer: NodeJS.Timeout | undefined;
   /** Set once it is known; the vCPUs are stopping. */
   #why: MachineEnd | undefined;
   /** Who waits for all vCPUs to stand. */
@@ -304,6 +305,7 @@ export class Machine implements AsyncDisposable {
     const crashed = end.reason === "crash" ? this.#vcpus.find(({ id }) => id === end.vcpu) : undefined;
     const registers = await crashed?.registers().catch(() => undefined);
     this.#state = "ended";
+    clearTimeout(this.#clockTimer);
     this.#end.resolve(end.reason === "crash" ? { ...end, registers } : end);
   }
 
@@ -317,6 +319,18 @@ export class Machine implements AsyncDisposable {
     }
     const debug = this.#chipset.debugConsole.take();
     if (debug.length > 0) debugConsole?.(debug);
+    this.#armClock();
+  }
+
+  /** The real-time clock interrupts on seconds and alarms, while the guest wants that. */
+  #armClock(): void {
+    clearTimeout(this.#clockTimer);
+    const waitMs = this.#state === "ended" ? undefined : this.#chipset.cmos.nextEvent();
+    if (waitMs === undefined) return;
+    this.#clockTimer = setTimeout(() => {
+      this.#chipset.cmos.expire();
+      this.#armClock();
+    }, waitMs);
   }
 
   #wrongState(what: string): MachineError {
