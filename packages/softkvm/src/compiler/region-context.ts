@@ -508,8 +508,8 @@ export class RegionContext extends RecordContext {
     this.code.store("v128", host, 0, now.low);
     this.code.store("v128", host, 16, now.high);
   }
-  override tryStore(linear: Local<"i64">): void {
-    this.#host(1, linear, Tlb.write);
+  override tryStore(linear: Local<"i64">, bytes: I32): void {
+    for (const at of [linear, this.lastByte(linear, bytes)]) this.#host(1, at, Tlb.write);
   }
   override modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void {
     const host = this.let(this.#host(size, linear, Tlb.write));

@@ -88,6 +88,9 @@ export const State = {
   /** Not 0 between an NMI's delivery and the next IRET. */
   nmiMasked: 0x38c,
 
+  /** A third vector for the vector unit, behind those in `transfer`. */
+  third: 0x3f0,
+
   /** xmm0 to xmm15 with the upper halves of ymm0 to ymm15 behind: 32 bytes each. */
   vector: 0x400,
   mxcsr: 0x600,

@@ -340,7 +340,8 @@ export class RecordContext implements Context {
     return value;
   }
 
-  vectorUnit(operation: number, a: V128, b: V128, argument: I32 = c32(0)): V128 {
+  vectorUnit(operation: number, a: V128, b: V128, argument: I32 = c32(0), third?: V128): V128 {
+    if (third !== undefined) this.code.store("v128", this.address(State.third), 0, third);
     this.code.store("v128", this.address(State.transfer), 0, a);
     this.code.store("v128", this.address(State.transfer), 16, b);
     this.setState32(State.record, this.record);
@@ -412,15 +413,12 @@ export class RecordContext implements Context {
     );
   }
 
-  tryStore(linear: Local<"i64">): void {
-    const fill = AccessKind.WRITE | AccessKind.FILL;
-    this.translated(
-      1,
-      linear,
-      Tlb.write,
-      () => {},
-      () => this.slow(this.outside.load, linear, 1, fill),
-    );
+  tryStore(linear: Local<"i64">, bytes: I32): void {
+    const missed = this.code.let(c32(0));
+    const miss = () => this.code.set(missed, c32(1));
+    for (const at of [linear, this.lastByte(linear, bytes)]) this.translated(1, at, Tlb.write, () => {}, miss);
+    const kind = AccessKind.WRITE | AccessKind.MASKED;
+    this.code.if(missed, () => this.slow(this.outside.load, linear, bytes, kind));
   }
 
   modifyAt(size: IntegerSize, linear: Local<"i64">, change: (old: Value) => Value): void {
@@ -713,16 +711,20 @@ export class RecordContext implements Context {
     return this.state32(State.tlb);
   }
 
-  protected slow(helper: number, linear: Local<"i64">, size: number, kind: number): void {
+  protected slow(helper: number, linear: Local<"i64">, size: number | I32, kind: number): void {
     this.setState32(State.record, this.record);
     const address = f64.convert_i64_s(linear);
     const stack = this.onStack.has(linear) ? AccessKind.STACK : 0;
-    const outcome = this.let(callI32(helper, address, c32(size), c32(kind | stack)));
+    const outcome = this.let(callI32(helper, address, typeof size === "number" ? c32(size) : size, c32(kind | stack)));
     this.code.if(outcome, () => this.abandon(), undefined, false);
   }
 
   protected checkAlignment(linear: Local<"i64">, bytes: 16 | 32 = 16): void {
     this.raiseIf(i32.and(i32.wrap(linear), c32(bytes - 1)), Vector.GP);
+  }
+
+  protected lastByte(linear: I64, bytes: I32): Local<"i64"> {
+    return this.local(i64.add(linear, i64.extend_i32_u(i32.sub(bytes, c32(1)))));
   }
 
   protected slowStore(size: IntegerSize, linear: Local<"i64">, value: Value, kind = 0): void {

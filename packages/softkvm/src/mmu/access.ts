@@ -36,6 +36,8 @@ export const AccessKind = {
   LOCK: 4,
   /** The processor's own access to a descriptor table, TSS or inner stack: a supervisor's, whatever the CPL. */
   IMPLICIT: 8,
+  /** A load that only faults as a masked store does: by its first byte, then by its last. */
+  MASKED: 32,
   /** A load that only fills the lookaside buffers or faults, and reads nothing. */
   FILL: 16,
 } as const;
@@ -100,6 +102,9 @@ export class Access {
     const first = this.#locate(va, kind, false);
     if (first === FAULT) return Outcome.FAULT;
     if (kind & AccessKind.FILL) return Outcome.OK;
+    if (kind & AccessKind.MASKED) {
+      return size > room && this.#locate(va + size - 1, kind, false) === FAULT ? Outcome.FAULT : Outcome.OK;
+    }
     if (size <= room) {
       if (!this.#loadPart(first, this.#gpa, 0, size)) return Outcome.EXIT;
     } else {

@@ -127,10 +127,10 @@ export interface Context {
   /** {@link OperandShape.value}. */
   immediate(index: number): number;
   /**
-   * What {@link VectorUnit} makes of two vectors, in TypeScript: slow and exact. An exception of the operation leaves the
+   * What {@link VectorUnit} makes of two or three vectors, in TypeScript: slow and exact. An exception of the operation leaves the
    * instruction.
    */
-  vectorUnit(operation: number, a: V128, b: V128, argument?: I32): V128;
+  vectorUnit(operation: number, a: V128, b: V128, argument?: I32, third?: V128): V128;
   /** A function of vector-unit/functions.ts. */
   vectorFunction(name: VectorFunction, a: V128, b: V128, third?: V128): V128;
 
@@ -145,8 +145,8 @@ export interface Context {
   linear(segment: number | "operand", offset: I64, size: number, access: Access): Local<"i64">;
   load(size: IntegerSize, linear: Local<"i64">): Value;
   store(size: IntegerSize, linear: Local<"i64">, value: Value): void;
-  /** Faults as a store of the byte at an address would. */
-  tryStore(linear: Local<"i64">): void;
+  /** Faults as a masked store would whose first and last byte are so many apart, at most 32. */
+  tryStore(linear: Local<"i64">, bytes: I32): void;
 
   /** A register that the instruction names implicitly. */
   gpr(register: number, size: IntegerSize): Value;

@@ -6,10 +6,12 @@ import {
   convertNan,
   type Float,
   type Format,
+  HALF,
   indefinite,
   infinity,
   isNan,
   quieted,
+  SINGLE,
   unpack,
   zero,
 } from "./format.ts";
@@ -122,6 +124,46 @@ function integerRoot(value: bigint): bigint {
     if (next >= root) return root;
     root = next;
   }
+}
+
+/** `a * b + c` rounded once (SDM vol. 1, 14.5). NaNs count in this order; of the signs, they keep theirs. */
+export function multiplyAdd(
+  format: Format,
+  [aBits, bBits, cBits]: readonly [bigint, bigint, bigint],
+  negated: { readonly product: boolean; readonly addend: boolean },
+  environment: Environment,
+): bigint {
+  const a = operand(format, aBits, environment);
+  const b = operand(format, bBits, environment);
+  const c = operand(format, cBits, environment);
+  const nan = [a, b, c].find(isNan);
+  if (nan !== undefined) {
+    if ([a, b, c].some(({ kind }) => kind === "signaling")) environment.before |= Exception.INVALID;
+    return quieted(format, nan.bits);
+  }
+  const negative = (a.negative !== b.negative) !== negated.product;
+  const addend = { ...c, negative: c.negative !== negated.addend };
+  const factors = [a.kind, b.kind];
+  let kind: Float["kind"] = "normal";
+  if (factors.includes("infinity")) {
+    if (factors.includes("zero")) return invalid(format, environment);
+    kind = "infinity";
+  } else if (factors.includes("zero")) kind = "zero";
+  const significand = kind === "zero" ? 0n : a.significand * b.significand;
+  const product: Float = { kind, negative, significand, exponent: a.exponent + b.exponent, bits: 0n };
+  const result = sum(format, product, addend, addend.negative, environment);
+  if (result === "invalid") return invalid(format, environment);
+  noteDenormals(environment, a, b, c);
+  return result;
+}
+
+/** VCVTPH2PS: exact, and denormal numbers are numbers whatever MXCSR says. */
+export function fromHalf(bits: bigint, environment: Environment): bigint {
+  const a = unpack(HALF, bits);
+  if (isNan(a)) return convert(HALF, SINGLE, bits, environment);
+  if (a.kind === "infinity") return infinity(SINGLE, a.negative);
+  if (a.kind === "zero") return zero(SINGLE, a.negative);
+  return round(SINGLE, a.negative, a.significand, a.exponent, environment);
 }
 
 /** MINPS and MAXPS: the second operand unless the first is less, or greater. */

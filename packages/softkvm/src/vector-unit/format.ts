@@ -1,7 +1,7 @@
 /** Floats of IEEE 754 taken apart: exactly, with integers of any size (Intel SDM vol. 1, 4.8). */
 
 export interface Format {
-  readonly bytes: 4 | 8;
+  readonly bytes: 2 | 4 | 8;
   /** Bits of the significand with the one that is not stored. */
   readonly precision: number;
   /** Exponents of the least and the greatest normal numbers. */
@@ -9,6 +9,7 @@ export interface Format {
   readonly greatest: number;
 }
 
+export const HALF: Format = { bytes: 2, precision: 11, least: -14, greatest: 15 };
 export const SINGLE: Format = { bytes: 4, precision: 24, least: -126, greatest: 127 };
 export const DOUBLE: Format = { bytes: 8, precision: 53, least: -1022, greatest: 1023 };
 
@@ -25,7 +26,7 @@ export interface Float {
 }
 
 const fractionBits = (format: Format) => BigInt(format.precision - 1);
-const exponentOnes = (format: Format) => (format.bytes === 4 ? 0xffn : 0x7ffn);
+const exponentOnes = (format: Format) => BigInt(2 * format.greatest + 1);
 const signBit = (format: Format) => 1n << BigInt(format.bytes * 8 - 1);
 const quietBit = (format: Format) => 1n << BigInt(format.precision - 2);
 

@@ -32,6 +32,11 @@ export const UnitOperation = {
    */
   STRING_INDEX: 19,
   STRING_MASK: 20,
+  /** `a * b` and the third vector added, rounded once. The argument says what is negated: {@link Negate}. */
+  MULTIPLY_ADD: 21,
+  /** Between singles and half-precision floats in the low words of lanes; the argument is the immediate of VCVTPS2PH. */
+  FROM_HALF: 22,
+  TO_HALF: 23,
 
   /** Makes the exceptions of operations with `HOLD` the instruction's. */
   COMMIT: 63,
@@ -46,3 +51,6 @@ export const UnitOperation = {
   HOLD: 0x400,
   STAGE_SHIFT: 12,
 } as const;
+
+/** What `MULTIPLY_ADD` negates: the product, the addend in even lanes and in odd ones. */
+export const Negate = { PRODUCT: 1, EVEN: 2, ODD: 4 } as const;

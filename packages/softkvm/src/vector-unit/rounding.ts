@@ -1,12 +1,14 @@
 /** Rounding, and the exceptions that come with it: Intel SDM vol. 1, 4.8.4, 4.9 and 10.2.3. */
 
-import { bitLength, type Format, greatest, infinity, pack, zero } from "./format.ts";
+import { bitLength, type Format, greatest, HALF, infinity, pack, zero } from "./format.ts";
 
 /** Exceptions by their flags in MXCSR; the mask of each is 7 bits above. */
 export const Exception = { INVALID: 1, DENORMAL: 2, ZERO_DIVIDE: 4, OVERFLOW: 8, UNDERFLOW: 16, INEXACT: 32 } as const;
 
 const FLAGS = 0x3f;
 const MASK_SHIFT = 7;
+const RC_SHIFT = 13;
+const RC_FTZ = 0xe000;
 
 /** MXCSR.RC, and the immediate of ROUNDPS. */
 export const Rounding = { NEAREST: 0, DOWN: 1, UP: 2, TRUNCATE: 3 } as const;
@@ -24,10 +26,15 @@ export class Environment {
 
   constructor(mxcsr: number) {
     this.#mxcsr = mxcsr;
-    this.rounding = (mxcsr >> 13) & 3;
+    this.rounding = (mxcsr >> RC_SHIFT) & 3;
     this.denormalsAreZeros = (mxcsr & 0x40) !== 0;
     // Flushing needs the exception masked (10.2.3.3).
     this.flushToZero = (mxcsr & 0x8000) !== 0 && this.masks(Exception.UNDERFLOW);
+  }
+
+  /** Like this one, but rounding so, and never flushing to zero. */
+  withRounding(rounding: number): Environment {
+    return new Environment((this.#mxcsr & ~RC_FTZ) | (rounding << RC_SHIFT));
   }
 
   masks(exceptions: number): boolean {
@@ -97,6 +104,8 @@ export function round(
     } else {
       // What a handler would get is the result as if exponents had no end: its exactness counts.
       environment.after |= Exception.UNDERFLOW;
+      // But VCVTPS2PH tells of the denormal one.
+      if (format === HALF) exact &&= denormalExact;
     }
     rounded = denormal;
     at = quantum;

@@ -12,16 +12,18 @@ import {
   divide,
   extreme,
   flagsOf,
+  fromHalf,
   fromInteger,
   holdsFor,
   multiply,
+  multiplyAdd,
   roundToIntegral,
   squareRoot,
   subtract,
   toInteger,
 } from "./arithmetic.ts";
-import { DOUBLE, type Format, SINGLE } from "./format.ts";
-import { UnitOperation } from "./operations.ts";
+import { DOUBLE, type Format, HALF, SINGLE } from "./format.ts";
+import { Negate, UnitOperation } from "./operations.ts";
 import { Environment, Rounding } from "./rounding.ts";
 import { compareStrings, matchIndex, writeMatchMask } from "./strings.ts";
 
@@ -36,6 +38,7 @@ export class VectorUnit {
   readonly #view: DataView;
   readonly #a: number;
   readonly #b: number;
+  readonly #third: number;
   /** Exceptions that wait for `COMMIT`, by stage. */
   readonly #held: Environment[] = [];
 
@@ -44,6 +47,7 @@ export class VectorUnit {
     this.#view = state.view;
     this.#a = state.base + State.transfer;
     this.#b = this.#a + 16;
+    this.#third = state.base + State.third;
   }
 
   /** Does an operation, a `UnitOperation`. Returns 1 when it raised an exception instead. */
@@ -129,6 +133,20 @@ export class VectorUnit {
       case UnitOperation.RECIPROCAL_ROOT:
         each((_, b) => BigInt(approximate(Number(b), operation === UnitOperation.RECIPROCAL_ROOT)));
         return;
+      case UnitOperation.MULTIPLY_ADD:
+        each((a, b, lane) => this.#multiplyAdd(format, a, b, lane, argument, environment));
+        return;
+      case UnitOperation.FROM_HALF:
+        each((a) => fromHalf(a, environment));
+        return;
+      case UnitOperation.TO_HALF: {
+        // Its immediate may say how to round, and results may be denormal whatever MXCSR says.
+        const own = environment.withRounding(argument & 4 ? environment.rounding : argument & 3);
+        each((a) => convert(SINGLE, HALF, a, own));
+        environment.before |= own.before;
+        environment.after |= own.after;
+        return;
+      }
       case UnitOperation.STRING_INDEX:
       case UnitOperation.STRING_MASK:
         this.#strings(argument, operation === UnitOperation.STRING_INDEX);
@@ -160,6 +178,14 @@ export class VectorUnit {
       default:
         throw new Error(`the vector unit has no operation ${operation}`);
     }
+  }
+
+  #multiplyAdd(format: Format, a: bigint, b: bigint, lane: number, negate: number, environment: Environment): bigint {
+    const negated = {
+      product: (negate & Negate.PRODUCT) !== 0,
+      addend: (negate & (lane & 1 ? Negate.ODD : Negate.EVEN)) !== 0,
+    };
+    return multiplyAdd(format, [a, b, this.#get(format, this.#third, lane)], negated, environment);
   }
 
   #strings(argument: number, index: boolean): void {

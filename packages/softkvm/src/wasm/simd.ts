@@ -33,6 +33,10 @@ const binary =
   (number: number): Binary =>
   (a, b) =>
     new Operation("v128", SIMD + number, [a, b]);
+const ternary =
+  (number: number) =>
+  (a: V128, b: V128, c: V128): V128 =>
+    new Operation("v128", SIMD + number, [a, b, c]);
 const shift =
   (number: number): Shift =>
   (a, count) =>
@@ -221,6 +225,8 @@ export const f32x4 = {
   /** `a < b ? b : a`. */
   pmax: binary(0xeb),
   convert_i32x4_s: unary(0xfa),
+  /** `a * b + c`, rounded once or twice, as the host does it: see fused.ts. */
+  relaxed_madd: ternary(0x105),
 };
 
 export const f64x2 = {
@@ -242,6 +248,7 @@ export const f64x2 = {
   pmin: binary(0xf6),
   pmax: binary(0xf7),
   convert_low_i32x4_s: unary(0xfe),
+  relaxed_madd: ternary(0x107),
 };
 
 /** A constant of sixteen bytes, eight words, four doublewords or two quadwords that all have one value. */

@@ -2,6 +2,9 @@
 
 import type { Meaning } from "../context.ts";
 import { vectors } from "../sse/table.ts";
+import { fma } from "./fma.ts";
+import { halfPrecision } from "./half-precision.ts";
+import { masked } from "./masked.ts";
 import { avxMoves } from "./moves.ts";
 import { permutes } from "./permutes.ts";
 import { tests } from "./tests.ts";
@@ -71,6 +74,9 @@ export const avx: Record<string, Meaning> = {
   vpblendd: vex(vectors.blendps!, { separate: true, immediate: half(4) }),
 
   ...avxMoves,
+  ...fma,
+  ...halfPrecision,
+  ...masked,
   ...permutes,
   ...tests,
 };

@@ -17,7 +17,7 @@ import { bytes, lanes, lowHalves, zeros } from "../sse/vectors.ts";
 export interface VexForm {
   /** The destination comes in front of the SSE instruction's operands, the first of which is read only. */
   readonly separate?: boolean;
-  /** Bytes of the destination that the operation is about; above are those of the first source. */
+  /** Bytes of the destination that the operation is about; above are those of the first operand that is read. */
   readonly scalar?: 4 | 8;
   /** How lanes of the source (or for "narrow" of the destination) compare: a count is the same for both halves. */
   readonly source?: "alike" | "wider" | "narrower" | "count";
@@ -62,17 +62,21 @@ export function vex(meaning: Meaning, form: VexForm = {}): Meaning {
     exceptions?.commit();
     const [low, high] = halves;
     if (low === undefined) return;
-    if (form.source === "wider")
-      c.writeWide(0, { low: high === undefined ? low : lowHalves(low, high), high: zeros() });
+    if (form.source === "wider") writeNarrowed(c, high === undefined ? low : lowHalves(low, high));
     else c.writeWide(0, { low, high: high ?? zeros() });
   };
+}
+
+function writeNarrowed(c: Context, value: V128): void {
+  if (c.operands[0]!.kind === "mem") c.writeVector(0, value, "unaligned");
+  else c.writeWide(0, { low: value, high: zeros() });
 }
 
 /** What a meaning writes to its vector destination, computed; undefined if it has none. */
 function runHalf(
   c: Context,
   meaning: Meaning,
-  { separate = false, scalar, immediate }: VexForm,
+  { separate = false, scalar, source, immediate }: VexForm,
   half: number,
   sources: Sources,
   exceptions: HeldExceptions | undefined,
@@ -96,9 +100,9 @@ function runHalf(
     write: (index, value) => c.write(index, value),
     readVector: (index) => sources.half(at(index), half),
     writeVector: (index, value, alignment) => {
-      if (!isRegister) c.writeVector(index, value, alignment);
-      else if (scalar === undefined) collect(value);
-      else collect(merge(scalar, value, c.readVector(1)));
+      if (scalar !== undefined && isRegister) collect(merge(scalar, value, c.readVector(shift)));
+      else if (isRegister || source === "wider") collect(value);
+      else c.writeVector(index, value, alignment);
     },
     writeWhole: (_, value) => collect(value),
     readFloat: (index, size) => {
@@ -192,11 +196,11 @@ class HeldExceptions {
     this.#stage = 0;
   }
 
-  vectorUnit(...[operation, a, b, argument]: Parameters<Context["vectorUnit"]>): V128 {
+  vectorUnit(...[operation, ...operands]: Parameters<Context["vectorUnit"]>): V128 {
     const held = UnitOperation.HOLD | (this.#stage++ << UnitOperation.STAGE_SHIFT);
     this.#used = true;
     this.#c.code.set(this.#any, c32(1));
-    return this.#c.vectorUnit(operation | held, a, b, argument);
+    return this.#c.vectorUnit(operation | held, ...operands);
   }
 
   commit(): void {

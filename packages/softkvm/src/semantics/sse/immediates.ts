@@ -18,6 +18,7 @@ const SSE: Readonly<Record<string, number>> = {
 /** Those of VEX forms that differ from SSE's: they have bits for the upper half, and more comparisons and permutations. */
 const AVX: Readonly<Record<string, number>> = {
   ...{ vshufpd: 0xf, vblendps: 0xff, vblendpd: 0xf, vpblendd: 0xff, vmpsadbw: 0x3f, vpermilps: 0xff, vpermilpd: 0xf },
+  vcvtps2ph: 7,
   ...{ vcmpps: 0x1f, vcmppd: 0x1f, vcmpss: 0x1f, vcmpsd: 0x1f },
   ...{ vperm2f128: 0xbb, vperm2i128: 0xbb, vpermq: 0xff, vpermpd: 0xff },
   ...{ vinsertf128: 1, vinserti128: 1, vextractf128: 1, vextracti128: 1 },

@@ -7,14 +7,11 @@ import { DATA, newMachine, type Trial } from "./native.ts";
 
 const EXTENSIONS = new Set([
   ...["mmx", "sse", "sse2", "pni", "ssse3", "sse4_1", "sse4_2", "aes", "pclmulqdq", "sha_ni"],
-  ...["clflush", "clflushopt", "clwb", "avx", "avx2"],
+  ...["clflush", "clflushopt", "clwb", "avx", "avx2", "fma", "f16c"],
 ]);
 
 /** The encodings to try: one for each form, two where an operand may be a register or memory. */
-export const VECTOR_FORMS: readonly Form[] = FORMS.filter(
-  // Gathers and masked moves are still to come.
-  ({ feature, mnemonic }) => EXTENSIONS.has(feature) && !/gather|^vp?maskmov(p|d$|q$|d.|q.s)/.test(mnemonic),
-);
+export const VECTOR_FORMS: readonly Form[] = FORMS.filter(({ feature }) => EXTENSIONS.has(feature));
 
 type Random = (limit: number) => number;
 
