@@ -86,7 +86,7 @@ export class Blocks {
   readonly #shapes: KnownShapes;
   /** Instructions that TypeScript does, by record. */
   readonly #microcode = new Map<number, Instruction>();
-  readonly #decoder = new Decoder();
+  #decoder = new Decoder();
   readonly #scratch = new Instruction();
   /** For an instruction that lies in two pages. */
   readonly #straddle = new Uint8Array(2 * MAX_LENGTH);
@@ -227,6 +227,12 @@ export class Blocks {
     const linear = (mode & Mode.BITS) === 2 ? rip : (codeBase + rip) & 0xffffffffn;
     const made = this.#decode(linear, this.#source.fetch(linear), mode, 1);
     return "kind" in made ? made : made.record;
+  }
+
+  /** From now on decodes for a processor that has these features (see `Form.feature`). */
+  decodeAs(features: ReadonlySet<string>): void {
+    this.#decoder = new Decoder(features);
+    this.forgetAll();
   }
 
   /** Forgets all decoded code. */

@@ -189,6 +189,11 @@ export class Core {
     if (this.access.watch.override(this.state, registers)) this.processor.flushAll();
   }
 
+  /** Which instructions there are, by the decoder's features: as CPUID says. */
+  decodeAs(features: ReadonlySet<string>): void {
+    this.#blocks.decodeAs(features);
+  }
+
   /** Forgets what depends on memory slots. */
   memoryChanged(): void {
     this.processor.flushAll();

@@ -1,6 +1,8 @@
 /** Processor models: the CPUID leaves that the software processor can give. They say exactly what works. */
 
-import { CPUID_SIGNIFICANT_INDEX, type CpuidEntry } from "@lodge/kvm";
+import { CPUID_SIGNIFICANT_INDEX, type CpuidEntry, KvmError } from "@lodge/kvm";
+import { FEATURES } from "../decode/opcode-map.ts";
+import type { Cpuid } from "../system/features.ts";
 import { DEFAULT_TSC_KHZ } from "./clock.ts";
 
 /** The name of the model that a machine has unless told otherwise. */
@@ -20,10 +22,8 @@ function subleaf(number: number, index: number, eax = 0, ebx = 0, ecx = 0, edx =
   return { function: number, index, flags: CPUID_SIGNIFICANT_INDEX, eax, ebx, ecx, edx };
 }
 
-const BRAND = "Lodge x86-64-v2 software processor";
-
-function brandLeaf(number: number): CpuidEntry {
-  const part = BRAND.padEnd(48, "\0").slice((number - 0x80000002) * 16);
+function brandLeaf(model: string, number: number): CpuidEntry {
+  const part = `Lodge ${model} software processor`.padEnd(48, "\0").slice((number - 0x80000002) * 16);
   return leaf(
     number,
     text(part.slice(0, 4)),
@@ -56,31 +56,86 @@ const SIGNATURE = 0x000106ca;
 /** KVM's own leaf: clocksource, nop_io_delay, clocksource2, and clocksource_stable. */
 const KVM_FEATURES = bits(0, 1, 3, 24);
 
-/** The default model. */
-export function x8664v2(): CpuidEntry[] {
+/** What models differ in: words of their leaves, and the components of XCR0 with the bytes that XSAVE takes for them. */
+interface Model {
+  readonly basicEcx: number;
+  readonly structuredEbx: number;
+  readonly extendedEcx: number;
+  readonly xcr0: number;
+  readonly xsaveBytes: number;
+}
+
+/** By the levels of the System V psABI for AMD64. */
+const MODELS: Readonly<Record<string, Model>> = {
+  [DEFAULT_MODEL]: {
+    basicEcx: BASIC_ECX,
+    structuredEbx: STRUCTURED_EBX,
+    extendedEcx: EXTENDED_ECX,
+    // x87 and SSE: 512 bytes and the header.
+    xcr0: 3,
+    xsaveBytes: 576,
+  },
+  "x86-64-v3": {
+    // fma avx f16c; movbe and osxsave are in the other model, too.
+    basicEcx: (BASIC_ECX | bits(12, 28, 29)) >>> 0,
+    // bmi1 avx2 bmi2
+    structuredEbx: (STRUCTURED_EBX | bits(3, 5, 8)) >>> 0,
+    // lzcnt
+    extendedEcx: EXTENDED_ECX | bits(5),
+    xcr0: 7,
+    xsaveBytes: 832,
+  },
+};
+
+/** The CPUID leaves of a model. Throws a `KvmError` with "KVM_INVALID" if there is none of this name. */
+export function modelLeaves(name: string): CpuidEntry[] {
+  const model = Object.hasOwn(MODELS, name) ? MODELS[name] : undefined;
+  if (model === undefined) {
+    const names = Object.keys(MODELS).join(" and ");
+    throw new KvmError("KVM_INVALID", `the software processor has no model "${name}": there are ${names}`);
+  }
+  const { basicEcx, structuredEbx, extendedEcx, xcr0, xsaveBytes } = model;
   return [
     leaf(0, 0x16, text("Genu"), text("ntel"), text("ineI")),
     // CLFLUSH works on 64 bytes; the APIC id is each vCPU's.
-    leaf(1, SIGNATURE, 8 << 8, BASIC_ECX, BASIC_EDX),
+    leaf(1, SIGNATURE, 8 << 8, basicEcx, BASIC_EDX),
     leaf(2, 1),
     subleaf(4, 0),
-    subleaf(7, 0, 0, STRUCTURED_EBX, STRUCTURED_ECX, 0),
+    subleaf(7, 0, 0, structuredEbx, STRUCTURED_ECX, 0),
     subleaf(0xb, 0),
-    // x87 and SSE: 512 bytes and the header.
-    subleaf(0xd, 0, 3, 576, 576, 0),
+    // EBX goes by what XCR0 has at the time.
+    subleaf(0xd, 0, xcr0, xsaveBytes, xsaveBytes, 0),
     subleaf(0xd, 1),
+    // Where the upper halves of ymm registers are.
+    ...(xcr0 & 4 ? [subleaf(0xd, 2, 256, 576)] : []),
     leaf(0x16),
     leaf(0x40000000, 0x40000010, text("KVMK"), text("VMKV"), text("M\0\0\0")),
     leaf(0x40000001, KVM_FEATURES),
     // TSC and APIC bus frequency in kHz.
     leaf(0x40000010, DEFAULT_TSC_KHZ, 1_000_000),
     leaf(0x80000000, 0x80000008),
-    leaf(0x80000001, 0, 0, EXTENDED_ECX, EXTENDED_EDX),
-    brandLeaf(0x80000002),
-    brandLeaf(0x80000003),
-    brandLeaf(0x80000004),
+    leaf(0x80000001, 0, 0, extendedEcx, EXTENDED_EDX),
+    brandLeaf(name, 0x80000002),
+    brandLeaf(name, 0x80000003),
+    brandLeaf(name, 0x80000004),
     leaf(0x80000006, 0, 0, 0x01006040),
     leaf(0x80000007, 0, 0, 0, bits(8)),
     leaf(0x80000008, 40 | (48 << 8)),
   ];
+}
+
+/** Instructions that CPUID may lack, by the decoder's names of their features: leaf, word, bit (Intel SDM vol. 2, CPUID). */
+const OPTIONAL: Readonly<Record<string, readonly [leaf: number, word: "ebx" | "ecx", bit: number]>> = {
+  ...{ fma: [1, "ecx", 12], avx: [1, "ecx", 28], f16c: [1, "ecx", 29] },
+  ...{ bmi1: [7, "ebx", 3], avx2: [7, "ebx", 5], bmi2: [7, "ebx", 8] },
+  abm: [0x80000001, "ecx", 5],
+};
+
+/** The decoder's features without those that a processor's CPUID lacks: their encodings are #UD, or older instructions. */
+export function decodedFeatures(cpuid: Cpuid): ReadonlySet<string> {
+  const lacks = (feature: string): boolean => {
+    const where = OPTIONAL[feature];
+    return where !== undefined && ((cpuid(where[0], 0)[where[1]] >>> where[2]) & 1) === 0;
+  };
+  return new Set([...FEATURES].filter((feature) => !lacks(feature)));
 }

@@ -2,6 +2,8 @@
 
 import { Cr4 } from "@lodge/kvm";
 import { State } from "../cpu/layout.ts";
+import { Xcr0 } from "../system/features.ts";
+import { Image } from "../system/fpu-image.ts";
 import { Attention } from "./board.ts";
 import type { Surroundings } from "./core.ts";
 import type { LocalBus } from "./local-bus.ts";
@@ -13,6 +15,12 @@ const APIC_BASE = 0x1b;
 /** CPUID leaf 1: OSXSAVE, and the local APIC's bit and id. Leaf 7: OSPKE, which nothing here has. */
 const OSXSAVE = 1 << 27;
 
+/** What XSAVE takes for the components that XCR0 enables (SDM vol. 1, 13.2). */
+function xsaveBytes(vcpu: SoftVcpu): number {
+  const xcr0 = vcpu.core?.state.get64(State.xcr0) ?? 0n;
+  return xcr0 & Xcr0.AVX ? Image.size : Image.avx;
+}
+
 export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
   const { vm } = vcpu;
   const tpr = { value: 0 };
@@ -23,6 +31,7 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
     hooks: {
       cpuid: (leaf, subleaf) => {
         const found = vcpu.cpuid.get(leaf, subleaf);
+        if (leaf === 0xd && subleaf === 0 && found.eax !== 0) return { ...found, ebx: xsaveBytes(vcpu) };
         if (leaf !== 1) return found;
         const enabled = (vcpu.core?.state.get64(State.cr4) ?? 0n) & Cr4.OSXSAVE;
         return { ...found, ecx: enabled ? found.ecx | OSXSAVE : found.ecx & ~OSXSAVE };

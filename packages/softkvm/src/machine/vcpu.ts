@@ -39,6 +39,7 @@ import { DirtyRingProducer } from "./dirty-rings.ts";
 import { ExitWriter } from "./exits.ts";
 import { Hypercalls } from "./hypercalls.ts";
 import { LocalBus } from "./local-bus.ts";
+import { decodedFeatures } from "./models.ts";
 import { MsrBank } from "./msrs.ts";
 import type { SoftKickHandle } from "./notifier.ts";
 import { surround } from "./surroundings.ts";
@@ -254,6 +255,7 @@ export class SoftVcpu implements Vcpu {
     checkCpuid(entries, `CPUID of vCPU ${this.id}`);
     this.cpuid.set(entries);
     processor.updateFeatures();
+    this.core.decodeAs(decodedFeatures((leaf, subleaf) => this.cpuid.get(leaf, subleaf)));
     this.interrupts.setFeatures(this.cpuid.apicFeatures());
   }
   getTscKhz(): number {
