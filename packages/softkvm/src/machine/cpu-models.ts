@@ -1,10 +1,14 @@
 /** CPU models by name, with features added and taken away; and the check that a guest is told of nothing that is not there. */
 
 import { type CpuidEntry, KvmError } from "@lodge/kvm";
-import { DEFAULT_MODEL, x8664v2 } from "./models.ts";
+import { FEATURES as DECODED } from "../decode/opcode-map.ts";
+import { DEFAULT_MODEL, x8664v2, x8664v3 } from "./models.ts";
 
 /** What each gives: `supportedCpuid` is all of them together. */
-const MODELS: ReadonlyMap<string, () => CpuidEntry[]> = new Map([["x86-64-v2", x8664v2]]);
+const MODELS: ReadonlyMap<string, () => CpuidEntry[]> = new Map([
+  ["x86-64-v2", x8664v2],
+  ["x86-64-v3", x8664v3],
+]);
 
 type Register = "eax" | "ebx" | "ecx" | "edx";
 interface Feature {
@@ -111,4 +115,12 @@ export function checkCpuid(entries: readonly CpuidEntry[], subject: string): voi
     .map(([name]) => name);
   if (missing.length === 0) return;
   throw new KvmError("KVM_REQUEST_FAILED", `${subject}: the software processor has no ${missing.join(", no ")}`);
+}
+
+/** In what models differ: what of it CPUID lacks is not decoded. */
+const OPTIONAL: ReadonlySet<string> = new Set(["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma"]);
+
+/** The decoder's features without those that CPUID lacks: their encodings are #UD, or older instructions. */
+export function decodedFeatures(entries: readonly CpuidEntry[]): ReadonlySet<string> {
+  return new Set([...DECODED].filter((name) => !OPTIONAL.has(name) || has(entries, FEATURES.get(name)!)));
 }

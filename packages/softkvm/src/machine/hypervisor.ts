@@ -16,33 +16,25 @@ import type {
 import { KvmError } from "@lodge/kvm";
 import { Board } from "./board.ts";
 import { checkExtension } from "./capabilities.ts";
-import { DEFAULT_MODEL, modelLeaves } from "./models.ts";
+import { x8664v2 } from "./models.ts";
 import { FEATURE_MSRS, STATE_MSRS } from "./msrs.ts";
 import { SoftKicker, type SoftKickHandle, SoftNotifier, type SoftNotifierHandle } from "./notifier.ts";
 import { SoftVm, type SoftVmHandle } from "./vm.ts";
 
-/**
- * Every thread that uses the software hypervisor opens it for itself. `model`: the processor whose CPUID it supports,
- * `x86-64-v2` or `x86-64-v3`; a `KvmError` if there is none of this name.
- */
-export function openSoft(model: string = DEFAULT_MODEL): SoftHypervisor {
-  return new SoftHypervisor(model);
+/** Every thread that uses the software hypervisor opens it for itself. */
+export function openSoft(): SoftHypervisor {
+  return new SoftHypervisor();
 }
 
 export class SoftHypervisor implements Hypervisor {
   readonly kind = "soft";
   readonly #board = new Board();
-  readonly #leaves: readonly CpuidEntry[];
-
-  constructor(model: string = DEFAULT_MODEL) {
-    this.#leaves = modelLeaves(model);
-  }
 
   checkExtension(capability: Capability): number {
     return checkExtension(capability);
   }
   supportedCpuid(): CpuidEntry[] {
-    return this.#leaves.map((leaf) => ({ ...leaf }));
+    return x8664v2();
   }
   /** Everything here is emulated; there are no features beside those supported. */
   emulatedCpuid(): CpuidEntry[] {

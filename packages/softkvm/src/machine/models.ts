@@ -1,8 +1,6 @@
 /** Processor models: the CPUID leaves that the software processor can give. They say exactly what works. */
 
-import { CPUID_SIGNIFICANT_INDEX, type CpuidEntry, KvmError } from "@lodge/kvm";
-import { FEATURES } from "../decode/opcode-map.ts";
-import type { Cpuid } from "../system/features.ts";
+import { CPUID_SIGNIFICANT_INDEX, type CpuidEntry } from "@lodge/kvm";
 import { DEFAULT_TSC_KHZ } from "./clock.ts";
 
 /** The name of the model that a machine has unless told otherwise. */
@@ -65,17 +63,20 @@ interface Model {
   readonly xsaveBytes: number;
 }
 
-/** By the levels of the System V psABI for AMD64. */
-const MODELS: Readonly<Record<string, Model>> = {
-  [DEFAULT_MODEL]: {
+/** The default model. Both are by the levels of the System V psABI for AMD64. */
+export function x8664v2(): CpuidEntry[] {
+  return leaves("x86-64-v2", {
     basicEcx: BASIC_ECX,
     structuredEbx: STRUCTURED_EBX,
     extendedEcx: EXTENDED_ECX,
     // x87 and SSE: 512 bytes and the header.
     xcr0: 3,
     xsaveBytes: 576,
-  },
-  "x86-64-v3": {
+  });
+}
+
+export function x8664v3(): CpuidEntry[] {
+  return leaves("x86-64-v3", {
     // fma avx f16c; movbe and osxsave are in the other model, too.
     basicEcx: (BASIC_ECX | bits(12, 28, 29)) >>> 0,
     // bmi1 avx2 bmi2
@@ -84,16 +85,10 @@ const MODELS: Readonly<Record<string, Model>> = {
     extendedEcx: EXTENDED_ECX | bits(5),
     xcr0: 7,
     xsaveBytes: 832,
-  },
-};
+  });
+}
 
-/** The CPUID leaves of a model. Throws a `KvmError` with "KVM_INVALID" if there is none of this name. */
-export function modelLeaves(name: string): CpuidEntry[] {
-  const model = Object.hasOwn(MODELS, name) ? MODELS[name] : undefined;
-  if (model === undefined) {
-    const names = Object.keys(MODELS).join(" and ");
-    throw new KvmError("KVM_INVALID", `the software processor has no model "${name}": there are ${names}`);
-  }
+function leaves(name: string, model: Model): CpuidEntry[] {
   const { basicEcx, structuredEbx, extendedEcx, xcr0, xsaveBytes } = model;
   return [
     leaf(0, 0x16, text("Genu"), text("ntel"), text("ineI")),
@@ -122,20 +117,4 @@ export function modelLeaves(name: string): CpuidEntry[] {
     leaf(0x80000007, 0, 0, 0, bits(8)),
     leaf(0x80000008, 40 | (48 << 8)),
   ];
-}
-
-/** Instructions that CPUID may lack, by the decoder's names of their features: leaf, word, bit (Intel SDM vol. 2, CPUID). */
-const OPTIONAL: Readonly<Record<string, readonly [leaf: number, word: "ebx" | "ecx", bit: number]>> = {
-  ...{ fma: [1, "ecx", 12], avx: [1, "ecx", 28], f16c: [1, "ecx", 29] },
-  ...{ bmi1: [7, "ebx", 3], avx2: [7, "ebx", 5], bmi2: [7, "ebx", 8] },
-  abm: [0x80000001, "ecx", 5],
-};
-
-/** The decoder's features without those that a processor's CPUID lacks: their encodings are #UD, or older instructions. */
-export function decodedFeatures(cpuid: Cpuid): ReadonlySet<string> {
-  const lacks = (feature: string): boolean => {
-    const where = OPTIONAL[feature];
-    return where !== undefined && ((cpuid(where[0], 0)[where[1]] >>> where[2]) & 1) === 0;
-  };
-  return new Set([...FEATURES].filter((feature) => !lacks(feature)));
 }

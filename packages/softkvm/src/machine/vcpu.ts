@@ -33,13 +33,12 @@ import { getSregs, getSregs2, setSregs, setSregs2 } from "../system/sregs.ts";
 import { getEvents, setEvents } from "../system/vcpu-events.ts";
 import { Attention } from "./board.ts";
 import { AREA_BYTES, Core } from "./core.ts";
-import { checkCpuid } from "./cpu-models.ts";
+import { checkCpuid, decodedFeatures } from "./cpu-models.ts";
 import { CpuidTable } from "./cpuid.ts";
 import { DirtyRingProducer } from "./dirty-rings.ts";
 import { ExitWriter } from "./exits.ts";
 import { Hypercalls } from "./hypercalls.ts";
 import { LocalBus } from "./local-bus.ts";
-import { decodedFeatures } from "./models.ts";
 import { MsrBank } from "./msrs.ts";
 import type { SoftKickHandle } from "./notifier.ts";
 import { surround } from "./surroundings.ts";
@@ -255,7 +254,7 @@ export class SoftVcpu implements Vcpu {
     checkCpuid(entries, `CPUID of vCPU ${this.id}`);
     this.cpuid.set(entries);
     processor.updateFeatures();
-    this.core.decodeAs(decodedFeatures((leaf, subleaf) => this.cpuid.get(leaf, subleaf)));
+    this.core.decodeAs(decodedFeatures(entries));
     this.interrupts.setFeatures(this.cpuid.apicFeatures());
   }
   getTscKhz(): number {
