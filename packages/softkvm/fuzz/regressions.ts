@@ -3,7 +3,7 @@
  * For a mismatch, `npm run fuzz:cpu` prints a whole line that goes to {@link LINES} instead.
  */
 
-import { type FuzzCase, initialXsave } from "./case.ts";
+import { type FuzzCase, initialXsave, Xsave } from "./case.ts";
 import { GPR_NAMES } from "./compare.ts";
 import { exitCode } from "./generate.ts";
 import { FIRST_WRITABLE_SLOT, linearOf, SlotPages } from "./layout.ts";
@@ -15,6 +15,9 @@ interface Regression {
   /** General registers by their names. */
   readonly registers?: Readonly<Record<string, bigint>>;
   readonly flags?: number;
+  /** Words of 32 bits of ymm registers by their numbers, from the lowest on. */
+  readonly vectors?: Readonly<Record<number, readonly number[]>>;
+  readonly mxcsr?: number;
   /** The code may be written to. */
   readonly writable?: boolean;
 }
@@ -89,12 +92,65 @@ export const REGRESSIONS: readonly Regression[] = [
     code: "c60505000000744881c087ad5034",
     writable: true,
   },
+  { why: "ANDN clears PF", code: "c4e268f2ca" },
+  { why: "BEXTR clears SF", code: "c4e2e8f7c1", registers: { rcx: -1n, rdx: 0x4000n } },
+  {
+    why: "within an operand of VMASKMOVPD a 32-bit address does not wrap",
+    code: "67c422292d87ffffffff",
+    vectors: { 10: [0, 0, -1, -1] },
+  },
+  {
+    why: "a masked store that faults in its second page tells its last byte",
+    code: "c422212e0e",
+    registers: { rsi: READ_ONLY - 13n },
+    vectors: { 11: [0, 0, 0, -1] },
+  },
+  {
+    why: "so does one with a mask of ones",
+    code: "c422212e0e",
+    registers: { rsi: READ_ONLY - 13n },
+    vectors: { 11: [-1, -1, -1, -1] },
+  },
+  {
+    why: "a gather's mask is ones and zeros after the first fault",
+    code: "c40251923402",
+    registers: { r10: UNMAPPED },
+    vectors: { 5: [-2, 5, 1 << 31, 7, -1, -1, -1, -1] },
+  },
+  {
+    why: "a gather of singles by four quadwords leaves the upper half where it faults",
+    code: "c482459134d7",
+    registers: { r15: UNMAPPED - 8n },
+    vectors: { 6: [1, 2, 3, 4, 5, 6, 7, 8], 7: [-1, -1, -1, -1], 10: [0, 0, 1, 0, 2, 0, 0, 0] },
+  },
+  {
+    why: "to VCVTPS2PH a denormal number is inexact, also with underflow unmasked",
+    code: "c4e3791dca00",
+    vectors: { 1: [0x2000] },
+    mxcsr: 0x1780,
+  },
+  {
+    why: "but a small normal one is not",
+    code: "c4e3791dca00",
+    vectors: { 1: [0x30000000] },
+    mxcsr: 0x1780,
+  },
 ];
 
 /** What `npm run fuzz:cpu` printed behind "repro:". */
 export const LINES: readonly string[] = [];
 
-export function regressionCase({ code, registers = {}, flags = 2, writable = false }: Regression): FuzzCase {
+export function regressionCase(regression: Regression): FuzzCase {
+  const { code, registers = {}, flags = 2, vectors = {}, mxcsr = 0x1f80, writable = false } = regression;
+  const xsave = initialXsave();
+  const area = new DataView(xsave.buffer);
+  area.setUint32(Xsave.mxcsr, mxcsr, true);
+  for (const [register, words] of Object.entries(vectors)) {
+    for (const [index, word] of words.entries()) {
+      const half = index < 4 ? Xsave.xmm : Xsave.ymmHigh;
+      area.setInt32(half + Number(register) * 16 + (index % 4) * 4, word, true);
+    }
+  }
   const slot = writable ? FIRST_WRITABLE_SLOT : 0;
   const bytes = Uint8Array.from(Buffer.from(code, "hex"));
   return {
@@ -108,7 +164,7 @@ export function regressionCase({ code, registers = {}, flags = 2, writable = fal
     flags,
     fsBase: 0n,
     gsBase: 0n,
-    xsave: initialXsave(),
+    xsave,
     data: { from: 0, words: [] },
   };
 }

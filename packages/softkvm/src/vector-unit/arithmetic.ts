@@ -166,6 +166,13 @@ export function fromHalf(bits: bigint, environment: Environment): bigint {
   return round(SINGLE, a.negative, a.significand, a.exponent, environment);
 }
 
+/** VCVTPS2PH: a denormal number is inexact in any case, also for a handler of the underflow. */
+export function toHalf(bits: bigint, environment: Environment): bigint {
+  const result = convert(SINGLE, HALF, bits, environment);
+  if (environment.before & Exception.DENORMAL) environment.after |= Exception.INEXACT;
+  return result;
+}
+
 /** MINPS and MAXPS: the second operand unless the first is less, or greater. */
 export const extreme = (sign: number): Binary => {
   return (format, aBits, bBits, environment) => {

@@ -1,6 +1,6 @@
 /** Rounding, and the exceptions that come with it: Intel SDM vol. 1, 4.8.4, 4.9 and 10.2.3. */
 
-import { bitLength, type Format, greatest, HALF, infinity, pack, zero } from "./format.ts";
+import { bitLength, type Format, greatest, infinity, pack, zero } from "./format.ts";
 
 /** Exceptions by their flags in MXCSR; the mask of each is 7 bits above. */
 export const Exception = { INVALID: 1, DENORMAL: 2, ZERO_DIVIDE: 4, OVERFLOW: 8, UNDERFLOW: 16, INEXACT: 32 } as const;
@@ -104,8 +104,6 @@ export function round(
     } else {
       // What a handler would get is the result as if exponents had no end: its exactness counts.
       environment.after |= Exception.UNDERFLOW;
-      // But VCVTPS2PH tells of the denormal one.
-      if (format === HALF) exact &&= denormalExact;
     }
     rounded = denormal;
     at = quantum;

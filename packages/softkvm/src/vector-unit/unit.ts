@@ -20,9 +20,10 @@ import {
   roundToIntegral,
   squareRoot,
   subtract,
+  toHalf,
   toInteger,
 } from "./arithmetic.ts";
-import { DOUBLE, type Format, HALF, SINGLE } from "./format.ts";
+import { DOUBLE, type Format, SINGLE } from "./format.ts";
 import { Negate, UnitOperation } from "./operations.ts";
 import { Environment, Rounding } from "./rounding.ts";
 import { compareStrings, matchIndex, writeMatchMask } from "./strings.ts";
@@ -142,7 +143,7 @@ export class VectorUnit {
       case UnitOperation.TO_HALF: {
         // Its immediate may say how to round, and results may be denormal whatever MXCSR says.
         const own = environment.withRounding(argument & 4 ? environment.rounding : argument & 3);
-        each((a) => convert(SINGLE, HALF, a, own));
+        each((a) => toHalf(a, own));
         environment.before |= own.before;
         environment.after |= own.after;
         return;

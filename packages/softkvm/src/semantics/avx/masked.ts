@@ -120,8 +120,9 @@ function gather(indexSize: ElementSize, size: ElementSize): Meaning {
     const isLong = Math.max(indexBytes, destination) === 32;
     const numbers = c.indexVector(1);
     const index = [c.let(numbers.low), c.let(numbers.high)] as const;
-    const old = readBoth(c, 0);
-    const result = [code.let(old.low), code.let(old.high)] as const;
+    const old = c.readWide(0);
+    // Of a destination that is half as long as the indexes, a fault finds the upper half as it was.
+    const result = [code.let(old.low), code.let(isLong ? old.high : zeros())] as const;
     const given = c.readWide(2);
     const mask = [
       code.let(elements.signs(given.low)),
@@ -140,7 +141,7 @@ function gather(indexSize: ElementSize, size: ElementSize): Meaning {
         const value = c.load(size, elementAt(c, effective, distance, size, "read"));
         code.set(result[half], elements.set(result[half], lane, value));
         code.set(mask[half], elements.set(mask[half], lane, size === 4 ? c32(0) : c64(0)));
-        writeBoth(c, 0, { low: result[0], high: result[1] });
+        c.writeWide(0, { low: result[0], high: result[1] });
         writeMask();
       });
     }
