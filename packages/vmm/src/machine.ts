@@ -7,7 +7,7 @@
 
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
-import { ConsoleDevice } from "@lodge/devices";
+import { ConsoleDevice, RngDevice } from "@lodge/devices";
 import { type MachineEnd, Machine as Pc } from "@lodge/machine";
 import { type Choice, chooseAccelerator } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
@@ -72,6 +72,7 @@ export class Machine implements AsyncDisposable {
       ...(options.debugConsole && { debugConsole: options.debugConsole }),
       ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
       ...(options.testDevice && { testDevice: true }),
+      virtio: [console, new RngDevice()],
     };
     const pc = undo.use(await Pc.create(description, { debugged: (exit) => target?.debugged(exit) }));
     if (options.gdbPort !== undefined) {

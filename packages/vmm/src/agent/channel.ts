@@ -2,7 +2,8 @@
  * One agent in the guest (guest/agent), which runs one command at a time: four ports of the virtio console, for jobs and
  * what is said of them, stdin, stdout and stderr.
  *
- * To the guest: `run BASE64`, `signal NAME`, `window DEVICE rows R cols C`. From it: `ready`, `exit STATUS`.
+ * To the guest: `run BASE64`, `signal NAME`, `window DEVICE rows R cols C`. From it: `ready`, at its start and behind each
+ * command; `started`, when a signal would find the command; `exit STATUS`, upon which it wants its input ended.
  */
 
 import { Readable, Writable } from "node:stream";
@@ -142,7 +143,12 @@ export class AgentChannel {
       if (verb === "ready") {
         this.#isReady = true;
         this.#ready.resolve();
-      } else if (verb === "exit" && /^\d{1,3}$/.test(value ?? "")) this.#running?.statusKnown(Number(value));
+        this.#running?.agentReady();
+      } else if (verb === "started") {
+        this.#running?.started();
+      } else if (verb === "exit" && /^\d{1,3}$/.test(value ?? "")) {
+        this.#running?.statusKnown(Number(value));
+      }
     }
     return true;
   }
@@ -164,6 +170,9 @@ class RunningProcess implements GuestProcess {
   readonly #exited = Promise.withResolvers<number>();
   readonly #link: ProcessLink;
   readonly #open = new Set<"stdout" | "stderr">(["stdout", "stderr"]);
+  /** Signals that nobody would find yet; undefined once there is somebody. */
+  #early: Set<NodeJS.Signals> | undefined = new Set();
+  #agentReady = false;
   #status: number | undefined;
   #unsent: Uint8Array = new Uint8Array(0);
   #written: ((error?: Error) => void) | undefined;
@@ -190,8 +199,14 @@ class RunningProcess implements GuestProcess {
   }
 
   kill(signal: NodeJS.Signals): void {
-    // Shells name signals without SIG.
-    if (this.#status === undefined) this.#link.signal(signal.replace(/^SIG/, ""));
+    if (this.#status !== undefined) return;
+    if (this.#early === undefined) this.#link.signal(nameOf(signal));
+    else this.#early.add(signal);
+  }
+
+  started(): void {
+    for (const signal of this.#early ?? []) this.#link.signal(nameOf(signal));
+    this.#early = undefined;
   }
 
   inputDrained(): void {
@@ -217,6 +232,15 @@ class RunningProcess implements GuestProcess {
 
   statusKnown(status: number): void {
     this.#status = status;
+    if (this.#inputOver) return;
+    // The guest's side is open still, or will be: what reads there finds the end.
+    this.#link.input.discard();
+    this.#link.input.end();
+    this.inputClosed();
+  }
+
+  agentReady(): void {
+    this.#agentReady = true;
     this.#settle();
   }
 
@@ -227,8 +251,13 @@ class RunningProcess implements GuestProcess {
   }
 
   #settle(): void {
-    if (this.#status === undefined || this.#open.size > 0) return;
+    if (this.#status === undefined || !this.#agentReady || this.#open.size > 0) return;
     this.#link.over();
     this.#exited.resolve(this.#status);
   }
+}
+
+/** As shells name it. */
+function nameOf(signal: NodeJS.Signals): string {
+  return signal.replace(/^SIG/, "");
 }

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, suite, test } from "node:test";
 import { applets } from "./busybox.ts";
-import { imageStore, prepareImage } from "./store.ts";
+import { imageStore, prepareImage, RECIPES } from "./store.ts";
 
 const has = (program: string) => spawnSync(program, ["--help"]).error === undefined;
 const missing = ["apt-get", "dpkg-deb", "cpio", "busybox"].find((program) => !has(program));
@@ -34,11 +34,11 @@ suite("the image store", { skip }, () => {
 
   test("tiny is built once, with modules that modprobe can load and a program for every name", async () => {
     mkdirSync(join(imageStore(), `unfinished.${spawnSync("true").pid}-abc`));
-    mkdirSync(join(imageStore(), `tiny-1.${spawnSync("true").pid}-def`));
+    mkdirSync(join(imageStore(), `tiny-0.${spawnSync("true").pid}-def`));
     const steps: string[] = [];
     const image = await prepareImage("tiny", { progress: (step) => steps.push(step) });
     assert.equal(steps.length, 3);
-    assert.deepEqual(readdirSync(imageStore()), ["tiny-1", basename(dirname(image.kernel))]);
+    assert.deepEqual(readdirSync(imageStore()), [`tiny-${RECIPES[0]!.version}`, basename(dirname(image.kernel))]);
     assert.match(image.made[0]!, /^linux-image-\S+-cloud-amd64 \S+$/);
     assert.equal(readFileSync(image.kernel).toString("latin1", 0x202, 0x206), "HdrS");
 

@@ -1,0 +1,135 @@
+/** Machines of the image tiny as their users have them. One machine serves all tests that leave it as it was. */
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { text } from "node:stream/consumers";
+import { after, before, suite, test } from "node:test";
+import { Machine } from "./machine.ts";
+
+const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
+const skip = missing === undefined ? false : `${missing} is not installed`;
+
+suite("commands in a machine", { skip }, () => {
+  let vm: Machine;
+  before(async () => {
+    vm = await Machine.start({ accel: "soft", memory: "256M", append: "lodge.shell=0" });
+  });
+  after(() => vm?.stop());
+
+  test("output, errors and status are the command's", async () => {
+    assert.deepEqual(await vm.exec(["sh", "-c", "echo out; echo err >&2; exit 7"]), {
+      stdout: "out\n",
+      stderr: "err\n",
+      status: 7,
+    });
+    const { stdout, status } = await vm.exec(["uname", "-srm"]);
+    assert.match(stdout, /^Linux 6\.\S+-cloud-amd64 x86_64\n$/);
+    assert.equal(status, 0);
+    assert.equal((await vm.exec(["no-such-program"])).status, 127);
+  });
+
+  test("input is passed on to its end, whatever bytes it has", async () => {
+    const input = Buffer.from(Array.from({ length: 200_000 }, (_, index) => (index * 7 + (index >> 8)) & 0xff));
+    const sum = spawnSync("sha256sum", { input }).stdout.toString();
+    assert.equal((await vm.exec(["sha256sum"], { input })).stdout, sum);
+    // Without input there is none to wait for.
+    assert.deepEqual(await vm.exec(["cat"]), { stdout: "", stderr: "", status: 0 });
+    // What a command does not read is not the next one's.
+    assert.equal((await vm.exec(["true"], { input })).status, 0);
+    assert.equal((await vm.exec(["cat"], { input: "mine" })).stdout, "mine");
+  });
+
+  test("output larger than any buffer arrives whole, at its reader's pace", async () => {
+    const guest = await vm.spawn(["sh", "-c", "seq 1 40000"]);
+    guest.stdin.end();
+    const chunks: Buffer[] = [];
+    for await (const chunk of guest.stdout) {
+      chunks.push(chunk);
+      // Let everything else have its turn: the guest has to wait meanwhile.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.equal(await guest.exited, 0);
+    const expected = Array.from({ length: 40000 }, (_, index) => `${index + 1}\n`).join("");
+    assert.equal(Buffer.concat(chunks).toString(), expected);
+  });
+
+  test("environment and directory are set", async () => {
+    const { stdout } = await vm.exec(["sh", "-c", 'echo "$GREETING from $PWD"'], {
+      cwd: "/tmp",
+      env: { GREETING: "it's" },
+    });
+    assert.equal(stdout, "it's from /tmp\n");
+  });
+
+  test("signals reach the command and what it started", async () => {
+    const script = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 1000; done";
+    const guest = await vm.spawn(["sh", "-c", script]);
+    guest.stdin.end();
+    const output = text(guest.stdout.on("data", () => {}).pause());
+    await new Promise((resolve) => guest.stdout.once("readable", resolve));
+    guest.kill("SIGINT");
+    assert.equal(await guest.exited, 9);
+    assert.match(await output, /caught\n$/);
+
+    const controller = new AbortController();
+    const aborted = vm.exec(["sleep", "100000"], { signal: controller.signal });
+    await vm.exec(["true"]);
+    controller.abort();
+    await assert.rejects(aborted, { name: "AbortError" });
+  });
+
+  test("more commands than there are agents at once", async () => {
+    const results = await Promise.all(
+      Array.from({ length: 6 }, (_, index) =>
+        vm.exec(["sh", "-c", `read line; echo "${index} $line"`], { input: `in ${index}` }),
+      ),
+    );
+    assert.deepEqual(
+      results.map(({ stdout }) => stdout),
+      Array.from({ length: 6 }, (_, index) => `${index} in ${index}\n`),
+    );
+  });
+
+  test("devices have their drivers", async () => {
+    const { stdout } = await vm.exec([
+      "sh",
+      "-c",
+      "cat /sys/class/misc/hw_random/rng_current; dd if=/dev/hwrng bs=64 count=1 | wc -c",
+    ]);
+    assert.match(stdout, /virtio_rng.*\n64\n/);
+  });
+});
+
+test("a machine that ends takes its commands along", { skip }, async () => {
+  await using vm = await Machine.start({ accel: "soft", memory: "128M", append: "lodge.shell=0" });
+  const guest = await vm.spawn(["sleep", "100000"]);
+  guest.stdout.on("error", () => {});
+  guest.stderr.on("error", () => {});
+  const over = vm.exec(["poweroff", "-f"]);
+  await assert.rejects(guest.exited, { code: "VMM_ENDED", message: /the guest switched it off/ });
+  await assert.rejects(over, { code: "VMM_ENDED" });
+  assert.deepEqual(await vm.ended, { reason: "power-off" });
+  await assert.rejects(vm.exec(["true"]), { code: "VMM_ENDED" });
+});
+
+test("what cannot be is refused in words that say what to do", async () => {
+  const refused: [Parameters<typeof Machine.start>[0], RegExp][] = [
+    [{ image: "tinny" }, /there is no image "tinny"/],
+    [{ memory: "lots" }, /memory "lots" is no size/],
+    [{ memory: "1M" }, /at least 16M/],
+    [{ cpus: 0 }, /0 vCPUs: a machine has 1 to/],
+    [{ cpus: { count: 4, sockets: 3 } }, /4 vCPUs are not 3 sockets/],
+    [{ kernel: "/no/such/kernel" }, /kernel \/no\/such\/kernel: there is no such file/],
+    [{ kernel: "/dev" }, /kernel \/dev is no file/],
+    [{ kernel: import.meta.filename }, /kernel|protocol/i],
+    [{ image: "tiny", kernel: "x" }, /one of them/],
+    [{ initrd: "x" }, /without a kernel/],
+    [{ gdbPort: 70000 }, /gdb port 70000/],
+  ];
+  for (const [options, message] of refused) {
+    await assert.rejects(async () => {
+      await using vm = await Machine.start({ accel: "soft", ...options });
+      assert.fail(String(vm));
+    }, message);
+  }
+});
