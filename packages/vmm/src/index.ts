@@ -5,7 +5,7 @@ export { ACCELERATORS, type Accelerator, type Choice, chooseAccelerator, parseAc
 export type { GuestProcess } from "./agent/channel.ts";
 export type { CommandOptions } from "./agent/job.ts";
 export { parseCount, parseFields, parseSwitch } from "./configuration/fields.ts";
-export type { CpuOptions, MachineOptions } from "./configuration/options.ts";
+export type { CpuOptions, DiskOptions, MachineOptions } from "./configuration/options.ts";
 export { formatSize, parseSize } from "./configuration/size.ts";
 export { VmmError, type VmmErrorCode } from "./errors.ts";
 export { type Image, imagePlace, imageStore, type PrepareOptions, prepareImage, RECIPES } from "./images/store.ts";

@@ -2,6 +2,9 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { mkdtempDisposableSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { Machine } from "./machine.ts";
@@ -10,11 +13,20 @@ const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(progra
 const skip = missing === undefined ? false : `${missing} is not installed`;
 
 suite("commands in a machine", { skip }, () => {
+  const place = mkdtempDisposableSync(join(tmpdir(), "lodge-vmm-"));
   let vm: Machine;
   before(async () => {
-    vm = await Machine.start({ accel: "soft", memory: "256M", append: "lodge.shell=0" });
+    for (const file of ["one", "two"]) writeFileSync(join(place.path, file), Buffer.alloc(1024 * 1024, file));
+    const disks = [
+      { file: join(place.path, "one"), serial: "first" },
+      { file: join(place.path, "two"), readonly: true },
+    ];
+    vm = await Machine.start({ accel: "soft", memory: "256M", append: "lodge.shell=0", disks });
   });
-  after(() => vm?.stop());
+  after(async () => {
+    await vm?.stop();
+    place.remove();
+  });
 
   test("output, errors and status are the command's", async () => {
     assert.deepEqual(await vm.exec(["sh", "-c", "echo out; echo err >&2; exit 7"]), {
@@ -90,6 +102,19 @@ suite("commands in a machine", { skip }, () => {
     );
   });
 
+  test("disks are read and written, and a read-only one is not", async () => {
+    const { stdout } = await vm.exec([
+      "sh",
+      "-c",
+      "cat /sys/block/vda/serial; echo; head -c 6 /dev/vda; cat /sys/block/vd?/ro",
+    ]);
+    assert.equal(stdout, "first\noneone0\n1\n");
+    const write = "echo written | dd of=/dev/vda bs=512 seek=3 conv=notrunc,fsync; echo no >/dev/vdb";
+    assert.notEqual((await vm.exec(["sh", "-c", write])).status, 0);
+    assert.equal(readFileSync(join(place.path, "one")).toString("latin1", 3 * 512, 3 * 512 + 8), "written\n");
+    assert.deepEqual(readFileSync(join(place.path, "two")), Buffer.alloc(1024 * 1024, "two"));
+  });
+
   test("devices have their drivers", async () => {
     const { stdout } = await vm.exec([
       "sh",
@@ -125,6 +150,9 @@ test("what cannot be is refused in words that say what to do", async () => {
     [{ image: "tiny", kernel: "x" }, /one of them/],
     [{ initrd: "x" }, /without a kernel/],
     [{ gdbPort: 70000 }, /gdb port 70000/],
+    [{ disks: [{ file: "/no/such/disk" }] }, /\/no\/such\/disk/],
+    [{ disks: [{ file: "a", serial: "x".repeat(21) }] }, /disk a: its serial/],
+    [{ disks: ["a", "b"].map((file) => ({ file, serial: "1" })) }, /the disks a and b have one serial/],
   ];
   for (const [options, message] of refused) {
     await assert.rejects(async () => {

@@ -7,8 +7,9 @@
 
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
-import { ConsoleDevice, RngDevice } from "@lodge/devices";
+import { BlkDevice, ConsoleDevice, RngDevice } from "@lodge/devices";
 import { type MachineEnd, Machine as Pc } from "@lodge/machine";
+import { RawFile } from "@lodge/storage";
 import { type Choice, chooseAccelerator } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
 import type { GuestProcess } from "./agent/channel.ts";
@@ -60,6 +61,12 @@ export class Machine implements AsyncDisposable {
     agents.connect(console.ports.slice(1));
     const initrd = image === undefined ? checked.initrd : await readFile(image.initrd);
     await using undo = new AsyncDisposableStack();
+    const disks: BlkDevice[] = [];
+    for (const { file, readonly: readOnly = false, serial } of checked.disks) {
+      const disk = await RawFile.open(file, { readOnly });
+      undo.defer(() => disk.close());
+      disks.push(new BlkDevice({ disk, queues: checked.cpus.count, ...(serial !== undefined && { serial }) }));
+    }
     let target: MachineTarget | undefined;
     const description = {
       accelerator: accelerator.kind,
@@ -72,7 +79,7 @@ export class Machine implements AsyncDisposable {
       ...(options.debugConsole && { debugConsole: options.debugConsole }),
       ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
       ...(options.testDevice && { testDevice: true }),
-      virtio: [console, new RngDevice()],
+      virtio: [console, new RngDevice(), ...disks],
     };
     const pc = undo.use(await Pc.create(description, { debugged: (exit) => target?.debugged(exit) }));
     if (options.gdbPort !== undefined) {

@@ -16,10 +16,11 @@ export function runCommand(guestCommand: readonly string[] | undefined): Command
     .usage("[options] [image] [-- command...]")
     .argument("[image]", "what it starts from; tiny unless there is a --kernel")
     .allowExcessArguments(false);
-  return addRunOptions(command).action(async (image: string | undefined, { device, gdb, ...flags }: RunFlags) => {
+  return addRunOptions(command).action(async (image: string | undefined, { device, disk, gdb, ...flags }: RunFlags) => {
     const options = {
       ...flags,
       ...device,
+      disks: disk,
       ...(gdb !== undefined && { gdbPort: gdb }),
       ...(image !== undefined && { image }),
     };

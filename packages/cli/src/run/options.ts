@@ -3,10 +3,12 @@
 import {
   type Accelerator,
   type CpuOptions,
+  type DiskOptions,
   type MachineOptions,
   parseAccelerator,
   parseCount,
   parseFields,
+  parseSwitch,
   VmmError,
 } from "@lodge/vmm";
 import { type Command, InvalidArgumentError } from "commander";
@@ -18,6 +20,7 @@ export interface RunFlags {
   kernel?: string;
   initrd?: string;
   append?: string;
+  disk: DiskOptions[];
   gdb?: number;
   device?: MachineOptions;
 }
@@ -31,6 +34,7 @@ export function addRunOptions(command: Command): Command {
     .option("--kernel <file>", "boot this kernel instead of an image")
     .option("--initrd <file>", "with this initial RAM disk")
     .option("--append <text>", "the kernel's command line, or what is added to the image's")
+    .option("--disk <file>", "a raw disk: FILE[,readonly][,serial=TEXT]; may be repeated", checked(parseDisk), [])
     .option("--gdb <port>", "let GDB attach here: target remote :PORT", checked(parseGdbPort))
     .option("--device <name>", "isa-debug-exit[,iobase=0xf4] or pc-testdev", checked(parseDevice), {});
 }
@@ -51,6 +55,19 @@ function parseCpus(text: string): CpuOptions {
   const { value, named } = parseFields(text, "--cpus", ["sockets", "cores", "threads"]);
   const arranged = [...named].map(([name, count]) => [name, parseCount(count, `--cpus ${name}`)]);
   return { count: parseCount(value, "--cpus"), ...Object.fromEntries(arranged) };
+}
+
+function parseDisk(text: string, before: DiskOptions[]): DiskOptions[] {
+  const { value: file, named } = parseFields(text, "--disk", ["format", "readonly", "serial"]);
+  const format = named.get("format");
+  if (format !== undefined && format !== "raw") {
+    throw new VmmError("VMM_CONFIG", `--disk ${text}: format ${format}; it is raw, the others are to come`);
+  }
+  const serial = named.get("serial");
+  return [
+    ...before,
+    { file, readonly: parseSwitch(named.get("readonly"), "readonly"), ...(serial !== undefined && { serial }) },
+  ];
 }
 
 function parseGdbPort(text: string): number {

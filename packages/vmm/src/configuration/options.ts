@@ -20,6 +20,8 @@ export interface MachineOptions {
   readonly cpus?: number | CpuOptions;
   /** `512M`, `4G`, or bytes. Default: 512M. */
   readonly memory?: string | number;
+  /** Disks, which the guest finds as /dev/vda, /dev/vdb and on. */
+  readonly disks?: readonly DiskOptions[];
   /** What the guest writes on its serial console. Default: nowhere. */
   readonly console?: (bytes: Uint8Array) => void;
   /** A port whose writes end the machine with a status, as QEMU's isa-debug-exit does. */
@@ -42,6 +44,15 @@ export interface CpuOptions {
   readonly threads?: number;
 }
 
+export interface DiskOptions {
+  /** A file that is a disk byte for byte. */
+  readonly file: string;
+  /** The guest cannot write, and the file is opened for reading only. Default: false. */
+  readonly readonly?: boolean;
+  /** What the guest finds it by, in /dev/disk/by-id for one: up to 20 characters of ASCII. Default: none. */
+  readonly serial?: string;
+}
+
 const DEFAULT_MEMORY = "512M";
 const SMALLEST_MEMORY = 16 * 2 ** 20;
 /** The steps in which memory is given. */
@@ -55,6 +66,7 @@ export interface CheckedOptions {
   readonly cpus: { count: number; topology?: { sockets: number; cores: number; threads: number } };
   /** Undefined when the kernel is the user's. */
   readonly image: string | undefined;
+  readonly disks: readonly DiskOptions[];
   readonly kernel: Buffer | undefined;
   readonly initrd: Buffer | undefined;
 }
@@ -80,6 +92,7 @@ export async function checkOptions(options: MachineOptions): Promise<CheckedOpti
     image: kernel === undefined ? (image ?? "tiny") : undefined,
     kernel: kernel === undefined ? undefined : await read(kernel, "kernel"),
     initrd: initrd === undefined ? undefined : await read(initrd, "initrd"),
+    disks: checkDisks(options.disks ?? []),
   };
 }
 
@@ -95,6 +108,21 @@ function checkMemory(wanted: string | number): number {
     );
   }
   return bytes;
+}
+
+function checkDisks(disks: readonly DiskOptions[]): readonly DiskOptions[] {
+  const serials = new Map<string, string>();
+  for (const { file, serial } of disks) {
+    if (file === "") refuse("a disk without a file");
+    if (serial === undefined) continue;
+    if (!/^[ -~]{1,20}$/.test(serial))
+      refuse(`disk ${file}: its serial ${JSON.stringify(serial)} is not 1 to 20 characters of ASCII`);
+    const other = serials.get(serial);
+    if (other !== undefined)
+      refuse(`the disks ${other} and ${file} have one serial, ${serial}: the guest could not tell them apart`);
+    serials.set(serial, file);
+  }
+  return disks;
 }
 
 function checkCpus(wanted: number | CpuOptions): CheckedOptions["cpus"] {
