@@ -22,8 +22,8 @@ const NEWER: Record<string, RegExp> = {
   "AVX-512": new RegExp(`${PREFIXES}62`),
   TSX: new RegExp(`${PREFIXES}(?:c[67]f8|0f01d[56])`),
   "AMX tiles": new RegExp(`${VEX_0F38}(?:4[9b]|5[ce])`),
-  "SERIALIZE, HRESET, PTWRITE, WAITPKG, SGX, TDX, user interrupts": new RegExp(
-    `${PREFIXES}(?:0f01(?:e[8c-f]|cc|d7)|0f3af0|0fae[2367abef][0-7]|0fc7f)`,
+  "SERIALIZE, XSUSLDTRK, XRESLDTRK, HRESET, PTWRITE, WAITPKG, SGX, TDX, user interrupts": new RegExp(
+    `${PREFIXES}(?:0f01(?:e[89c-f]|c[c-f]|d7)|0f3af0|0fae[2367abef][0-7]|0fc7f)`,
   ),
   "MOVDIRI, MOVDIR64B, ENQCMD": new RegExp(`${PREFIXES}0f38f[89]`),
 };
