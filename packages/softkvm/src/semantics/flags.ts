@@ -106,6 +106,14 @@ export function setZeroAndCarry(c: Context, zero: I32, carry: I32): void {
   c.setFlags(i64.extend_i32_u(i32.xor(zero, c32(1))), aux);
 }
 
+/** ZF, CF and PF by themselves, each 0 or 1; PF is set with ZF only. The other flags are 0. */
+export function setComparison(c: Context, zero: I32, carry: I32, parity: I32): void {
+  // As above, but that a result of 0 may keep its parity.
+  const delta = i32.shl(i32.xor(zero, parity), c32(Aux.PARITY_SHIFT));
+  const aux = withCarryAndOverflow(c.let(i32.shl(carry, c32(31))), c32(0), delta);
+  c.setFlags(i64.extend_i32_u(i32.xor(zero, c32(1))), aux);
+}
+
 function zeroFlag(c: Context): I32 {
   return i64.eqz(c.flagResult());
 }

@@ -122,6 +122,9 @@ export const i32 = {
   extend8_s: unary<"i32", "i32">("i32", 0xc0),
   extend16_s: unary<"i32", "i32">("i32", 0xc1),
   reinterpret_f32: unary<"f32", "i32">("i32", 0xbc),
+  /** Of what is in range, else they trap; several times as fast as the saturating ones. */
+  trunc_f32_s: unary<"f32", "i32">("i32", 0xa8),
+  trunc_f64_s: unary<"f64", "i32">("i32", 0xaa),
   trunc_sat_f32_s: unary<"f32", "i32">("i32", 0xfc00),
   trunc_sat_f64_s: unary<"f64", "i32">("i32", 0xfc02),
   load: load("i32", 0x28, 2),
@@ -171,7 +174,8 @@ export const i64 = {
   reinterpret_f64: unary<"f64", "i64">("i64", 0xbd),
   trunc_sat_f32_s: unary<"f32", "i64">("i64", 0xfc04),
   trunc_sat_f64_s: unary<"f64", "i64">("i64", 0xfc06),
-  /** Of what is in range, else it traps; several times as fast as the saturating one. */
+  /** As those of i32. */
+  trunc_f32_s: unary<"f32", "i64">("i64", 0xae),
   trunc_f64_s: unary<"f64", "i64">("i64", 0xb0),
   load: load("i64", 0x29, 3),
   load8_s: load("i64", 0x30, 0),

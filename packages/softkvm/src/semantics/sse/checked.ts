@@ -53,6 +53,17 @@ export function rarely(c: Context, test: (label: Label) => void, rare: () => voi
   });
 }
 
+/** Branches where a number is denormal or NaN. */
+export function unlessRegular(c: Context, size: FloatSize, value: F32 & F64, label: Label): void {
+  const of = size === 4 ? f32 : f64;
+  const most = size === 4 ? 0xfe : 0x7fe;
+  const isNormal = i32.and(i32.add(exponent(size, value), c32(1)), c32(most));
+  const magnitude = of.abs(value) as F32 & F64;
+  const infinity = of.const(Number.POSITIVE_INFINITY) as F32 & F64;
+  const isOther = i32.and(of.ne(magnitude, of.const(0) as F32 & F64), of.ne(magnitude, infinity));
+  c.code.if(i32.eqz(isNormal), () => c.code.brIf(label, isOther, false), undefined, false);
+}
+
 /** An operand, and where it comes from if it is one of the instruction's. */
 export interface FloatOperand<T extends Expr> {
   readonly value: T;

@@ -1,11 +1,12 @@
 /** Comparisons, conversions and rounding of floats: Intel SDM vol. 2. How they are exact: see lanes.ts. */
 
 import { UnitOperation } from "../../vector-unit/operations.ts";
-import type { F32, F64, I32, I64, V128 } from "../../wasm/expr.ts";
+import type { F32, F64, I32, I64, Local, V128 } from "../../wasm/expr.ts";
 import { c32, f32, f64, i32, i64 } from "../../wasm/ops.ts";
 import { f32x4, f64x2, i32x4, i64x2, splat, v128 } from "../../wasm/simd.ts";
 import type { IntegerSize, Meaning, Value } from "../context.ts";
-import { setArithmeticFlags, setZeroAndCarry } from "../flags.ts";
+import { setComparison } from "../flags.ts";
+import { rarely, unitOnLowest, unlessRegular } from "./checked.ts";
 import { quietPair } from "./floats.ts";
 import {
   type FloatSize,
@@ -63,18 +64,30 @@ function compare(size: FloatSize): Meaning {
 
 /** COMISx and UCOMISx: ZF for equal, CF for less, all of ZF, PF and CF for unordered. */
 function compareToFlags(operation: number, size: FloatSize): Meaning {
-  const format = lanesOf(size);
+  const of = size === 4 ? f32 : f64;
   return (c) => {
-    const b = c.let(c.readVector(1));
-    const a = c.let(c.readVector(0));
-    const [usual, rarer] = quietPair(format, true, a, b);
-    const quiet = i32.or(usual!(), rarer!());
-    const low = (mask: V128) => i32.and(i32x4.extract_lane(mask, 0), c32(1));
-    c.code.if(
-      quiet,
-      () => setZeroAndCarry(c, c.let(low(format.of.eq(a, b))), c.let(low(format.of.lt(a, b)))),
-      () => setArithmeticFlags(c, i32x4.extract_lane(c.vectorUnit(operation | format.flag | SCALAR, a, b), 0)),
+    const { code } = c;
+    const b = c.let(c.readFloat(1, size)) as F32 & F64;
+    const a = c.let(c.readFloat(0, size)) as F32 & F64;
+    const zero = code.local("i32");
+    const carry = code.local("i32");
+    const unordered = code.let(c32(0));
+    rarely(
+      c,
+      (rare) => {
+        if (!c.isRegular(0, size === 4 ? "f32" : "f64")) unlessRegular(c, size, a, rare);
+        if (!c.isRegular(1, size === 4 ? "f32" : "f64")) unlessRegular(c, size, b, rare);
+        code.set(zero, of.eq(a, b));
+        code.set(carry, of.lt(a, b));
+      },
+      () => {
+        const flags = c.let(i32x4.extract_lane(unitOnLowest(c, operation, size, a, b), 0));
+        code.set(carry, i32.and(flags, c32(1)));
+        code.set(unordered, i32.and(i32.shr_u(flags, c32(2)), c32(1)));
+        code.set(zero, i32.and(i32.shr_u(flags, c32(6)), c32(1)));
+      },
     );
+    setComparison(c, zero, carry, unordered);
   };
 }
 
@@ -142,16 +155,20 @@ function fromGeneral(size: FloatSize): Meaning {
     const from = c.operands[1]!.size as IntegerSize;
     const value = c.let(c.read(1));
     const wide = from === 8;
-    const vector = () => fromInteger(from, value);
-    let result: V128;
-    if (size === 8) {
-      result = f64x2.splat(wide ? f64.convert_i64_s(value as I64) : f64.convert_i32_s(value as I32));
-    } else {
-      result = f32x4.splat(wide ? f32.convert_i64_s(value as I64) : f32.convert_i32_s(value as I32));
+    const of = size === 4 ? f32 : f64;
+    const result = c.code.let(wide ? of.convert_i64_s(value as I64) : of.convert_i32_s(value as I32)) as Local<"f32"> &
+      Local<"f64">;
+    if (size === 4 || wide) {
+      const operation = wide ? UnitOperation.FROM_INT64 : UnitOperation.FROM_INT32;
+      const exact = () => {
+        const vector = fromInteger(from, value);
+        const converted = c.vectorUnit(operation | lanesOf(size).flag | SCALAR, vector, vector);
+        c.code.set(result, (size === 4 ? f32x4 : f64x2).extract_lane(converted, 0) as F32 & F64);
+      };
+      c.code.if(i32.eqz(c.floatGuard(size).scalarMask), exact, undefined, false);
     }
-    const code = (wide ? UnitOperation.FROM_INT64 : UnitOperation.FROM_INT32) | lanesOf(size).flag | SCALAR;
-    const exact = () => c.vectorUnit(code, vector(), vector());
-    c.writeVector(0, size === 8 && !wide ? result : unless(c, [() => inexactIsQuiet(c)], result, exact));
+    c.writeFloat(0, size, result);
+    c.setRegular(0, size === 4 ? "f32" : "f64");
   };
 }
 
@@ -171,25 +188,29 @@ const integersToDoubles: Meaning = (c) => c.writeVector(0, f64x2.convert_low_i32
 function toGeneral(size: FloatSize, rounding: "nearest" | "truncate"): Meaning {
   const of = size === 4 ? f32 : f64;
   return (c) => {
-    const to = c.operands[0]!.size;
-    const vector = c.let(c.readVector(1));
-    const a = c.let(size === 4 ? f32x4.extract_lane(vector, 0) : f64x2.extract_lane(vector, 0)) as F32 & F64;
+    const { code } = c;
+    const wide = c.operands[0]!.size === 8;
+    const a = c.let(c.readFloat(1, size)) as F32 & F64;
     const rounded = c.let((rounding === "nearest" ? of.nearest : of.trunc)(a) as F32 & F64);
-    const wide = to === 8;
-    const truncation = (size === 4 ? (wide ? i64 : i32).trunc_sat_f32_s : (wide ? i64 : i32).trunc_sat_f64_s) as (
-      a: F32 & F64,
-    ) => Value;
-    const result = c.let(truncation(rounded));
+    const integers = wide ? i64 : i32;
+    const truncation = (size === 4 ? integers.trunc_f32_s : integers.trunc_f64_s) as (a: F32 & F64) => Value;
     const limit = of.const(wide ? 2 ** 63 : 2 ** 31) as F32 & F64;
-    const inRange = of.lt(of.abs(rounded) as F32 & F64, limit);
-    const unnoticed = () => i32.or(inexactIsQuiet(c, rounding === "nearest" ? "nearest" : "any"), of.eq(rounded, a));
-    const final = c.code.let<"i32" | "i64">(result);
-    c.code.if(i32.eqz(i32.and(inRange, unnoticed())), () => {
-      const code = (wide ? UnitOperation.TO_INT64 : UnitOperation.TO_INT32) | lanesOf(size).flag | SCALAR;
-      const exact = c.vectorUnit(code, vector, vector, c32(rounding === "truncate" ? 1 : 0));
-      c.code.set<"i32" | "i64">(final, wide ? i64x2.extract_lane(exact, 0) : i32x4.extract_lane(exact, 0));
-    });
-    c.write(0, final as Value);
+    const result = code.local<"i32" | "i64">(wide ? "i64" : "i32");
+    rarely(
+      c,
+      (rare) => {
+        code.brIf(rare, i32.eqz(of.lt(of.abs(rounded) as F32 & F64, limit)), false);
+        // What is rounded is of no matter where an inexact result is not.
+        code.if(i32.eqz(c.floatGuard(size).scalarMask), () => code.brIf(rare, of.ne(rounded, a)), undefined, false);
+        code.set<"i32" | "i64">(result, truncation(rounded));
+      },
+      () => {
+        const operation = wide ? UnitOperation.TO_INT64 : UnitOperation.TO_INT32;
+        const exact = unitOnLowest(c, operation, size, a, a, c32(rounding === "truncate" ? 1 : 0));
+        code.set<"i32" | "i64">(result, wide ? i64x2.extract_lane(exact, 0) : i32x4.extract_lane(exact, 0));
+      },
+    );
+    c.write(0, result as Value);
   };
 }
 
