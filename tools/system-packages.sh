@@ -6,6 +6,7 @@
 # A command, or a file by its path, and the package that has it.
 wanted='
   as:binutils
+  e2fsck:e2fsprogs
   gcc:gcc
   gdb:gdb
   /usr/include/stdio.h:libc6-dev

@@ -1,5 +1,6 @@
 /** A virtio device without its transport (virtio 1.2, chapter 2). */
 
+import type { GuestRam } from "../ram.ts";
 import type { SavedState } from "../state.ts";
 import type { Virtqueue } from "./queue/index.ts";
 
@@ -27,6 +28,8 @@ export const Feature = {
 
 /** What a device has of its driver, by way of the transport. The same object for the device's whole life. */
 export interface DriverLink {
+  /** The guest's memory, for what requests name besides their own buffers. */
+  readonly ram: GuestRam;
   /** What the driver accepted; 0 while it has not started the device. */
   readonly features: bigint;
   /** The queues that the driver enabled, by number; none while the device is not started. */
@@ -38,7 +41,13 @@ export interface DriverLink {
 }
 
 /** Nobody there: what a device has before a transport takes it. */
-const NOBODY: DriverLink = { features: 0n, queues: [], configChanged: () => {}, fail: () => {} };
+const NOBODY: DriverLink = {
+  ram: { slice: () => undefined, written: () => {} },
+  features: 0n,
+  queues: [],
+  configChanged: () => {},
+  fail: () => {},
+};
 
 /**
  * All of a device runs in one thread, the one that has the back ends. It takes from the guest what it has to bound
@@ -54,6 +63,8 @@ export abstract class VirtioDevice {
   abstract readonly config: Uint8Array;
   /** Which bytes of it the driver may write: from, up to. */
   readonly writableConfig: readonly [from: number, to: number] = [0, 0];
+  /** Packed rings are offered beside split ones; set before a transport takes the device. */
+  offersPackedRings = true;
   protected link: DriverLink = NOBODY;
 
   /** The transport takes the device. */

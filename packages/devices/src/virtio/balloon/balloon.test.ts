@@ -1,22 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { GuestRam } from "../../ram.ts";
 import { RING_KINDS, TestGuest } from "../testing/guest.ts";
 import { BalloonDevice } from "./balloon.ts";
 
 function start(features = -1n) {
   const released: [number, number][] = [];
   const sizes: number[] = [];
-  let guest!: TestGuest;
-  // The guest's memory comes with the guest, which comes with the device.
-  const ram: GuestRam = { slice: (gpa, length) => guest.ram.slice(gpa, length), written: () => {} };
   const device = new BalloonDevice({
-    ram,
     release: (pages) => released.push([pages.byteOffset, pages.length]),
     onResize: (bytes) => sizes.push(bytes),
   });
-  guest = new TestGuest(device, { features });
-  guest.start();
+  const guest = new TestGuest(device, { features }).start();
   return { device, guest, released, sizes };
 }
 
@@ -85,7 +79,7 @@ test("saved and constructed, target and size are what they were", async () => {
   device.setTarget(1 << 20);
   guest.registers.write("device", 4, 4, 256);
   await guest.transport.pause();
-  const options = { ram: guest.ram, release: () => {} };
+  const options = { release: () => {} };
   const restored = new BalloonDevice(options, JSON.parse(JSON.stringify(device.save())));
   assert.deepEqual([restored.actualBytes, restored.config], [1 << 20, device.config]);
   assert.throws(

@@ -1,10 +1,10 @@
 /** The memory balloon (virtio 1.2, 5.5): the guest gives pages to the host, for as long as the host wants them. */
 
 import { DeviceError } from "../../errors.ts";
-import type { GuestRam } from "../../ram.ts";
 import { type SavedState, stateRecord, u32 } from "../../state.ts";
 import { DeviceType, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue/index.ts";
+import { releaseToHost } from "./host-pages.ts";
 import { parseStatistics, type Statistics } from "./statistics.ts";
 
 /** 5.5.3. Free page hints are left out: reports say the same without being asked for. */
@@ -25,12 +25,11 @@ const QUEUE_SIZE = 128;
 const MOST_PAGES = 4096;
 
 export interface BalloonOptions {
-  ram: GuestRam;
   /**
    * The guest does not use these bytes of its memory: the host may have the pages. Whole pages. When the guest uses them
-   * again, they read as zeros or as before.
+   * again, they read as zeros or as before. Default: {@link releaseToHost}.
    */
-  release: (pages: Uint8Array) => void;
+  release?: (pages: Uint8Array) => void;
   /** The guest's balloon has another size. */
   onResize?: (bytes: number) => void;
 }
@@ -47,14 +46,16 @@ export class BalloonDevice extends VirtioDevice {
   readonly config = new Uint8Array(Config.LENGTH);
   override readonly writableConfig = [Config.ACTUAL, Config.LENGTH] as const;
   readonly #config = new DataView(this.config.buffer);
-  readonly #options: BalloonOptions;
+  readonly #giveBack: (pages: Uint8Array) => void;
+  readonly #onResize: (bytes: number) => void;
   /** Who waits for the next statistics. */
   #asking: ((statistics: Statistics) => void)[] = [];
   #paused = false;
 
-  constructor(options: BalloonOptions, saved?: SavedState) {
+  constructor({ release = releaseToHost, onResize = () => {} }: BalloonOptions = {}, saved?: SavedState) {
     super();
-    this.#options = options;
+    this.#giveBack = release;
+    this.#onResize = onResize;
     if (saved === undefined) return;
     const state = record.restore(saved);
     this.#config.setUint32(Config.NUM_PAGES, state.targetPages, true);
@@ -154,16 +155,22 @@ export class BalloonDevice extends VirtioDevice {
 
   #release(page: number, count: number): void {
     if (count === 0) return;
-    const pages = this.#options.ram.slice(page * PAGE, count * PAGE);
-    if (pages !== undefined) this.#options.release(pages);
+    const pages = this.link.ram.slice(page * PAGE, count * PAGE);
+    if (pages !== undefined) this.#releaseAt(page * PAGE, pages);
+  }
+
+  #releaseAt(gpa: number, pages: Uint8Array): void {
+    this.#giveBack(pages);
+    this.link.ram.written(gpa, pages.length);
   }
 
   /** Free pages as the chain's own pieces (5.5.6.7). Poisoned ones must be as the guest left them. */
   #report(queue: Virtqueue, chain: Chain): void {
     const keep =
       this.link.features & BalloonFeature.PAGE_POISON && this.#config.getUint32(Config.POISON_VAL, true) !== 0;
-    for (const piece of keep ? [] : chain.writable) {
-      if (piece.byteOffset % PAGE === 0 && piece.length % PAGE === 0 && piece.length > 0) this.#options.release(piece);
+    for (const [index, piece] of (keep ? [] : chain.writable).entries()) {
+      const gpa = chain.writableAddress(index);
+      if (gpa % PAGE === 0 && piece.length % PAGE === 0 && piece.length > 0) this.#releaseAt(gpa, piece);
     }
     queue.push(chain, 0);
   }
@@ -179,7 +186,7 @@ export class BalloonDevice extends VirtioDevice {
   }
 
   override configWritten(): void {
-    this.#options.onResize?.(this.actualBytes);
+    this.#onResize(this.actualBytes);
   }
 
   override stop(): void {

@@ -96,12 +96,12 @@ test("ports are announced, named, opened and closed", () => {
 
   device.ports[1]!.connect(false);
   device.resize(100, 30);
-  assert.deepEqual(heard(), ["1 6 0", "0 5 0 30,0,100,0"]);
+  assert.deepEqual(heard(), ["1 6 0", "0 5 0 100,0,30,0"]);
   assert.equal(guest.registers.read("device", 0, 4), 100 | (30 << 16));
 });
 
-/** 43 rows, 132 columns. */
-const SIZE = "43,0,132,0";
+/** 132 columns, 43 rows. */
+const SIZE = "132,0,43,0";
 
 test("control messages wait for buffers, and nonsense is passed over", () => {
   const guest = new TestGuest(consoleOf([])).start();

@@ -199,13 +199,9 @@ export class ConsoleDevice extends VirtioDevice {
         return encode(ControlEvent.CONSOLE_PORT, 1);
       case Message.NAME:
         return encode(ControlEvent.PORT_NAME, 1, new TextEncoder().encode(port.options.name));
-      case Message.RESIZE: {
-        // The specification has columns first; Linux reads rows first, and Linux is who is there.
-        const size = new Uint8Array(4);
-        size.set(this.config.subarray(Config.ROWS, Config.ROWS + 2), 0);
-        size.set(this.config.subarray(Config.COLUMNS, Config.COLUMNS + 2), 2);
-        return encode(ControlEvent.RESIZE, 0, size);
-      }
+      case Message.RESIZE:
+        // As the specification has it, and Linux since 2025; before that it took the rows for the columns.
+        return encode(ControlEvent.RESIZE, 0, this.config.subarray(Config.COLUMNS, Config.ROWS + 2));
       default:
         return encode(ControlEvent.PORT_OPEN, port.connected ? 1 : 0);
     }

@@ -12,7 +12,6 @@ import { test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { RawFile } from "@lodge/storage";
-import { MappedRam } from "../../ram.ts";
 import { BalloonDevice } from "../balloon/balloon.ts";
 import { BlkDevice } from "../blk/blk.ts";
 import { ConsoleDevice } from "../console/console.ts";
@@ -146,8 +145,7 @@ test("net", async () => {
 });
 
 test("balloon", async () => {
-  const ram = new MappedRam(new SharedArrayBuffer(0x100000), [{ gpa: 0, sizeBytes: 0x100000, offset: 0 }]);
-  const device = new BalloonDevice({ ram, release: (pages) => void pages.fill(0) });
+  const device = new BalloonDevice({ release: (pages) => void pages.fill(0) });
   await fuzz({
     device,
     request: balloonRequest,

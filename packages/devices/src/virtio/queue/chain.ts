@@ -24,7 +24,7 @@ export class Chain {
   readonly writable: Uint8Array[] = [];
   readableBytes = 0;
   writableBytes = 0;
-  /** Where the writable pieces are, for the dirty log. */
+  /** Where the writable pieces are. */
   readonly #addresses: number[] = [];
 
   clear(): void {
@@ -57,6 +57,11 @@ export class Chain {
     }
     if (this.readableBytes + this.writableBytes > MAX_BYTES) return "a chain of more than 2^32 bytes";
     return undefined;
+  }
+
+  /** The guest physical address of a writable piece. */
+  writableAddress(index: number): number {
+    return this.#addresses[index]!;
   }
 
   /** Tells of the first `length` bytes that the device wrote. */

@@ -43,8 +43,7 @@ export interface VirtioInterrupts {
 }
 
 /** What every device is offered with. */
-const OFFERED =
-  Feature.INDIRECT_DESC | Feature.EVENT_IDX | Feature.VERSION_1 | Feature.RING_PACKED | Feature.RING_RESET;
+const OFFERED = Feature.INDIRECT_DESC | Feature.EVENT_IDX | Feature.VERSION_1 | Feature.RING_RESET;
 
 const record = stateRecord("virtio-transport", 1, {
   driverFeatures: u64,
@@ -96,7 +95,7 @@ export class VirtioTransport {
     this.#options = options;
     this.handle = createRegisters({
       type: device.type,
-      features: device.features | OFFERED,
+      features: device.features | OFFERED | (device.offersPackedRings ? Feature.RING_PACKED : 0n),
       queueSizes: device.queueSizes,
       configLength: device.config.length,
       writableConfig: device.writableConfig,
@@ -105,6 +104,7 @@ export class VirtioTransport {
     this.#shared.publishConfig(device.config);
     const transport = this;
     device.connect({
+      ram: options.ram,
       queues: this.#queues,
       get features() {
         return transport.#features;

@@ -47,10 +47,16 @@ export class Connection {
   constructor(guestPort: number, hostPort: number, stream: Duplex, established: boolean, events: ConnectionEvents) {
     this.guestPort = guestPort;
     this.hostPort = hostPort;
-    this.established = established;
+    // A socket of the host that is not connected yet may still be refused: the guest then is, too.
+    const connecting = established && "connecting" in stream && stream.connecting === true;
+    this.established = established && !connecting;
     this.#stream = stream;
     this.#events = events;
-    this.#say(established ? Op.RESPONSE : Op.REQUEST);
+    if (!connecting) this.#say(established ? Op.RESPONSE : Op.REQUEST);
+    stream.once("connect", () => {
+      this.established = true;
+      this.#say(Op.RESPONSE);
+    });
     stream.on("readable", () => {
       // A stream says that it has ended only to who reads it.
       if (stream.readableLength === 0) stream.read();
