@@ -14,6 +14,8 @@ export interface Case {
   readonly guests?: Readonly<Record<string, Guest>>;
   /** Why this host cannot pass the case, if it cannot. */
   unsupported?(host: Host): string | undefined;
+  /** How long the case may take on this host, where that is more than the suite's limit. */
+  limitMs?(host: Host): number | undefined;
   run(t: Context): void | Promise<void>;
 }
 

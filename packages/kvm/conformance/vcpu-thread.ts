@@ -73,7 +73,8 @@ export class VcpuThread implements AsyncDisposable {
     Atomics.store(this.#words, Word.REQUESTED, number);
     if (!this.kicker.kick()) throw new CheckFailed(`kick ${number}: the vCPU is closed`);
     for (let seen = this.acknowledged; seen !== number; seen = this.acknowledged) {
-      if (this.#context.expired) throw new CheckFailed(`kick ${number} was lost: the last one seen is ${seen}`);
+      if (this.#context.expired)
+        throw new CheckFailed(`kick ${number} was not seen in the case's time: it was lost, or the host is slow`);
       Atomics.wait(this.#words, Word.ACKNOWLEDGED, seen, SLICE_MS);
     }
   }
