@@ -197,8 +197,11 @@ export class RegionState {
   /** Makes ready to go on at the block of a record, which this region is entered at. */
   enter(record: I32, rip: I64): void {
     const { code } = this;
-    code.set(this.entryRip, i64.sub(rip, i64.load32_s(i32.add(record, c32(BlockHeader.distance)))));
-    code.set(this.next, i32.load(i32.add(record, c32(BlockHeader.entry))));
+    // Both in one load: the entry's number, and above it the distance.
+    const place = code.let(i64.load(i32.add(record, c32(BlockHeader.entry))));
+    code.set(this.entryRip, i64.sub(rip, i64.shr_s(place, c64(32))));
+    code.set(this.next, i32.wrap(place));
+    code.release(place);
   }
 
   /** Goes on at an address of run time. */

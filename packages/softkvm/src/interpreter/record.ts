@@ -36,7 +36,7 @@ export const BlockHeader = {
   size: 64,
   /** The handler of the first record, also while a region stands in for it. */
   handler: -16,
-  /** Where the record's handler is a region: which of its entries this is, and how far from the region's base address. */
+  /** Where the record's handler is a region: which of its entries this is, and right behind, how far from its base address. */
   entry: -12,
   distance: -8,
   /** How often other regions go here until they are told to take the block in. */
