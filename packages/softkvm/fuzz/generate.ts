@@ -41,6 +41,9 @@ export const INTEGER: readonly string[] = [
   ...["jcc", "setcc", "cmovcc"],
 ];
 
+/** Those with VEX: AVX and its successors, BMI. */
+export const VEX: readonly string[] = FORMS.filter(({ map }) => map.startsWith("vex")).map(({ mnemonic }) => mnemonic);
+
 /**
  * Not compared by default. With a mask of zeros, whether MASKMOVQ faults is left to the processor (SDM vol. 2). System
  * instructions see the host's flags and segments where KVM runs ring 3 without them; they are compared with their

@@ -1,12 +1,12 @@
 /**
- * `npm run fuzz:cpu -- [cases] [--seed N] [--programs N] [--seconds N] [--only add,sub|integer] [--show N] [--repro LINE]`: random instructions on the processor and on the
+ * `npm run fuzz:cpu -- [cases] [--seed N] [--programs N] [--seconds N] [--only add,sub|integer|vex] [--show N] [--repro LINE]`: random instructions on the processor and on the
  * software CPU, compared bit for bit.
  */
 
 import { parseArgs } from "node:util";
 import { batches, Campaign, type Mismatch, programBatches } from "./campaign.ts";
 import { CompiledSubject } from "./compiled.ts";
-import { coverage, Generator, INTEGER } from "./generate.ts";
+import { coverage, Generator, INTEGER, VEX } from "./generate.ts";
 import { InterpreterSubject } from "./interpreter.ts";
 import { Oracle } from "./oracle.ts";
 import { NAME, whyNot } from "./processor.ts";
@@ -24,10 +24,10 @@ const { values, positionals } = parseArgs({
     show: { type: "string", default: "3" },
   },
 });
+const GROUPS: Readonly<Record<string, readonly string[]>> = { integer: INTEGER, vex: VEX };
 const total = Number(positionals[0] ?? 100_000);
 const seed = Number(values.seed ?? Date.now() % 2 ** 31);
-const wanted =
-  values.only === undefined ? undefined : new Set(values.only === "integer" ? INTEGER : values.only.split(","));
+const wanted = values.only === undefined ? undefined : new Set(GROUPS[values.only] ?? values.only.split(","));
 const covered = coverage(wanted);
 const generator = new Generator(seed, covered);
 
