@@ -40,6 +40,8 @@ export interface MachineDescription {
 
 export interface CpuDescription {
   readonly count: number;
+  /** A model such as `x86-64-v2`, the same on every accelerator that has its features; default `host`: all there are. */
+  readonly model?: string;
   /** How they are arranged; the product is `count`. Default: as many sockets as vCPUs. */
   readonly topology?: Topology;
   /** The host processors that each vCPU's thread may run on, by number. Default: all. */

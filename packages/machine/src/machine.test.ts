@@ -89,6 +89,30 @@ for (const { kind, skip } of await accelerators()) {
   });
 }
 
+test("CPUID is the model's", async () => {
+  // mov eax, 1; cpuid; mov eax, ecx; shr eax, 28; mov dx, port; out dx, al: AVX in bit 0.
+  const code = [0xb8, 1, 0, 0, 0, 0x0f, 0xa2, 0x89, 0xc8, 0xc1, 0xe8, 28, 0x66, 0xba, DEBUG_EXIT, 0, 0xee, ...HALT];
+  for (const model of ["x86-64-v2", "pentium"]) {
+    const ended = async () => {
+      await using machine = await Machine.create({
+        accelerator: "soft",
+        memoryBytes: 16 * 2 ** 20,
+        cpus: { count: 1, model },
+        kernel: elf64(Uint8Array.from(code)),
+        debugExitPort: DEBUG_EXIT,
+      });
+      machine.start();
+      return await machine.ended;
+    };
+    if (model === "pentium") {
+      await assert.rejects(ended, /pentium/);
+      continue;
+    }
+    const end = await ended();
+    assert.ok(end.reason === "debug-exit" && ((end.status >> 1) & 1) === 0, JSON.stringify(end));
+  }
+});
+
 test("memory in a file is the guest's, and the file's afterwards", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "lodge-memory-"));
   t.after(() => rmSync(folder, { recursive: true }));

@@ -36,6 +36,7 @@ import { PciLines } from "./pci/lines.ts";
 import { createBridge, type PciHandle, placeBars } from "./pci/root.ts";
 import { SerialInput } from "./serial-input.ts";
 import { apicId, cpuidOf, physicalAddressBits, type Topology } from "./vcpu/cpuid.ts";
+import { sharedCpuid } from "./vcpu/model.ts";
 import { type Registers, Wanted } from "./vcpu/protocol.ts";
 import type { Stop } from "./vcpu/step.ts";
 import { VcpuThread } from "./vcpu/thread.ts";
@@ -114,7 +115,7 @@ export class Machine implements AsyncDisposable {
     }
     const ram = new MappedRam(memory.buffer, pieces, (gpa, length) => vm.memoryWritten(gpa, length));
     const loader = new Loader(ram);
-    const cpuid = hypervisor.supportedCpuid();
+    const cpuid = await sharedCpuid(hypervisor, description.cpus.model);
     const topology = description.cpus.topology ?? { sockets: description.cpus.count, cores: 1, threads: 1 };
     const apicIds = Array.from({ length: description.cpus.count }, (_, index) => apicId(index, topology));
     const acpi = acpiTables({

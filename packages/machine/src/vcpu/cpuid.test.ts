@@ -1,0 +1,57 @@
+/** CPUID by vCPU and by model. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { cpuModel } from "@lodge/softkvm";
+import { accelerators } from "../../testing/accelerators.ts";
+import { openHypervisor } from "../accelerator.ts";
+import { apicId, cpuidOf } from "./cpuid.ts";
+import { sharedCpuid } from "./model.ts";
+
+test("APIC ids number sockets, cores and threads in bits of their own", () => {
+  const ids = (sockets: number, cores: number, threads: number) =>
+    Array.from({ length: sockets * cores * threads }, (_, index) => apicId(index, { sockets, cores, threads }));
+  assert.deepEqual(ids(4, 1, 1), [0, 1, 2, 3]);
+  assert.deepEqual(ids(2, 3, 1), [0, 1, 2, 4, 5, 6]);
+  assert.deepEqual(ids(2, 3, 2), [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]);
+});
+
+test("leaves 1 and 0xb tell who a vCPU is", () => {
+  const topology = { sockets: 2, cores: 3, threads: 2 };
+  const leaves = cpuidOf(cpuModel(), 9, topology);
+  const leaf = (number: number, index = 0) =>
+    leaves.find((entry) => entry.function === number && entry.index === index)!;
+  assert.equal(leaf(1).ebx >>> 24, 9);
+  assert.equal((leaf(1).ebx >>> 16) & 0xff, 8);
+  assert.equal((leaf(1).edx >>> 28) & 1, 1);
+  assert.deepEqual(
+    [0, 1, 2].map((index) => [leaf(0xb, index).eax, leaf(0xb, index).ebx, leaf(0xb, index).ecx, leaf(0xb, index).edx]),
+    [
+      [1, 2, 0x100, 9],
+      [3, 6, 0x201, 9],
+      [0, 0, 2, 9],
+    ],
+  );
+});
+
+for (const { kind, skip } of await accelerators()) {
+  test(`${kind}: a model promises nothing that it has not`, { skip }, async () => {
+    using hypervisor = await openHypervisor(kind);
+    const model = cpuModel("x86-64-v2");
+    const shared = await sharedCpuid(hypervisor, "x86-64-v2");
+    const promised = (entries: typeof model, leaf: number, register: "ebx" | "ecx" | "edx") =>
+      entries.find((entry) => entry.function === leaf && entry.index === 0)?.[register] ?? 0;
+    for (const [leaf, register] of [
+      [1, "ecx"],
+      [1, "edx"],
+      [7, "ebx"],
+      [0x80000001, "ecx"],
+      [0x80000001, "edx"],
+    ] as const) {
+      const more = promised(shared, leaf, register) & ~promised(model, leaf, register);
+      assert.equal(more, 0, `leaf ${leaf}, ${register}`);
+    }
+    // Long mode, at least, is there.
+    assert.equal((promised(shared, 0x80000001, "edx") >>> 29) & 1, 1);
+  });
+}

@@ -1,0 +1,46 @@
+/** Which CPUID leaves a machine's vCPUs share: the accelerator's own, or those of a model, so that a machine can move. */
+
+import { Capability, type CpuidEntry, type Hypervisor } from "@lodge/kvm";
+
+/** The model that is whatever the accelerator has. */
+const HOST = "host";
+
+/** CPUID 1.ECX[24], which KVM leaves to the monitor to add (api.rst 4.46). */
+const TSC_DEADLINE = 1 << 24;
+
+/** Leaves whose bits promise something, and in which registers; the others describe. */
+const PROMISES: readonly { leaf: number; index: number; registers: readonly ("eax" | "ebx" | "ecx" | "edx")[] }[] = [
+  { leaf: 1, index: 0, registers: ["ecx", "edx"] },
+  { leaf: 7, index: 0, registers: ["ebx", "ecx", "edx"] },
+  { leaf: 7, index: 1, registers: ["eax", "ebx", "ecx", "edx"] },
+  { leaf: 0xd, index: 0, registers: ["eax", "edx"] },
+  { leaf: 0xd, index: 1, registers: ["eax", "ecx", "edx"] },
+  { leaf: 0x80000001, index: 0, registers: ["ecx", "edx"] },
+];
+
+/** The leaves for a model's name, as `cpuModel` of softkvm knows them; `host` or none: all that the accelerator has. */
+export async function sharedCpuid(hypervisor: Hypervisor, model: string = HOST): Promise<CpuidEntry[]> {
+  if (hypervisor.kind === "soft") {
+    return model === HOST ? hypervisor.supportedCpuid() : (await import("@lodge/softkvm")).cpuModel(model);
+  }
+  const deadline = hypervisor.checkExtension(Capability.TSC_DEADLINE_TIMER) > 0 ? TSC_DEADLINE : 0;
+  const supported = hypervisor
+    .supportedCpuid()
+    .map((entry) => (entry.function === 1 ? { ...entry, ecx: (entry.ecx | deadline) >>> 0 } : entry));
+  if (model === HOST) return supported;
+  return restrict(supported, (await import("@lodge/softkvm")).cpuModel(model));
+}
+
+/** What the processor has, without what the model has not. */
+function restrict(supported: readonly CpuidEntry[], model: readonly CpuidEntry[]): CpuidEntry[] {
+  return supported.map((entry) => {
+    const promise = PROMISES.find(({ leaf, index }) => leaf === entry.function && index === entry.index);
+    if (promise === undefined) return entry;
+    const wanted = model.find((other) => other.function === promise.leaf && other.index === promise.index);
+    const kept = { ...entry };
+    for (const register of promise.registers) {
+      kept[register] = (entry[register] & (wanted?.[register] ?? 0)) >>> 0;
+    }
+    return kept;
+  });
+}
