@@ -27,8 +27,12 @@ export interface Region {
   readonly entries: readonly Member[];
 }
 
-/** How often regions go to a block of the interpreter's, or of another region's, until they ask to take it in. */
-const Patience = { INTERPRETED: 50, COMPILED: 500 } as const;
+/**
+ * How often regions go to a block of the interpreter's, or of another region's, until they ask to take it in. A region is
+ * compiled anew then, which takes as long as some thousands of such ways: with 50 and 500 a boot of Linux spent more than a
+ * quarter of its time on that.
+ */
+const Patience = { INTERPRETED: 1000, COMPILED: 4000 } as const;
 
 /** What a module keeps resident, whatever is in it, and what V8 makes of a byte of WebAssembly. */
 const MODULE_BYTES = 16 * 2 ** 10;
