@@ -25,20 +25,28 @@ export class Agents {
 
   /** Starts a command, once an agent is there and free. */
   async start(script: Buffer): Promise<GuestProcess> {
-    const channel = await this.#free();
+    // A guest without agents has none that is ready; the first one tells.
+    await this.#channels[0]!.ready;
+    // From here to the channel's start nothing waits, so nobody else takes the same one.
+    const free = this.#channels.find((channel) => channel.isFree);
+    if (free !== undefined) return this.#startOn(free, script);
+    return await new Promise((resolve, reject) => {
+      this.#waiting.push((channel) => {
+        try {
+          resolve(this.#startOn(channel, script));
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
+  }
+
+  #startOn(channel: AgentChannel, script: Buffer): GuestProcess {
     const process = channel.start(script);
     // Whether it went well is its user's affair; here it only counts that it is over.
     const over = () => this.#waiting.shift()?.(channel);
     process.exited.then(over, over);
     return process;
-  }
-
-  async #free(): Promise<AgentChannel> {
-    // A guest without agents has none that is ready; the first one tells.
-    await this.#channels[0]!.ready;
-    const free = this.#channels.find((channel) => channel.isFree);
-    if (free !== undefined) return free;
-    return await new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   async setWindow(device: string, rows: number, columns: number): Promise<void> {
