@@ -99,7 +99,9 @@ export class Handlers {
 
   /** Forgets all handlers, while no record names one and no region is installed. */
   clear(): void {
-    for (let slot = Slot.FIRST_FREE; slot < this.#nextSlot; slot++) this.#table.set(slot, null);
+    for (let slot = Slot.FIRST_FREE; slot < this.#table.length; slot++) this.#table.set(slot, null);
+    // What still waits for its flush would come to slots that are others' by then.
+    this.#pending.length = 0;
     this.#slots.clear();
     this.#freeSlots.length = 0;
     this.#nextSlot = Slot.FIRST_FREE;
@@ -122,15 +124,13 @@ export class Handlers {
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
     const module = new ModuleBuilder();
     const outside = importOutside(module, true);
-    const functions: number[] = [];
-    for (const { shape, meaning } of this.#pending) {
+    for (const { shape, meaning, slot } of this.#pending) {
       const { index, code } = module.function(HANDLER.parameters, HANDLER.results);
       const context = new RecordContext(code, shape, this.#base, outside);
       meaning(context);
       context.finish();
-      functions.push(index);
+      module.elements(slot, [index]);
     }
-    module.elements(this.#pending[0]!.slot, functions);
     this.#pending.length = 0;
     const bytes = module.encode();
     this.#bytes += bytes.length;

@@ -55,7 +55,7 @@ export class Code {
   releaseSince(mark: number, kept: ReadonlySet<Expr>): void {
     for (const local of this.#given.splice(mark)) {
       if (kept.has(local)) this.#given.push(local);
-      else this.release(local);
+      else this.#free[local.type].push(local.index);
     }
   }
 
@@ -71,8 +71,14 @@ export class Code {
     this.#out.append(rest.view());
   }
 
-  /** Gives a local's slot back; nothing may use it any more. */
+  /**
+   * Gives a local's slot back; nothing may use it any more. {@link releaseSince} then does not give it back a second time,
+   * which would let two locals share it.
+   */
   release(local: Local): void {
+    const place = this.#given.lastIndexOf(local);
+    if (place < 0) return;
+    this.#given.splice(place, 1);
     this.#free[local.type].push(local.index);
   }
 

@@ -149,3 +149,14 @@ test("locals are given back and taken again; code can be put in front", () => {
   // The release left the 7 where the new local is.
   assert.equal((instance.exports.f as () => number)(), 12);
 });
+
+test("a local that was given back by itself is not given back again with others", () => {
+  const { code } = new ModuleBuilder().function([], []);
+  const mark = code.mark;
+  const early = code.let(c32(1));
+  code.let(c32(2));
+  code.release(early);
+  code.releaseSince(mark, new Set());
+  const indexes = Array.from({ length: 4 }, () => code.local("i32").index);
+  assert.equal(new Set(indexes).size, indexes.length, `${indexes}`);
+});
