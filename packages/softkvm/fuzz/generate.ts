@@ -64,7 +64,7 @@ export function coverage(wanted?: ReadonlySet<string>): Coverage {
     const { mnemonic, feature } = form;
     if (wanted !== undefined && !wanted.has(mnemonic)) continue;
     if (!isPresent(form)) count(lacking, feature);
-    else if (!knows(form) || UNSETTLED.has(mnemonic)) count(skipped, mnemonic);
+    else if (!knows(form)) count(skipped, mnemonic);
     else {
       const forms = known.get(mnemonic);
       if (forms) forms.push(form);
@@ -74,10 +74,11 @@ export function coverage(wanted?: ReadonlySet<string>): Coverage {
   return { known, skipped, lacking };
 }
 
-/** Whether both sides can execute a form. */
+/** Whether both sides can execute a form, and have to agree on it. */
 export function knows(form: Form): boolean {
   const { mnemonic, condition } = form;
-  return isPresent(form) && (meaningOf(mnemonic, condition) !== undefined || COMPARED_MICROCODE.has(mnemonic));
+  if (!isPresent(form) || UNSETTLED.has(mnemonic)) return false;
+  return meaningOf(mnemonic, condition) !== undefined || COMPARED_MICROCODE.has(mnemonic);
 }
 
 /** Whether this processor has a form's feature; every one with 64 bits has those that have no name. */
@@ -273,7 +274,7 @@ export class Generator {
       if (status === Status.OK) {
         const decoded = this.#instruction.form;
         const trusted = bits === 64 || isEmulated(decoded.mnemonic);
-        if (trusted && knows(decoded) && !UNSETTLED.has(decoded.mnemonic)) {
+        if (trusted && knows(decoded)) {
           return this.#finish(random, slot, bits, encoding, this.#instruction);
         }
       }
