@@ -13,12 +13,14 @@ export function readTen(cpu: Processor, instruction: Instruction, index: number)
   return cpu.state.get64(State.transfer) | (BigInt(cpu.state.get32(State.transfer + 8) & 0xffff) << 64n);
 }
 
+/** Writes the significand first: processors do so, and it stays written where the sign and exponent then fault. */
 export function writeTen(cpu: Processor, instruction: Instruction, index: number, bits: bigint): void {
   const operand = instruction.operands[index]!;
   const address = linearOf(cpu, instruction, operand, 10, true);
-  cpu.state.set64(State.transfer, BigInt.asUintN(64, bits));
-  cpu.state.set32(State.transfer + 8, Number(bits >> 64n));
-  cpu.store(address, 10, kindOf(operand.segment));
+  const kind = kindOf(operand.segment);
+  const behind = address + 8;
+  cpu.write64(address, BigInt.asUintN(64, bits), kind);
+  cpu.write(cpu.bits64 || behind < 2 ** 32 ? behind : behind - 2 ** 32, 2, Number(bits >> 64n), kind);
 }
 
 export function fromBits(bits: bigint): Float80 {
