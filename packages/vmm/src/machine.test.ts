@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempDisposableSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
+import { createInterface } from "node:readline";
 import { after, before, suite, test } from "node:test";
 import { Machine } from "./machine.ts";
 
@@ -77,11 +77,12 @@ suite("commands in a machine", { skip }, () => {
     const script = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 1000; done";
     const guest = await vm.spawn(["sh", "-c", script]);
     guest.stdin.end();
-    const output = text(guest.stdout.on("data", () => {}).pause());
-    await new Promise((resolve) => guest.stdout.once("readable", resolve));
+    guest.stderr.resume();
+    const lines = createInterface({ input: guest.stdout })[Symbol.asyncIterator]();
+    assert.equal((await lines.next()).value, "ready");
     guest.kill("SIGINT");
+    assert.equal((await lines.next()).value, "caught");
     assert.equal(await guest.exited, 9);
-    assert.match(await output, /caught\n$/);
 
     const controller = new AbortController();
     const aborted = vm.exec(["sleep", "100000"], { signal: controller.signal });

@@ -9,7 +9,10 @@ const COUNT = 4;
 const PORTS_EACH = 4;
 
 export class Agents {
-  readonly #channels = Array.from({ length: COUNT }, (_, index) => new AgentChannel(`org.lodge.agent.${index}`));
+  readonly #channels = Array.from({ length: COUNT }, (_, index): AgentChannel => {
+    const channel = new AgentChannel(`org.lodge.agent.${index}`, () => this.#waiting.shift()?.(channel));
+    return channel;
+  });
   readonly #waiting: ((channel: AgentChannel) => void)[] = [];
 
   /** For the console device: its ports from 1 on. */
@@ -29,24 +32,16 @@ export class Agents {
     await this.#channels[0]!.ready;
     // From here to the channel's start nothing waits, so nobody else takes the same one.
     const free = this.#channels.find((channel) => channel.isFree);
-    if (free !== undefined) return this.#startOn(free, script);
+    if (free !== undefined) return free.start(script);
     return await new Promise((resolve, reject) => {
       this.#waiting.push((channel) => {
         try {
-          resolve(this.#startOn(channel, script));
+          resolve(channel.start(script));
         } catch (error) {
           reject(error);
         }
       });
     });
-  }
-
-  #startOn(channel: AgentChannel, script: Buffer): GuestProcess {
-    const process = channel.start(script);
-    // Whether it went well is its user's affair; here it only counts that it is over.
-    const over = () => this.#waiting.shift()?.(channel);
-    process.exited.then(over, over);
-    return process;
   }
 
   async setWindow(device: string, rows: number, columns: number): Promise<void> {

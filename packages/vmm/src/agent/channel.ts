@@ -34,6 +34,7 @@ export class AgentChannel {
   /** Resolves when the agent is there. */
   readonly ready: Promise<void>;
   readonly #ready = Promise.withResolvers<void>();
+  readonly #onFree: () => void;
   #isReady = false;
   #ports: { control: ConsolePort; stdin: ConsolePort; stdout: ConsolePort; stderr: ConsolePort } | undefined;
   #line = "";
@@ -42,7 +43,9 @@ export class AgentChannel {
   #running: RunningProcess | undefined;
   #ended: VmmError | undefined;
 
-  constructor(name: string) {
+  /** `onFree` is told whenever the agent {@link isFree} from now on. */
+  constructor(name: string, onFree: () => void) {
+    this.#onFree = onFree;
     this.ready = this.#ready.promise;
     // Nobody may be waiting when the machine ends.
     this.ready.catch(() => {});
@@ -99,6 +102,7 @@ export class AgentChannel {
       signal: (name) => this.#send(`signal ${name}\n`),
       over: () => {
         this.#running = undefined;
+        this.#onFree();
       },
     });
     this.#send(`run ${script.toString("base64")}\n`);
@@ -143,7 +147,8 @@ export class AgentChannel {
       if (verb === "ready") {
         this.#isReady = true;
         this.#ready.resolve();
-        this.#running?.agentReady();
+        if (this.#running === undefined) this.#onFree();
+        else this.#running.agentReady();
       } else if (verb === "started") {
         this.#running?.started();
       } else if (verb === "exit" && /^\d{1,3}$/.test(value ?? "")) {

@@ -225,3 +225,25 @@ test("the end of file comes behind what was sent, and a close behind what the gu
   port.end();
   assert.deepEqual(heard(), ["1 6 1", "1 6 0"]);
 });
+
+test("what the guest takes at once makes room within one send, and nobody is told of it meanwhile", () => {
+  const port: { now?: ConsoleDevice["ports"][number] } = {};
+  let sent = 0;
+  const data = Uint8Array.from({ length: 3 * MOST_PENDING }, (_, index) => index * 7);
+  const send = () => {
+    sent += port.now!.send(data.subarray(sent));
+  };
+  const device = new ConsoleDevice({ ports: [{ console: true, onData: () => true, onDrain: send }] });
+  const guest = new TestGuest(device, { features: ~ConsoleFeature.MULTIPORT & 0xffn }).start();
+  port.now = device.ports[0]!;
+  const first = [guest.room(MOST_PENDING), guest.room(1000)];
+  for (const room of first) guest.send(0, [room]);
+  send();
+  assert.equal(sent, 2 * MOST_PENDING + 1000);
+  const second = [guest.room(MOST_PENDING), guest.room(MOST_PENDING)];
+  for (const room of second) guest.send(0, [room]);
+  assert.equal(sent, data.length);
+  const lengths = guest.rings[0]!.take().map(({ length }) => length);
+  const got = [...first, ...second].map((room, index) => guest.bytes(room).subarray(0, lengths[index]));
+  assert.deepEqual(Buffer.concat(got), Buffer.from(data));
+});

@@ -76,11 +76,17 @@ export class ConsolePort {
 
   /** Sends to the guest; returns how many bytes were taken. The rest is to be sent again when there is room. */
   send(data: Uint8Array): number {
-    const taken = Math.min(data.length, MOST_PENDING - this.#pendingBytes);
-    if (taken > 0) this.#pending.push(data.slice(0, taken));
-    this.#pendingBytes += taken;
+    let taken = 0;
+    // What the guest takes at once makes room for more. Nobody is told of that room: the answer says what was taken.
+    for (let room = MOST_PENDING - this.#pendingBytes; room > 0 && taken < data.length; ) {
+      const piece = data.slice(taken, taken + room);
+      taken += piece.length;
+      this.#pending.push(piece);
+      this.#pendingBytes += piece.length;
+      if (this.guestOpen) this.#fillBuffers();
+      room = MOST_PENDING - this.#pendingBytes;
+    }
     if (taken < data.length) this.#refused = true;
-    this.flush();
     return taken;
   }
 
