@@ -89,7 +89,9 @@ async function runOne(options: MachineOptions, command: readonly string[]): Prom
   });
   progress.step("booting");
   const stopped = begun.whenAborted(() => void machine.stop());
-  const guest = await machine.spawn(command);
+  const guest = await machine.spawn(command).catch((error) => {
+    throw begun.signal.aborted ? begun.signal.reason : error;
+  });
   progress.done();
   stopped[Symbol.dispose]();
   begun[Symbol.dispose]();
