@@ -150,6 +150,7 @@ test("what cannot be is refused in words that say what to do", async () => {
     [{ kernel: import.meta.filename }, /kernel|protocol/i],
     [{ image: "tiny", kernel: "x" }, /one of them/],
     [{ initrd: "x" }, /without a kernel/],
+    [{ cpu: "i486" }, /i486/],
     [{ gdbPort: 70000 }, /gdb port 70000/],
     [{ disks: [{ file: "/no/such/disk" }] }, /\/no\/such\/disk/],
     [{ disks: [{ file: "a", serial: "x".repeat(21) }] }, /disk a: its serial/],

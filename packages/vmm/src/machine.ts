@@ -71,7 +71,7 @@ export class Machine implements AsyncDisposable {
     const description = {
       accelerator: accelerator.kind,
       memoryBytes: checked.memoryBytes,
-      cpus: checked.cpus,
+      cpus: { ...checked.cpus, ...(options.cpu !== undefined && { model: options.cpu }) },
       kernel: checked.kernel ?? (await readFile(image!.kernel)),
       commandLine: [image?.append, options.append].filter((part) => part !== undefined).join(" "),
       serial: [options.console ?? (() => {})],

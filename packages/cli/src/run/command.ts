@@ -52,7 +52,11 @@ async function runConsole(options: MachineOptions): Promise<number> {
   });
   using terminal = takeTerminal({
     typed: (bytes) => machine.type(bytes),
-    quit: () => void machine.stop(),
+    quit: () => {
+      // The guest's last line has no end.
+      process.stderr.write("\r\n");
+      void machine.stop();
+    },
     // A guest without an agent keeps the size that it has.
     resized: (rows, columns) => void machine.setWindow(rows, columns).catch(() => {}),
   });

@@ -15,6 +15,7 @@ import { type Command, InvalidArgumentError } from "commander";
 
 export interface RunFlags {
   accel?: Accelerator;
+  cpu?: string;
   cpus?: CpuOptions;
   memory?: string;
   kernel?: string;
@@ -29,6 +30,7 @@ export interface RunFlags {
 export function addRunOptions(command: Command): Command {
   return command
     .option("--accel <name>", "what runs the guest's code: auto, kvm or soft", checked(parseAccelerator))
+    .option("--cpu <model>", "the processor's model, such as x86-64-v2 or x86-64-v3")
     .option("--cpus <n>", "vCPUs: N[,sockets=S][,cores=C][,threads=T]", checked(parseCpus))
     .option("--memory <size>", "the guest's memory, such as 512M or 4G")
     .option("--kernel <file>", "boot this kernel instead of an image")

@@ -16,6 +16,8 @@ export interface MachineOptions {
   readonly append?: string;
   /** Default: `auto`. */
   readonly accel?: Accelerator;
+  /** The processor's model, such as `x86-64-v3` or `x86-64-v2,-aes`. Default: all that the accelerator has. */
+  readonly cpu?: string;
   /** How many, or how they are arranged; what is left out of an arrangement is 1. Default: 1. */
   readonly cpus?: number | CpuOptions;
   /** `512M`, `4G`, or bytes. Default: 512M. */
