@@ -35,14 +35,14 @@ exec </dev/console >/dev/console 2>&1
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 for module in $(cat /modules/transport) $(cat /modules/files); do insmod /modules/$module.ko; done
-mkdir /work /fixed
+mkdir /share /fixed
 say() { echo "@@ $1: $2"; }
 try() { name=$1; shift; if "$@" >/tmp/out 2>&1; then say $name "$(cat /tmp/out)"; else say $name "failed, $(cat /tmp/out)"; fi; }
-try mount mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 work /work
+try mount mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 work /share
 try mount-fixed mount -t 9p -o trans=virtio,version=9p2000.L fixed /fixed
-try read sh -c 'sha256sum </work/from-host'
-try copy sh -c 'cp /work/from-host /work/from-guest && chmod 640 /work/from-guest'
-cd /work
+try read sh -c 'sha256sum </share/from-host'
+try copy sh -c 'cp /share/from-host /share/from-guest && chmod 640 /share/from-guest'
+cd /share
 try names sh -c 'mkdir -p a/b && echo one >a/b/file && mv a/b/file a/moved && ln a/moved a/second && ln -s moved a/link &&
   rm a/second && rmdir a/b && echo two >>a/link && touch -d @1000000000 a/moved'
 try list sh -c 'echo $(ls a) $(readlink a/link)'
@@ -59,7 +59,7 @@ try fixed-write sh -c 'echo x >/fixed/file'
 try fixed-remove rm /fixed/file
 try fixed-make mkdir /fixed/new
 cd /
-try unmount umount /work
+try unmount umount /share
 poweroff -f
 `;
 

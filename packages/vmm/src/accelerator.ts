@@ -1,6 +1,6 @@
 /** Which of the two implementations of KVM's interface a machine runs on. */
 
-import { INTERPRETED_NS, KvmError, measureRingZero } from "@lodge/kvm";
+import { type Hypervisor, INTERPRETED_NS, KvmError, measureRingZero } from "@lodge/kvm";
 import { openKvm } from "@lodge/kvm/linux";
 import { VmmError } from "./errors.ts";
 
@@ -19,19 +19,32 @@ export interface Choice {
  */
 export function chooseAccelerator(wanted: Accelerator): Choice {
   if (wanted === "soft") return { kind: "soft", reason: "asked for" };
-  let nanoseconds: number;
   try {
     using hypervisor = openKvm();
-    if (wanted === "kvm") return { kind: "kvm", reason: "asked for" };
-    nanoseconds = measureRingZero(hypervisor);
+    return wanted === "kvm" ? { kind: "kvm", reason: "asked for" } : automatic(ringZeroNs(hypervisor));
   } catch (error) {
     if (wanted === "auto" && error instanceof KvmError) return { kind: "soft", reason: error.message };
     throw error;
   }
-  if (nanoseconds > INTERPRETED_NS) {
-    return { kind: "soft", reason: "KVM interprets guest kernels here, which is slower" };
+}
+
+function ringZeroNs(hypervisor: Hypervisor): number | undefined {
+  try {
+    return measureRingZero(hypervisor);
+  } catch {
+    // A host that cannot run such a loop has KVM all the same; what is wrong with it a machine will say.
+    return undefined;
   }
-  return { kind: "kvm", reason: "KVM executes guest kernels here" };
+}
+
+/** What `auto` is where there is KVM, by the nanoseconds of a guest kernel's instruction; undefined: not to be measured. */
+export function automatic(nanoseconds: number | undefined): Choice {
+  if (nanoseconds === undefined) {
+    return { kind: "kvm", reason: "it is there; how it runs guest kernels could not be measured" };
+  }
+  return nanoseconds > INTERPRETED_NS
+    ? { kind: "soft", reason: "KVM interprets guest kernels here, which is slower" }
+    : { kind: "kvm", reason: "KVM executes guest kernels here" };
 }
 
 export function parseAccelerator(text: string): Accelerator {

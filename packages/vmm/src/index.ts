@@ -1,7 +1,14 @@
 /** One virtual machine as a library: its configuration, its images, its life, commands run inside. {@link Machine} is where to begin. */
 
 export type { MachineEnd } from "@lodge/machine";
-export { ACCELERATORS, type Accelerator, type Choice, chooseAccelerator, parseAccelerator } from "./accelerator.ts";
+export {
+  ACCELERATORS,
+  type Accelerator,
+  automatic,
+  type Choice,
+  chooseAccelerator,
+  parseAccelerator,
+} from "./accelerator.ts";
 export type { GuestProcess } from "./agent/channel.ts";
 export type { CommandOptions } from "./agent/job.ts";
 export { parseCount, parseFields, parseSwitch } from "./configuration/fields.ts";

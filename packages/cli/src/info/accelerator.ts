@@ -1,5 +1,6 @@
 /** Which of the two implementations of KVM's interface `--accel auto` takes on this host. */
 
+import { automatic } from "@lodge/vmm";
 import type { KvmInfo } from "./kvm.ts";
 
 export interface AcceleratorInfo {
@@ -11,13 +12,6 @@ export interface AcceleratorInfo {
 
 export function accelerator(kvm: KvmInfo): AcceleratorInfo {
   if (!kvm.present) return { auto: "soft", available: ["soft"], reason: "no KVM can be used here" };
-  const available: AcceleratorInfo["available"] = ["kvm", "soft"];
-  switch (kvm.guestKernels) {
-    case "executed":
-      return { auto: "kvm", available, reason: "KVM executes guest kernels here" };
-    case "interpreted":
-      return { auto: "soft", available, reason: "KVM interprets guest kernels here, which is slower" };
-    case undefined:
-      return { auto: "kvm", available, reason: "it is there; how it runs guest kernels could not be measured" };
-  }
+  const { kind, reason } = automatic(kvm.ringZeroNs);
+  return { auto: kind, available: ["kvm", "soft"], reason };
 }
