@@ -7,9 +7,9 @@ import {
   longMode,
   longModeUser,
   type MpState,
-  type Segment,
   Selector,
   type Sregs,
+  taskState,
   type Vcpu,
 } from "../src/index.ts";
 import type { Mode } from "./guest.ts";
@@ -40,27 +40,11 @@ export function setUp(vcpu: Vcpu, setup: VcpuSetup): void {
   });
 }
 
-const taskState: Segment = {
-  base: BigInt(TSS),
-  limit: 0x67,
-  selector: Selector.TSS,
-  /** A busy TSS. */
-  type: 11,
-  present: 1,
-  dpl: 0,
-  db: 0,
-  s: 0,
-  l: 0,
-  g: 0,
-  avl: 0,
-  unusable: 0,
-};
-
 export function systemRegisters(mode: Mode, sregs: Sregs): Sregs {
   const tables = {
     gdt: { base: BigInt(GDT), limit: GDT_LIMIT },
     idt: { base: BigInt(IDT), limit: 0xfff },
-    tr: taskState,
+    tr: taskState(Selector.TSS, BigInt(TSS)),
   };
   switch (mode) {
     case "real":

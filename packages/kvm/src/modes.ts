@@ -49,6 +49,11 @@ const DATA: Segment = {
 /** Type 11: execute, read, accessed. */
 const CODE: Segment = { ...DATA, selector: Selector.CODE, type: 11 };
 
+/** A busy TSS without an I/O bitmap: of 32 bits, and in long mode of 64 (Intel SDM vol. 3, table 3-2). */
+export function taskState(selector: number, base = 0n): Segment {
+  return { ...DATA, base, limit: 0x67, selector, type: 11, db: 0, s: 0, g: 0 };
+}
+
 /** Real mode with every segment at 0, so that an instruction pointer is a physical address. */
 export function flatRealMode(sregs: Sregs): Sregs {
   const at0 = (segment: Segment): Segment => ({ ...segment, base: 0n, selector: 0 });

@@ -51,23 +51,30 @@ export interface CpuDescription {
 /** Takes bytes on the event loop of the thread that made the machine. They are its own: nobody changes them later. */
 export type ByteSink = (bytes: Uint8Array) => void;
 
-const SMALLEST = 16 * 2 ** 20;
-const GRAIN = 2 * 2 ** 20;
-
-/** Above this, APIC ids need 32-bit destinations, which nothing here configures. */
-const MAX_APIC_ID = 254;
+/** What every machine keeps to. */
+export const MachineLimits = {
+  SMALLEST_MEMORY: 16 * 2 ** 20,
+  /** The steps in which memory is given. */
+  MEMORY_GRAIN: 2 * 2 ** 20,
+  /** Above this, APIC ids need 32-bit destinations, which nothing here configures. */
+  MOST_CPUS: 254,
+} as const;
 
 export function checkDescription(description: MachineDescription): void {
   const { memoryBytes, cpus, serial = [], debugExitPort = 0, virtio = [], nodes } = description;
   const refuse = (message: string): never => {
     throw new MachineError("MACHINE_INVALID", message);
   };
-  if (!Number.isSafeInteger(memoryBytes) || memoryBytes < SMALLEST || memoryBytes % GRAIN !== 0) {
+  if (
+    !Number.isSafeInteger(memoryBytes) ||
+    memoryBytes < MachineLimits.SMALLEST_MEMORY ||
+    memoryBytes % MachineLimits.MEMORY_GRAIN !== 0
+  ) {
     refuse(`${memoryBytes} bytes of memory: a machine has at least 16 MiB, in steps of 2 MiB`);
   }
   const { count, topology } = cpus;
-  if (!Number.isInteger(count) || count < 1 || count > MAX_APIC_ID) {
-    refuse(`${count} vCPUs: a machine has 1 to ${MAX_APIC_ID}`);
+  if (!Number.isInteger(count) || count < 1 || count > MachineLimits.MOST_CPUS) {
+    refuse(`${count} vCPUs: a machine has 1 to ${MachineLimits.MOST_CPUS}`);
   }
   if (topology !== undefined) {
     const { sockets, cores, threads } = topology;

@@ -3,6 +3,7 @@
 export type { BootModule } from "./boot/loader.ts";
 export { type DebugExit, Debugging } from "./debugging.ts";
 export type { ByteSink, CpuDescription, MachineDescription } from "./description.ts";
+export { MachineLimits } from "./description.ts";
 export { MachineError, type MachineErrorCode } from "./errors.ts";
 export { Machine, type MachineEnd, type MachineEvents } from "./machine.ts";
 export type { MemoryBacking } from "./memory/backing.ts";

@@ -1,5 +1,6 @@
 /** ELF files as kernels come in: what to load where, and their notes (System V ABI, gABI chapters 4 and 5). */
 
+import { viewOf } from "../view.ts";
 import { kernelError } from "./loader.ts";
 
 export interface ElfSegment {
@@ -27,12 +28,12 @@ const SegmentType = { LOAD: 1, NOTE: 4 } as const;
 const MAX_SEGMENTS = 256;
 
 export function isElf(file: Uint8Array): boolean {
-  return file.length >= 20 && view(file).getUint32(0, true) === MAGIC;
+  return file.length >= 20 && viewOf(file).getUint32(0, true) === MAGIC;
 }
 
 /** Reads an ELF file for this processor. Refused with what is wrong in it. */
 export function readElf(file: Uint8Array): Elf {
-  const data = view(file);
+  const data = viewOf(file);
   const machine = data.getUint16(18, true);
   const bits = file[4] === Class.BITS_64 ? 64 : 32;
   if (file[5] !== LITTLE_ENDIAN || (machine !== Machine.I386 && machine !== Machine.X86_64)) {
@@ -89,7 +90,7 @@ export function readElf(file: Uint8Array): Elf {
 
 function findNote(areas: readonly Uint8Array[], owner: string, type: number): Uint8Array | undefined {
   for (const area of areas) {
-    const data = view(area);
+    const data = viewOf(area);
     let at = 0;
     while (at + 12 <= area.length) {
       const nameBytes = data.getUint32(at, true);
@@ -110,8 +111,4 @@ const align4 = (value: number) => Math.ceil(value / 4) * 4;
 
 function number64(data: DataView, at: number): number {
   return data.getUint32(at, true) + data.getUint32(at + 4, true) * 2 ** 32;
-}
-
-function view(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -1,6 +1,6 @@
 /** How the first vCPU begins, after each boot protocol; the others wait for it. */
 
-import { Cr0, flatProtectedMode, longMode, type Regs, type Segment, type Vcpu } from "@lodge/kvm";
+import { Cr0, flatProtectedMode, longMode, type Regs, type Segment, taskState, type Vcpu } from "@lodge/kvm";
 import { Boot } from "../memory/address-map.ts";
 
 /** A vCPU's first state; can be posted to its thread. Registers that are not named are 0. */
@@ -23,22 +23,6 @@ const PAGE = 4096;
 const LARGE_PAGE = 2 * 2 ** 20;
 const PRESENT_WRITABLE = 3n;
 const LARGE = 0x80n;
-
-const task: Segment = {
-  base: 0n,
-  limit: 0x67,
-  selector: TASK,
-  /** A busy 32-bit TSS; in long mode the same number is a 64-bit one. */
-  type: 11,
-  present: 1,
-  dpl: 0,
-  db: 0,
-  s: 0,
-  l: 0,
-  g: 0,
-  avl: 0,
-  unusable: 0,
-};
 
 /** Writes what {@link Entry} stands on: a GDT, and page tables that map the first 4 GiB to themselves. */
 export function writeBootTables(low: DataView): void {
@@ -72,7 +56,7 @@ export function enter(vcpu: Vcpu, entry: Entry): void {
     fs: data,
     gs: data,
     ss: data,
-    tr: task,
+    tr: taskState(TASK),
     gdt: { base: BigInt(Boot.GDT), limit: 6 * 8 - 1 },
     idt: { base: 0n, limit: 0 },
     ...(long ? {} : { cr0: Cr0.PE | Cr0.ET }),

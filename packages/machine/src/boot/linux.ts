@@ -4,6 +4,7 @@
  */
 
 import { Boot, HIGH_RAM_START } from "../memory/address-map.ts";
+import { viewOf } from "../view.ts";
 import type { Elf } from "./elf.ts";
 import type { Entry } from "./entry.ts";
 import { type BootRequest, kernelError, type Loader, mib } from "./loader.ts";
@@ -57,11 +58,11 @@ export interface BzImage {
 }
 
 export function isBzImage(file: Uint8Array): boolean {
-  return file.length >= Setup.END && view(file).getUint32(Setup.MAGIC, true) === HDRS;
+  return file.length >= Setup.END && viewOf(file).getUint32(Setup.MAGIC, true) === HDRS;
 }
 
 export function readBzImage(file: Uint8Array): BzImage {
-  const data = view(file);
+  const data = viewOf(file);
   const version = data.getUint16(Setup.VERSION, true);
   if (version < VERSION_64 || (data.getUint16(Setup.XLOADFLAGS, true) & XLOAD_KERNEL_64) === 0) {
     const text = `${version >> 8}.${String(version & 0xff).padStart(2, "0")}`;
@@ -88,7 +89,7 @@ export function readBzImage(file: Uint8Array): BzImage {
 
 /** Loads a bzImage as it is; the guest unpacks it. */
 export function loadBzImage(loader: Loader, { file, setup, kernelOffset }: BzImage, request: BootRequest): Entry {
-  const header = view(setup);
+  const header = viewOf(setup);
   const at = (field: number) => field - Setup.START;
   const address = number64(header, at(Setup.PREF_ADDRESS));
   const room = header.getUint32(at(Setup.INIT_SIZE), true);
@@ -132,7 +133,7 @@ export function loadSegments(loader: Loader, elf: Elf, file: Uint8Array): number
 /** What a vmlinux without a bzImage around it is told: the newest fields that are not the loader's are empty. */
 const MINIMAL_SETUP = (() => {
   const setup = new Uint8Array(Setup.END - Setup.START);
-  const header = view(setup);
+  const header = viewOf(setup);
   const at = (field: number) => field - Setup.START;
   header.setUint16(at(0x1fe), 0xaa55, true);
   header.setUint32(at(Setup.MAGIC), HDRS, true);
@@ -184,8 +185,4 @@ export function placeAtEnd(length: number, end: number, kernelEnd: number): numb
 
 function number64(data: DataView, at: number): number {
   return data.getUint32(at, true) + data.getUint32(at + 4, true) * 2 ** 32;
-}
-
-function view(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -1,6 +1,7 @@
 /** Multiboot, version 1 (Multiboot Specification 0.6.96). */
 
 import { Boot } from "../memory/address-map.ts";
+import { viewOf } from "../view.ts";
 import type { Entry } from "./entry.ts";
 import { type BootRequest, kernelError, type Loader } from "./loader.ts";
 import {
@@ -46,7 +47,7 @@ export interface Multiboot1Header {
 }
 
 export function findMultiboot1(file: Uint8Array): Multiboot1Header | undefined {
-  const data = view(file);
+  const data = viewOf(file);
   for (let offset = 0; offset + 12 <= Math.min(file.length, SEARCHED); offset += 4) {
     if (data.getUint32(offset, true) !== HEADER_MAGIC) continue;
     const flags = data.getUint32(offset + 4, true);
@@ -64,7 +65,7 @@ export function loadMultiboot1(
   const unknown = flags & MUST_UNDERSTAND & ~(Ask.PAGE_ALIGNED_MODULES | Ask.MEMORY | Ask.VIDEO);
   if (unknown !== 0)
     throw kernelError(`the kernel's Multiboot header asks for what is not known (0x${unknown.toString(16)})`);
-  const data = view(file);
+  const data = viewOf(file);
   let addresses: LoadAddresses | undefined;
   let entry: number | undefined;
   if (flags & Ask.ADDRESSES) {
@@ -120,8 +121,4 @@ export function loadMultiboot1(
     set(at + 20, type);
   }
   return { mode: "protected", rip: kernel.entry, rax: BOOT_MAGIC, rbx: Boot.INFO };
-}
-
-function view(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

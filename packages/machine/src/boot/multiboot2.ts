@@ -1,6 +1,7 @@
 /** Multiboot, version 2 (Multiboot2 Specification 2.0). */
 
 import { Boot } from "../memory/address-map.ts";
+import { viewOf } from "../view.ts";
 import type { Entry } from "./entry.ts";
 import { type BootRequest, kernelError, type Loader } from "./loader.ts";
 import {
@@ -55,7 +56,7 @@ export interface Multiboot2Header {
 }
 
 export function findMultiboot2(file: Uint8Array): Multiboot2Header | undefined {
-  const data = view(file);
+  const data = viewOf(file);
   for (let offset = 0; offset + 16 <= Math.min(file.length, SEARCHED); offset += 8) {
     if (data.getUint32(offset, true) !== HEADER_MAGIC) continue;
     const [architecture, length, checksum] = [4, 8, 12].map((at) => data.getUint32(offset + at, true)) as [
@@ -75,7 +76,7 @@ interface Wishes {
 }
 
 function readHeader(file: Uint8Array, { offset, length }: Multiboot2Header): Wishes {
-  const data = view(file);
+  const data = viewOf(file);
   const wishes: Wishes = {};
   const end = offset + length;
   for (let at = offset + 16; at + 8 <= end; ) {
@@ -182,8 +183,4 @@ function words(...values: number[]): Uint8Array {
   const bytes = new DataView(new ArrayBuffer(values.length * 4));
   for (const [index, value] of values.entries()) bytes.setUint32(index * 4, value, true);
   return new Uint8Array(bytes.buffer);
-}
-
-function view(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -1,6 +1,7 @@
 /** A vCPU's registers, as a whole. */
 
 import type { Vcpu } from "@lodge/kvm";
+import { viewOf } from "../view.ts";
 import type { Registers } from "./protocol.ts";
 
 /** MXCSR in an XSAVE area (Intel SDM vol. 1, 10.5.1), and the bit of its header that says that it counts (13.4.2). */
@@ -27,8 +28,4 @@ export function setRegisters(vcpu: Vcpu, { regs, sregs, fpu }: Registers): void 
   area.setUint32(MXCSR, fpu.mxcsr, true);
   area.setBigUint64(XSTATE_BV, area.getBigUint64(XSTATE_BV, true) | SSE, true);
   vcpu.setXsave(bytes);
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

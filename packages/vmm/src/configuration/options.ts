@@ -2,7 +2,8 @@
 
 import { readFile, stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { ACCELERATORS, type Accelerator } from "../accelerator.ts";
+import { MachineLimits } from "@lodge/machine";
+import { type Accelerator, parseAccelerator } from "../accelerator.ts";
 import { VmmError } from "../errors.ts";
 import { formatSize, parseSize } from "./size.ts";
 
@@ -56,11 +57,6 @@ export interface DiskOptions {
 }
 
 const DEFAULT_MEMORY = "512M";
-const SMALLEST_MEMORY = 16 * 2 ** 20;
-/** The steps in which memory is given. */
-const MEMORY_GRAIN = 2 * 2 ** 20;
-/** More vCPUs than this for each core of the host is a mistake in all likelihood; software processors are threads. */
-const MOST_CPUS = 254;
 
 export interface CheckedOptions {
   readonly accel: Accelerator;
@@ -75,8 +71,8 @@ export interface CheckedOptions {
 
 /** Checks all of it before anything is made, and reads the files that it names. */
 export async function checkOptions(options: MachineOptions): Promise<CheckedOptions> {
-  const { accel = "auto", image, kernel, initrd } = options;
-  if (!ACCELERATORS.includes(accel)) refuse(`accelerator ${JSON.stringify(accel)}: it is ${ACCELERATORS.join(", ")}`);
+  const { image, kernel, initrd } = options;
+  const accel = parseAccelerator(options.accel ?? "auto");
   const { gdbPort } = options;
   if (gdbPort !== undefined && !(Number.isInteger(gdbPort) && gdbPort >= 0 && gdbPort < 65536)) {
     refuse(`gdb port ${gdbPort}: a port is 1 to 65535, or 0 for any that is free`);
@@ -104,9 +100,9 @@ function refuse(message: string): never {
 
 function checkMemory(wanted: string | number): number {
   const bytes = parseSize(wanted, "memory");
-  if (bytes < SMALLEST_MEMORY || bytes % MEMORY_GRAIN !== 0) {
+  if (bytes < MachineLimits.SMALLEST_MEMORY || bytes % MachineLimits.MEMORY_GRAIN !== 0) {
     refuse(
-      `memory ${wanted}: a machine has at least ${formatSize(SMALLEST_MEMORY)}, in steps of ${formatSize(MEMORY_GRAIN)}`,
+      `memory ${wanted}: a machine has at least ${formatSize(MachineLimits.SMALLEST_MEMORY)}, in steps of ${formatSize(MachineLimits.MEMORY_GRAIN)}`,
     );
   }
   return bytes;
@@ -131,8 +127,10 @@ function checkCpus(wanted: number | CpuOptions): CheckedOptions["cpus"] {
   const { count, ...arranged } = typeof wanted === "number" ? { count: wanted } : wanted;
   const { sockets = 1, cores = 1, threads = 1 } = arranged as CpuOptions;
   for (const value of [count, sockets, cores, threads]) {
-    if (!Number.isInteger(value) || value < 1 || value > MOST_CPUS) {
-      refuse(`${value} vCPUs: a machine has 1 to ${MOST_CPUS} (this host has ${availableParallelism()} processors)`);
+    if (!Number.isInteger(value) || value < 1 || value > MachineLimits.MOST_CPUS) {
+      refuse(
+        `${value} vCPUs: a machine has 1 to ${MachineLimits.MOST_CPUS} (this host has ${availableParallelism()} processors)`,
+      );
     }
   }
   if (Object.keys(arranged).length === 0) return { count };
