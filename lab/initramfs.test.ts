@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { cpio } from "../packages/vmm/src/images/cpio.ts";
+import { dependenciesOf, withoutSignature } from "../packages/vmm/src/images/kernel-modules.ts";
+import { findProgram } from "../packages/vmm/src/images/programs.ts";
 import { initramfsKey } from "./initramfs.ts";
-import { dependenciesOf, withoutSignature } from "./modules.ts";
-import { findTool } from "./tools.ts";
 
 const ingredients = { busybox: Buffer.from("busybox"), init: Buffer.from("init"), run: Buffer.from("run") };
 
@@ -39,7 +39,7 @@ test("a module's signature is cut off, and nothing else", () => {
   assert.throws(() => withoutSignature(signed.subarray(7)), /damaged/);
 });
 
-test("cpio reads the archive", { skip: findTool("cpio") === undefined && "cpio is not installed" }, () => {
+test("cpio reads the archive", { skip: findProgram("cpio") === undefined && "cpio is not installed" }, () => {
   const archive = cpio([
     { kind: "directory", path: "bin" },
     { kind: "file", path: "bin/odd", mode: 0o755, data: Buffer.from("12345") },

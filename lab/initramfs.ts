@@ -4,9 +4,10 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { cpio, type Entry } from "../packages/vmm/src/images/cpio.ts";
+import { findProgram } from "../packages/vmm/src/images/programs.ts";
 import { LabError } from "./errors.ts";
 import { collectModules, readModuleTree } from "./modules.ts";
-import { findTool, missingTools } from "./tools.ts";
+import { missingTools } from "./tools.ts";
 
 /** In three groups, because guest/init loads the last one beside the others. */
 const moduleGroups = {
@@ -23,7 +24,7 @@ const inPlace = (name: string) => readFileSync(join(import.meta.dirname, name));
 const mdevConf = "vport0p4 0:0 600 @echo >/ports\n.* 0:0 600\n";
 
 function readBusybox(): Buffer {
-  const path = findTool("busybox");
+  const path = findProgram("busybox");
   if (path === undefined) throw new LabError("UNAVAILABLE", missingTools(["busybox"]) ?? "busybox is missing");
   return readFileSync(path);
 }
@@ -38,7 +39,12 @@ export function readIngredients(): Ingredients {
 /** The same for the same ingredients; the code that puts them together counts as one. */
 export function initramfsKey(ingredients: Ingredients): string {
   const hash = createHash("sha256");
-  const code = ["initramfs.ts", "../packages/vmm/src/images/cpio.ts", "modules.ts"].map(inPlace);
+  const code = [
+    "initramfs.ts",
+    "../packages/vmm/src/images/cpio.ts",
+    "../packages/vmm/src/images/kernel-modules.ts",
+    "modules.ts",
+  ].map(inPlace);
   for (const part of [...code, ingredients.busybox, ingredients.init, ingredients.run]) {
     hash.update(`${part.length}\n`).update(part);
   }

@@ -1,20 +1,18 @@
 /** Kernel modules: where they lie, what they need, and what the lab leaves off them. */
 
 import { globSync, readFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { zstdDecompressSync } from "node:zlib";
-import { LabError } from "./errors.ts";
+import { canonical, dependenciesOf, moduleName, withoutSignature } from "../packages/vmm/src/images/kernel-modules.ts";
 import { runTool } from "./tools.ts";
 
 /** All modules below a directory: from name (with _ for -, as the kernel compares them) to path. */
 export type ModuleTree = ReadonlyMap<string, string>;
 
-const canonical = (name: string) => name.replaceAll("-", "_");
-
 export function readModuleTree(directory: string): ModuleTree {
   const tree = new Map<string, string>();
   for (const path of globSync("**/*.{ko,ko.xz,ko.zst}", { cwd: directory })) {
-    tree.set(canonical(basename(path).replace(/\.ko(\.xz|\.zst)?$/, "")), join(directory, path));
+    tree.set(moduleName(path), join(directory, path));
   }
   return tree;
 }
@@ -25,33 +23,6 @@ export function decompress(data: Buffer): Buffer {
   }
   if (data.length >= 4 && data.readUInt32LE(0) === 0xfd2fb528) return zstdDecompressSync(data);
   return data;
-}
-
-/** The names in the module's own `depends=` entry (section .modinfo: NUL-terminated strings). */
-export function dependenciesOf(module: Buffer): string[] {
-  const key = "\0depends=";
-  const at = module.indexOf(key, 0, "latin1");
-  if (at < 0) return [];
-  const start = at + key.length;
-  const names = module.toString("latin1", start, module.indexOf(0, start));
-  return names === "" ? [] : names.split(",").map(canonical);
-}
-
-const signatureEnd = Buffer.from("~Module signature appended~\n");
-const signatureInfoBytes = 12;
-
-/**
- * Without the signature that kbuild appends (include/linux/module_signature.h: signature, 12 bytes of description whose
- * last four are its length, a magic line). Checking it takes the emulated processor longer than loading the module; Debian's
- * kernel loads unsigned ones as long as it is not locked down.
- */
-export function withoutSignature(module: Buffer): Buffer {
-  const magicAt = module.length - signatureEnd.length;
-  if (magicAt < signatureInfoBytes || !module.subarray(magicAt).equals(signatureEnd)) return module;
-  const signatureBytes = module.readUInt32BE(magicAt - 4);
-  const end = magicAt - signatureInfoBytes - signatureBytes;
-  if (end < 0) throw new LabError("BUILD", "a kernel module has a damaged signature");
-  return module.subarray(0, end);
 }
 
 /**

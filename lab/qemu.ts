@@ -2,10 +2,11 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";
+import { findProgram } from "../packages/vmm/src/images/programs.ts";
 import { channelArguments, channels } from "./channels.ts";
 import { LabError } from "./errors.ts";
 import type { LabImage } from "./image.ts";
-import { findTool, missingTools } from "./tools.ts";
+import { missingTools } from "./tools.ts";
 
 export type Size = { cpus: number; memoryMiB: number };
 
@@ -57,12 +58,12 @@ export type Qemu = {
 const consoleBytes = 16 * 1024;
 
 export function startQemu(image: LabImage, size: Size, onConsole?: (chunk: Buffer) => void): Qemu {
-  const program = findTool("qemu-system-x86_64");
+  const program = findProgram("qemu-system-x86_64");
   if (program === undefined) throw new LabError("UNAVAILABLE", missingTools(["qemu-system-x86_64"]) ?? "no QEMU");
   const args = qemuArguments(image, size);
   // setpriv makes the kernel end QEMU with us even when we are killed without a chance to do it. It replaces itself by
   // QEMU, so the process is the same.
-  const setpriv = findTool("setpriv");
+  const setpriv = findProgram("setpriv");
   const stdio = ["ignore", "pipe", "pipe", ...channels.map(() => "pipe" as const)] as const;
   const child =
     setpriv === undefined

@@ -1,8 +1,7 @@
 /** The programs that the lab runs, and what to do about those that are missing. */
 
 import { spawnSync } from "node:child_process";
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
+import { findProgram } from "../packages/vmm/src/images/programs.ts";
 import { LabError } from "./errors.ts";
 
 const packages = {
@@ -19,23 +18,9 @@ export type Tool = keyof typeof packages;
 export const toolsToRun: readonly Tool[] = ["qemu-system-x86_64", "busybox"];
 export const toolsToBuild: readonly Tool[] = ["apt-get", "apt-cache", "dpkg-deb", "tar", "xz"];
 
-export function findTool(name: string): string | undefined {
-  for (const directory of [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]) {
-    if (directory === "") continue;
-    const path = join(directory, name);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // Not in this directory: the next one may have it.
-    }
-  }
-  return undefined;
-}
-
 /** One line that names every missing tool, or undefined. */
 export function missingTools(tools: readonly Tool[]): string | undefined {
-  const missing = tools.filter((tool) => findTool(tool) === undefined);
+  const missing = tools.filter((tool) => findProgram(tool) === undefined);
   if (missing.length === 0) return undefined;
   const wanted = [...new Set(missing.map((tool) => packages[tool]))];
   return `the lab needs ${missing.join(", ")}: apt-get install ${wanted.join(" ")}`;
@@ -45,7 +30,7 @@ const largestOutputBytes = 512 * 1024 * 1024;
 
 /** Runs a tool to its end and returns its stdout. The lab is built synchronously: a test asks for it before it is defined. */
 export function runTool(tool: Tool, args: readonly string[], options: { cwd?: string; input?: Buffer } = {}): Buffer {
-  const path = findTool(tool);
+  const path = findProgram(tool);
   if (path === undefined) throw new LabError("UNAVAILABLE", missingTools([tool]) ?? `${tool} is missing`);
   const child = spawnSync(path, args, {
     ...options,

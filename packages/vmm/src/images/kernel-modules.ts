@@ -15,9 +15,9 @@ export interface KernelModule {
   readonly aliases: readonly string[];
 }
 
-const canonical = (name: string) => name.replaceAll("-", "_");
+export const canonical = (name: string) => name.replaceAll("-", "_");
 
-const moduleName = (path: string) => canonical(basename(path).replace(/\.ko(\.xz|\.zst)?$/, ""));
+export const moduleName = (path: string) => canonical(basename(path).replace(/\.ko(\.xz|\.zst)?$/, ""));
 
 export const isModule = (path: string) => /\.ko(\.xz|\.zst)?$/.test(path);
 
@@ -32,7 +32,7 @@ export async function collectModules(paths: readonly string[], wanted: readonly 
     const path = pathOf.get(name);
     if (path === undefined || modules.has(name)) return;
     const data = withoutSignature(await decompressed(await readFile(path)));
-    const needs = values(data, "depends").flatMap((names) => (names === "" ? [] : names.split(",").map(canonical)));
+    const needs = dependenciesOf(data);
     for (const needed of needs) await visit(needed);
     modules.set(name, {
       name,
@@ -51,6 +51,11 @@ async function decompressed(data: Buffer): Promise<Buffer> {
   }
   if (data.length >= 4 && data.readUInt32LE(0) === 0xfd2fb528) return zstdDecompressSync(data);
   return data;
+}
+
+/** The names in the module's own `depends=` entry. */
+export function dependenciesOf(module: Buffer): string[] {
+  return values(module, "depends").flatMap((names) => (names === "" ? [] : names.split(",").map(canonical)));
 }
 
 /** What the module says of itself under a key (section .modinfo: NUL-terminated strings `key=value`). */
@@ -72,7 +77,7 @@ const SIGNATURE_INFO_BYTES = 12;
  * four are its length, a magic line). Checking it takes a processor in software longer than loading the module; Debian's
  * kernel loads unsigned ones as long as it is not locked down, and the package that they are from was verified.
  */
-function withoutSignature(module: Buffer): Buffer {
+export function withoutSignature(module: Buffer): Buffer {
   const magicAt = module.length - SIGNATURE_END.length;
   if (magicAt < SIGNATURE_INFO_BYTES || !module.subarray(magicAt).equals(SIGNATURE_END)) return module;
   const end = magicAt - SIGNATURE_INFO_BYTES - module.readUInt32BE(magicAt - 4);

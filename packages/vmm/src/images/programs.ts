@@ -16,7 +16,8 @@ const PACKAGES = {
 
 export type Program = keyof typeof PACKAGES;
 
-function find(name: string): string | undefined {
+/** Where a program is, or undefined. Administrators' folders count, too, which are not on every user's PATH. */
+export function findProgram(name: string): string | undefined {
   for (const directory of [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]) {
     if (directory === "") continue;
     const path = join(directory, name);
@@ -32,7 +33,7 @@ function find(name: string): string | undefined {
 
 /** Refuses, in one line that names all of them, when some are missing. */
 export function requirePrograms(programs: readonly Program[], purpose: string): void {
-  const missing = programs.filter((program) => find(program) === undefined);
+  const missing = programs.filter((program) => findProgram(program) === undefined);
   if (missing.length === 0) return;
   const packages = [...new Set(missing.map((program) => PACKAGES[program]))].join(" ");
   throw new VmmError("VMM_TOOL_MISSING", `${purpose} needs ${missing.join(", ")}: apt-get install ${packages}`);
@@ -46,7 +47,7 @@ export function runProgram(
   args: readonly string[],
   { cwd, input, signal }: { cwd?: string; input?: Uint8Array; signal?: AbortSignal | undefined } = {},
 ): Promise<Buffer> {
-  const path = find(program);
+  const path = findProgram(program);
   if (path === undefined) requirePrograms([program], "this");
   const options = {
     encoding: "buffer" as const,
