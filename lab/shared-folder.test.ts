@@ -21,7 +21,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { P9Device } from "@lodge/devices";
-import { Machine } from "@lodge/machine";
+import { Pc } from "@lodge/machine";
 import { prepareImage } from "./image.ts";
 import { makeInitramfs, readIngredients } from "./initramfs.ts";
 import { missingTools, toolsToBuild } from "./tools.ts";
@@ -80,7 +80,7 @@ test("a stock kernel works our shared folders, and nothing outside them", { skip
   const fixed = new P9Device({ folder: at("fixed"), tag: "fixed", readOnly: true });
   const image = prepareImage();
   let said = "";
-  const machine = await Machine.create({
+  const machine = await Pc.create({
     accelerator: "soft",
     memoryBytes: 256 << 20,
     cpus: { count: 1 },

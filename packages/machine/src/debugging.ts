@@ -37,7 +37,7 @@ export class Debugging {
     return valid === 0 ? undefined : Number(physicalAddress);
   }
 
-  /** Sets which breakpoints and steps stop this vCPU (api.rst 4.87); `MachineEvents.debugged` is told of them. */
+  /** Sets which breakpoints and steps stop this vCPU (api.rst 4.87); `PcEvents.debugged` is told of them. */
   watch(vcpu: number, debug: GuestDebug): Promise<void> {
     return this.#vcpu(vcpu).watch(debug);
   }

@@ -9,7 +9,7 @@ import { type NumaNode, nodesFault } from "./memory/nodes.ts";
 import { SLOTS } from "./pci/bus.ts";
 import type { Topology } from "./vcpu/cpuid.ts";
 
-export interface MachineDescription {
+export interface PcDescription {
   /** `kvm`: the processor itself, by /dev/kvm. `soft`: the processor in software. */
   readonly accelerator: HypervisorKind;
   /** RAM in bytes: a multiple of 2 MiB, from 16 MiB. */
@@ -60,7 +60,7 @@ export const MachineLimits = {
   MOST_CPUS: 254,
 } as const;
 
-export function checkDescription(description: MachineDescription): void {
+export function checkDescription(description: PcDescription): void {
   const { memoryBytes, cpus, serial = [], debugExitPort = 0, virtio = [], nodes } = description;
   const refuse = (message: string): never => {
     throw new MachineError("MACHINE_INVALID", message);

@@ -1,13 +1,13 @@
-/** The PC: memory map, buses, interrupt wiring, boot. {@link Machine} is where to begin. */
+/** The PC: memory map, buses, interrupt wiring, boot. {@link Pc} is where to begin. */
 
 export type { BootModule } from "./boot/loader.ts";
 export { type DebugExit, Debugging } from "./debugging.ts";
-export type { ByteSink, CpuDescription, MachineDescription } from "./description.ts";
+export type { ByteSink, CpuDescription, PcDescription } from "./description.ts";
 export { MachineLimits } from "./description.ts";
 export { MachineError, type MachineErrorCode } from "./errors.ts";
-export { Machine, type MachineEnd, type MachineEvents } from "./machine.ts";
 export type { MemoryBacking } from "./memory/backing.ts";
 export type { NumaNode } from "./memory/nodes.ts";
+export { Pc, type PcEnd, type PcEvents } from "./pc.ts";
 export type { SerialInput } from "./serial-input.ts";
 export type { Topology } from "./vcpu/cpuid.ts";
 export type { Registers } from "./vcpu/protocol.ts";

@@ -9,7 +9,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { before, suite, test } from "node:test";
 import { BlkDevice, ConsoleDevice, NetDevice, type PacketPort, RngDevice, VsockDevice } from "@lodge/devices";
-import { Machine, type MachineEnd } from "@lodge/machine";
+import { Pc, type PcEnd } from "@lodge/machine";
 import { cpio } from "./images/cpio.ts";
 import { prepareImage } from "./images/store.ts";
 
@@ -64,7 +64,7 @@ suite("Debian's kernel on the machine", { skip }, () => {
   const frames: Uint8Array[] = [];
   let fromConsole = "";
   let log = "";
-  let end: MachineEnd;
+  let end: PcEnd;
   before(async () => {
     const image = await prepareImage("tiny");
     const port: PacketPort = {
@@ -74,7 +74,7 @@ suite("Debian's kernel on the machine", { skip }, () => {
       connect: () => {},
     };
     let line = "";
-    await using machine = await Machine.create({
+    await using machine = await Pc.create({
       accelerator: "soft",
       memoryBytes: 256 * MIB,
       cpus: { count: 2, topology: { sockets: 2, cores: 1, threads: 1 } },

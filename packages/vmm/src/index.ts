@@ -1,6 +1,6 @@
 /** One virtual machine as a library: its configuration, its images, its life, commands run inside. {@link Machine} is where to begin. */
 
-export type { MachineEnd } from "@lodge/machine";
+export type { PcEnd as MachineEnd } from "@lodge/machine";
 export {
   ACCELERATORS,
   type Accelerator,

@@ -8,7 +8,7 @@
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { BlkDevice, ConsoleDevice, RngDevice } from "@lodge/devices";
-import { type MachineEnd, Machine as Pc } from "@lodge/machine";
+import { type PcEnd as MachineEnd, Pc } from "@lodge/machine";
 import { RawFile } from "@lodge/storage";
 import { type Choice, chooseAccelerator } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";

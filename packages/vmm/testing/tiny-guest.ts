@@ -3,7 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { ConsoleDevice, type VirtioDevice } from "@lodge/devices";
-import { Machine } from "@lodge/machine";
+import { Pc } from "@lodge/machine";
 import { prepareImage } from "../src/images/store.ts";
 
 const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
@@ -21,7 +21,7 @@ const END = "@@end@@";
  * that is tested here.)
  */
 export class TinyGuest implements AsyncDisposable {
-  readonly machine: Machine;
+  readonly machine: Pc;
   readonly console: ConsoleDevice;
   /** The serial console, and hvc0, the console device's terminal: what was said and is not yet taken. */
   readonly #said = { serial: "", terminal: "" };
@@ -31,7 +31,7 @@ export class TinyGuest implements AsyncDisposable {
   /** Commands, one after the other. */
   #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(machine: Machine, console: ConsoleDevice) {
+  private constructor(machine: Pc, console: ConsoleDevice) {
     this.machine = machine;
     this.console = console;
     machine.ended.then(
@@ -52,7 +52,7 @@ export class TinyGuest implements AsyncDisposable {
       return true;
     };
     const console = new ConsoleDevice({ ports: [{ console: true, onData: hear("terminal") }] });
-    const machine = await Machine.create({
+    const machine = await Pc.create({
       accelerator: "soft",
       memoryBytes,
       cpus: { count: 1 },

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { elf32, elf64 } from "../../testing/elf.ts";
-import { Machine } from "../machine.ts";
+import { Pc } from "../pc.ts";
 
 const DEBUG_EXIT = 0xf4;
 const DEBUG_CONSOLE = 0xe9;
@@ -40,7 +40,7 @@ function tellString(offset: number): number[] {
 
 async function ours(kernel: Uint8Array, commandLine: string, initrd?: Uint8Array): Promise<Buffer> {
   const said: Uint8Array[] = [];
-  await using machine = await Machine.create({
+  await using machine = await Pc.create({
     accelerator: "soft",
     memoryBytes: 64 * 2 ** 20,
     cpus: { count: 1 },

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
-import { Machine } from "@lodge/machine";
+import { Pc } from "@lodge/machine";
 import { MachineTarget } from "./machine-target.ts";
 import { packet } from "./packets.ts";
 import { serveGdb } from "./server.ts";
@@ -53,7 +53,7 @@ test("breakpoints, steps, registers, memory and threads", { skip }, async () => 
   using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
   const kernel = build(directory.path);
   let target: MachineTarget | undefined;
-  await using machine = await Machine.create(
+  await using machine = await Pc.create(
     { accelerator: "soft", memoryBytes: 16 * 2 ** 20, cpus: { count: 2 }, kernel: readFileSync(kernel) },
     { debugged: (exit) => target!.debugged(exit) },
   );
@@ -114,7 +114,7 @@ test("a second debugger is turned away; one that vanishes leaves nothing behind"
   using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
   const kernel = build(directory.path);
   let target: MachineTarget | undefined;
-  await using machine = await Machine.create(
+  await using machine = await Pc.create(
     { accelerator: "soft", memoryBytes: 16 * 2 ** 20, cpus: { count: 1 }, kernel: readFileSync(kernel) },
     { debugged: (exit) => target!.debugged(exit) },
   );

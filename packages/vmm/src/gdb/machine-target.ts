@@ -1,7 +1,7 @@
 /** A machine as the debugger's target: what KVM_SET_GUEST_DEBUG offers (api.rst 4.87), as GDB wants it. */
 
 import { type GuestDebug, GuestDebugControl } from "@lodge/kvm";
-import type { DebugExit, Machine } from "@lodge/machine";
+import type { DebugExit, Pc } from "@lodge/machine";
 import type { GuestRegisters } from "./registers.ts";
 import type { Breakpoint, DebugStop, DebugTarget } from "./target.ts";
 
@@ -19,18 +19,18 @@ const LENGTHS: Readonly<Record<number, number>> = { 1: 0, 2: 1, 4: 3, 8: 2 };
 export class MachineTarget implements DebugTarget {
   readonly vcpus: readonly number[];
   onStop: (stop: DebugStop) => void = () => {};
-  readonly #machine: Machine;
+  readonly #machine: Pc;
   #breakpoints: readonly Breakpoint[] = [];
   /** What the int3s stand in the place of, by guest physical address. */
   #replaced = new Map<number, number>();
 
-  constructor(machine: Machine) {
+  constructor(machine: Pc) {
     this.#machine = machine;
     this.vcpus = Array.from({ length: machine.description.cpus.count }, (_, index) => index);
     void machine.ended.then(() => this.onStop({ vcpu: 0, reason: "ended" }));
   }
 
-  /** Takes what `MachineEvents.debugged` tells. */
+  /** Takes what `PcEvents.debugged` tells. */
   debugged({ vcpu, exception, pc, dr6 }: DebugExit): void {
     if (exception === BREAKPOINT_EXCEPTION) {
       const breakpoint = this.#breakpoints.find(({ kind, address }) => kind === "software" && address === pc);

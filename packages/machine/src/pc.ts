@@ -1,7 +1,7 @@
 /**
  * A PC: built from a description, run, and taken apart.
  *
- *     await using machine = await Machine.create({
+ *     await using machine = await Pc.create({
  *       accelerator: "soft",
  *       memoryBytes: 512 * 2 ** 20,
  *       cpus: { count: 1 },
@@ -25,7 +25,7 @@ import type { Entry } from "./boot/entry.ts";
 import { Loader } from "./boot/loader.ts";
 import { Chipset, type ChipsetHandle, createChipset } from "./chipset.ts";
 import { type DebugExit, Debugging } from "./debugging.ts";
-import { checkDescription, type MachineDescription } from "./description.ts";
+import { checkDescription, type PcDescription } from "./description.ts";
 import { MachineError } from "./errors.ts";
 import { interruptLine } from "./interrupts.ts";
 import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
@@ -43,7 +43,7 @@ import { VcpuThread } from "./vcpu/thread.ts";
 import { type PortWires, VirtioPort } from "./virtio/port.ts";
 
 /** Why a machine does not run any more. */
-export type MachineEnd =
+export type PcEnd =
   /** The guest switched itself off. */
   | { readonly reason: "power-off" }
   /** The guest asked for a reset. This machine is over; make another from the same description to go on. */
@@ -57,10 +57,10 @@ export type MachineEnd =
       readonly message: string;
       readonly registers: Registers | undefined;
     }
-  /** {@link Machine.stop} was called. */
+  /** {@link Pc.stop} was called. */
   | { readonly reason: "stopped" };
 
-export interface MachineEvents {
+export interface PcEvents {
   /** The guest's kernel says that it has panicked. It goes on, mostly to halt or to reset. */
   panicked?: (crashLoaded: boolean) => void;
   /** A vCPU met what {@link Debugging.watch} set; the machine is paused. */
@@ -71,25 +71,25 @@ export interface MachineEvents {
 
 type State = "created" | "running" | "pausing" | "paused" | "ending" | "ended";
 
-export class Machine implements AsyncDisposable {
-  readonly description: MachineDescription;
+export class Pc implements AsyncDisposable {
+  readonly description: PcDescription;
   /** What is typed on the serial ports, by number. */
   readonly serial: readonly SerialInput[];
   /** Resolves when the machine has come to its end; no vCPU runs then. */
-  readonly ended: Promise<MachineEnd>;
+  readonly ended: Promise<PcEnd>;
   /** For debuggers, while the machine is paused. */
   readonly debugging: Debugging;
   readonly #resources: AsyncDisposableStack;
   readonly #chipset: Chipset;
   readonly #control: Int32Array;
-  readonly #events: MachineEvents;
+  readonly #events: PcEvents;
   readonly #virtio: readonly VirtioPort[];
-  readonly #end = Promise.withResolvers<MachineEnd>();
+  readonly #end = Promise.withResolvers<PcEnd>();
   #vcpus: readonly VcpuThread[] = [];
   #state: State = "created";
   #clockTimer: NodeJS.Timeout | undefined;
   /** Set once it is known; the vCPUs are stopping. */
-  #why: MachineEnd | undefined;
+  #why: PcEnd | undefined;
   /** Who waits for all vCPUs to stand. */
   #standing: (() => void)[] = [];
 
@@ -97,7 +97,7 @@ export class Machine implements AsyncDisposable {
    * Builds a machine that stands before its first instruction. Throws a `MachineError`, or a `KvmError` of the host, and
    * leaves nothing behind then.
    */
-  static async create(description: MachineDescription, events: MachineEvents = {}): Promise<Machine> {
+  static async create(description: PcDescription, events: PcEvents = {}): Promise<Pc> {
     checkDescription(description);
     await using undo = new AsyncDisposableStack();
     const hypervisor = undo.use(await openHypervisor(description.accelerator));
@@ -157,7 +157,7 @@ export class Machine implements AsyncDisposable {
     const functions = virtio.map(({ handle }) => handle);
     const pci = { bus: PciBus.create(), lines, bridge: createBridge(), functions };
     const parts = { vm, ram, chipset, pci, virtio, wakeHost, description, events };
-    const machine = new Machine(parts, undo);
+    const machine = new Pc(parts, undo);
     await machine.#startVcpus(hypervisor, parts, { entry, cpuid, topology, apicIds }, undo);
     machine.#resources.use(undo.move());
     return machine;
@@ -294,7 +294,7 @@ export class Machine implements AsyncDisposable {
   }
 
   /** The first reason to end is the machine's end. */
-  async #finish(end: MachineEnd): Promise<void> {
+  async #finish(end: PcEnd): Promise<void> {
     if (this.#why !== undefined) {
       await this.ended;
       return;
@@ -346,8 +346,8 @@ interface Parts {
   readonly pci: PciHandle;
   readonly virtio: readonly VirtioPort[];
   readonly wakeHost: Notifier;
-  readonly description: MachineDescription;
-  readonly events: MachineEvents;
+  readonly description: PcDescription;
+  readonly events: PcEvents;
 }
 
 /** What the vCPUs begin with. */
@@ -366,7 +366,7 @@ function prepareVm(vm: Vm): void {
   vm.createPit({ speaker: true });
 }
 
-function endOf(vcpu: VcpuThread, stop: Stop): MachineEnd {
+function endOf(vcpu: VcpuThread, stop: Stop): PcEnd {
   switch (stop.reason) {
     case "crash":
       return { reason: "crash", vcpu: vcpu.id, message: stop.message, registers: undefined };

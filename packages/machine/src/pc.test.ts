@@ -9,7 +9,7 @@ import { getAffinity, gettid } from "@lodge/linux";
 import { accelerators } from "../testing/accelerators.ts";
 import { elf64 } from "../testing/elf.ts";
 import { echo, HALT, out, SPIN, say } from "../testing/programs.ts";
-import { type ByteSink, Machine, type MachineDescription } from "./index.ts";
+import { type ByteSink, Pc, type PcDescription } from "./index.ts";
 
 const COM1 = 0x3f8;
 const DEBUG_EXIT = 0xf4;
@@ -20,7 +20,7 @@ function collector(): { sink: ByteSink; text: () => string } {
 }
 
 for (const { kind, skip } of await accelerators()) {
-  const describe = (code: number[], rest: Partial<MachineDescription> = {}): MachineDescription => ({
+  const describe = (code: number[], rest: Partial<PcDescription> = {}): PcDescription => ({
     accelerator: kind,
     memoryBytes: 16 * 2 ** 20,
     cpus: { count: 1 },
@@ -28,8 +28,8 @@ for (const { kind, skip } of await accelerators()) {
     debugExitPort: DEBUG_EXIT,
     ...rest,
   });
-  const ended = async (code: number[], rest: Partial<MachineDescription> = {}) => {
-    await using machine = await Machine.create(describe(code, rest));
+  const ended = async (code: number[], rest: Partial<PcDescription> = {}) => {
+    await using machine = await Pc.create(describe(code, rest));
     machine.start();
     return await machine.ended;
   };
@@ -56,7 +56,7 @@ for (const { kind, skip } of await accelerators()) {
     const echoed = Array.from({ length: 5 }, () => echo(COM1 + 5, 1, COM1, COM1)).flat();
     const code = [...say(0xe9, "ready"), ...echoed, ...out(0x505, 1), ...out(DEBUG_EXIT, 0)];
     const panics: boolean[] = [];
-    await using machine = await Machine.create(describe(code, { serial: [com1.sink], debugConsole: debug.sink }), {
+    await using machine = await Pc.create(describe(code, { serial: [com1.sink], debugConsole: debug.sink }), {
       panicked: (crashLoaded) => panics.push(crashLoaded),
     });
     machine.start();
@@ -67,7 +67,7 @@ for (const { kind, skip } of await accelerators()) {
 
   test(`${kind}: a machine is paused, looked at, resumed and stopped, running or halted`, { skip }, async () => {
     for (const code of [SPIN, HALT]) {
-      await using machine = await Machine.create(describe(code));
+      await using machine = await Pc.create(describe(code));
       machine.start();
       await machine.pause();
       assert.equal(machine.state, "paused");
@@ -83,7 +83,7 @@ for (const { kind, skip } of await accelerators()) {
 
   test(`${kind}: several vCPUs stop together`, { skip }, async () => {
     const description = describe([...say(COM1, "x"), ...out(DEBUG_EXIT, 1)], { cpus: { count: 3 } });
-    await using machine = await Machine.create(description);
+    await using machine = await Pc.create(description);
     machine.start();
     assert.deepEqual(await machine.ended, { reason: "debug-exit", status: 3 });
   });
@@ -94,7 +94,7 @@ test("CPUID is the model's", async () => {
   const code = [0xb8, 1, 0, 0, 0, 0x0f, 0xa2, 0x89, 0xc8, 0xc1, 0xe8, 28, 0x66, 0xba, DEBUG_EXIT, 0, 0xee, ...HALT];
   for (const model of ["x86-64-v2", "pentium"]) {
     const ended = async () => {
-      await using machine = await Machine.create({
+      await using machine = await Pc.create({
         accelerator: "soft",
         memoryBytes: 16 * 2 ** 20,
         cpus: { count: 1, model },
@@ -120,7 +120,7 @@ test("memory in a file is the guest's, and the file's afterwards", async (t) => 
   // mov dword ptr [0x200000], "kept"
   const code = [0xc7, 0x04, 0x25, 0, 0, 0x20, 0, ...Buffer.from("kept"), ...out(DEBUG_EXIT, 0)];
   const memoryBytes = 16 * 2 ** 20;
-  await using machine = await Machine.create({
+  await using machine = await Pc.create({
     accelerator: "soft",
     memoryBytes,
     memoryBacking: { file },
@@ -142,7 +142,7 @@ test("memory is mergeable and of huge pages where that is asked for, and vCPUs a
     return;
   }
   const host = getAffinity(gettid()).at(-1)!;
-  await using machine = await Machine.create({
+  await using machine = await Pc.create({
     accelerator: "soft",
     memoryBytes: 16 * 2 ** 20,
     memoryBacking: { hugePages: "transparent", mergeable: true },
@@ -156,13 +156,13 @@ test("memory is mergeable and of huge pages where that is asked for, and vCPUs a
 });
 
 test("what cannot be is refused before anything is made", async () => {
-  const good: MachineDescription = {
+  const good: PcDescription = {
     accelerator: "soft",
     memoryBytes: 32 * 2 ** 20,
     cpus: { count: 1 },
     kernel: elf64(Uint8Array.from(HALT)),
   };
-  const refused: [Partial<MachineDescription>, RegExp][] = [
+  const refused: [Partial<PcDescription>, RegExp][] = [
     [{ memoryBytes: 1000 }, /1000 bytes of memory/],
     [{ cpus: { count: 0 } }, /0 vCPUs/],
     [{ cpus: { count: 4, topology: { sockets: 1, cores: 3, threads: 1 } } }, /are not 4 vCPUs/],
@@ -179,7 +179,7 @@ test("what cannot be is refused before anything is made", async () => {
   ];
   for (const [part, message] of refused) {
     await assert.rejects(async () => {
-      await using machine = await Machine.create({ ...good, ...part });
+      await using machine = await Pc.create({ ...good, ...part });
       assert.fail(machine.state);
     }, message);
   }
