@@ -10,6 +10,7 @@ import {
   close,
   Descriptor,
   fallocate,
+  ftruncate,
   IoVector,
   OpenFlag,
   open,
@@ -18,6 +19,8 @@ import {
   pwrite,
   pwritev,
   read,
+  Seek,
+  seekExtent,
   TransferFlag,
   tryPreadv2,
   tryPwritev2,
@@ -164,6 +167,21 @@ test("fallocate makes room, holes and zeros", () => {
   fallocate(file.fd, 0, 65536, 4096);
   assert.equal(statSync(path).size, 69632);
   refused(() => fallocate(file.fd, 0, 0, 0), "EINVAL", "fallocate", `fd ${file.fd} at 0x0, 0 bytes`);
+});
+
+test("seekExtent finds data and holes, ftruncate makes a hole at the end", () => {
+  using dir = folder();
+  const path = join(dir.path, "sparse");
+  writeFileSync(path, Buffer.alloc(65536, 1));
+  using file = new Descriptor(open(path, OpenFlag.RDWR));
+  ftruncate(file.fd, 1 << 20);
+  assert.equal(statSync(path).size, 1 << 20);
+  assert.equal(seekExtent(file.fd, 4096, Seek.DATA), 4096);
+  const hole = seekExtent(file.fd, 0, Seek.HOLE)!;
+  assert.ok(hole >= 65536 && hole <= 1 << 20, "a file system without holes says that the end is one");
+  assert.equal(seekExtent(file.fd, 1 << 20, Seek.DATA), undefined);
+  refused(() => seekExtent(CLOSED, 0, Seek.DATA), "EBADF", "lseek", `fd ${CLOSED} at 0x0`);
+  refused(() => ftruncate(file.fd, -1), "EINVAL", "ftruncate", `fd ${file.fd} to -1 bytes`);
 });
 
 test("a Descriptor closes once, though its number was given out again", () => {

@@ -32,6 +32,9 @@ export const AllocateFlag = {
   ZERO_RANGE: 0x10,
 } as const;
 
+/** unistd.h, for {@link seekExtent}. */
+export const Seek = { DATA: 3, HOLE: 4 } as const;
+
 type Transfer = (fd: number, address: number, length: number) => number;
 type TransferAt = (fd: number, address: number, length: number, offset: number) => number;
 type VectorAt = (fd: number, pieces: ArrayBuffer, count: number, offset: number) => number;
@@ -48,6 +51,8 @@ const c = {
   pwritev: bind<VectorAt>("intptr_t pwritev(int, const void *, int, int64_t)"),
   preadv2: bind<VectorAt2>("intptr_t preadv2(int, const void *, int, int64_t, int)"),
   pwritev2: bind<VectorAt2>("intptr_t pwritev2(int, const void *, int, int64_t, int)"),
+  lseek: bind<(fd: number, offset: number, whence: number) => number>("int64_t lseek(int, int64_t, int)"),
+  ftruncate: bind<(fd: number, length: number) => number>("int ftruncate(int, int64_t)"),
   fallocate: bind<(fd: number, mode: number, offset: number, length: number) => number>(
     "int fallocate(int, int, int64_t, int64_t)",
   ),
@@ -132,6 +137,21 @@ export function tryPwritev2(fd: number, vector: IoVector, offset: number, flags:
 /** Allocates a range of a file, or with `AllocateFlag`s frees or zeroes it. */
 export function fallocate(fd: number, mode: number, offset: number, length: number): void {
   check(c.fallocate(fd, mode, offset, length), "fallocate", `${at(fd, offset)}, ${length} bytes`);
+}
+
+/**
+ * The first byte from `offset` on that is in data (`Seek.DATA`) or in a hole (`Seek.HOLE`; the end of the file is one).
+ * Undefined where there is none: no data up to the end, or `offset` is behind it.
+ */
+export function seekExtent(fd: number, offset: number, whence: number): number | undefined {
+  const found = c.lseek(fd, offset, whence);
+  if (found < 0 && lastErrno() === Errno.ENXIO) return undefined;
+  return check(found, "lseek", at(fd, offset));
+}
+
+/** Makes a file longer, with a hole, or shorter. */
+export function ftruncate(fd: number, length: number): void {
+  check(c.ftruncate(fd, length), "ftruncate", `fd ${fd} to ${length} bytes`);
 }
 
 /** struct iovec: u64 address, u64 length. */

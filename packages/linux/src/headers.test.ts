@@ -8,9 +8,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Errno } from "./errors.ts";
 import * as events from "./events.ts";
-import { AllocateFlag, OpenFlag, TransferFlag } from "./file.ts";
+import { AllocateFlag, OpenFlag, Seek, TransferFlag } from "./file.ts";
 import { At, Dirent, FolderFlag } from "./folder.ts";
 import { io, ior, iow, iowr } from "./ioctl.ts";
+import { Fcntl, Flock } from "./locks.ts";
 import { Advice, MapFlag, MemfdFlag, Protection } from "./memory.ts";
 import { MAX_CPUS, Prctl } from "./scheduling.ts";
 import * as signals from "./signals.ts";
@@ -29,6 +30,8 @@ const ours: Record<string, number> = {
   ...prefixed("AT_", At),
   ...prefixed("RWF_", TransferFlag),
   ...prefixed("FALLOC_FL_", AllocateFlag),
+  ...prefixed("SEEK_", Seek),
+  ...prefixed("F_", Fcntl),
   ...prefixed("PROT_", Protection),
   ...prefixed("MAP_", MapFlag),
   ...prefixed("MADV_", Advice),
@@ -67,6 +70,12 @@ const ours: Record<string, number> = {
   "offsetof(struct dirent64, d_reclen)": Dirent.LENGTH,
   "offsetof(struct dirent64, d_type)": Dirent.TYPE,
   "offsetof(struct dirent64, d_name)": Dirent.NAME,
+  "offsetof(struct flock, l_type)": Flock.TYPE,
+  "offsetof(struct flock, l_whence)": Flock.WHENCE,
+  "offsetof(struct flock, l_start)": Flock.START,
+  "offsetof(struct flock, l_len)": Flock.LEN,
+  "offsetof(struct flock, l_pid)": Flock.PID,
+  "sizeof(struct flock)": Flock.SIZE,
   "sizeof(struct iovec)": 16,
   "offsetof(struct iovec, iov_base)": 0,
   "offsetof(struct iovec, iov_len)": 8,
@@ -116,6 +125,7 @@ const program = `
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <unistd.h>
 int main(void) {
 ${Object.keys(ours).map(print).join("\n")}
   return 0;

@@ -7,6 +7,7 @@ export {
   close,
   Descriptor,
   fallocate,
+  ftruncate,
   IoVector,
   OpenFlag,
   open,
@@ -15,6 +16,8 @@ export {
   pwrite,
   pwritev,
   read,
+  Seek,
+  seekExtent,
   TransferFlag,
   tryPreadv2,
   tryPwritev2,
@@ -22,6 +25,7 @@ export {
 } from "./file.ts";
 export { At, Dirent, FolderFlag, getdents64, linkat, openat, type PathBytes, readlinkat, seek } from "./folder.ts";
 export { io, ioctl, ior, iow, iowr, tryIoctl } from "./ioctl.ts";
+export { canLockRange, Fcntl, lockRange } from "./locks.ts";
 export {
   Advice,
   addressOf,

@@ -1,6 +1,9 @@
-/** Disks: what they are to a device, and the files that hold them. */
+/** Disks: what they are to a device, the formats of images, and the files that hold them. */
 
 export type { Disk } from "./disk.ts";
 export { StorageError, type StorageErrorCode } from "./errors.ts";
-export { RawFile, type RawFileOptions } from "./raw-file.ts";
-export { Transfers } from "./transfers.ts";
+export { HostFile, type HostFileOptions } from "./file/host-file.ts";
+export { Transfers } from "./file/transfers.ts";
+export type { Extent, Image, Store } from "./image.ts";
+export { type OpenImageOptions, openImage } from "./open.ts";
+export { RawImage } from "./raw/raw-image.ts";

@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { BlkDevice, ConsoleDevice, RngDevice } from "@lodge/devices";
 import { type PcEnd as MachineEnd, Pc } from "@lodge/machine";
-import { RawFile } from "@lodge/storage";
+import { openImage } from "@lodge/storage";
 import { type Choice, chooseAccelerator } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
 import type { GuestProcess } from "./agent/channel.ts";
@@ -63,7 +63,7 @@ export class Machine implements AsyncDisposable {
     await using undo = new AsyncDisposableStack();
     const disks: BlkDevice[] = [];
     for (const { file, readonly: readOnly = false, serial } of checked.disks) {
-      const disk = await RawFile.open(file, { readOnly });
+      const disk = await openImage(file, { readOnly });
       undo.defer(() => disk.close());
       disks.push(new BlkDevice({ disk, queues: checked.cpus.count, ...(serial !== undefined && { serial }) }));
     }

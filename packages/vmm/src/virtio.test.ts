@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { BalloonDevice, BlkDevice, NetDevice, RngDevice, UnixSockets, VsockDevice } from "@lodge/devices";
-import { RawFile } from "@lodge/storage";
+import { openImage } from "@lodge/storage";
 import { EchoPort } from "../testing/echo-port.ts";
 import { noGuest, TinyGuest } from "../testing/tiny-guest.ts";
 
@@ -55,8 +55,8 @@ suite("Debian's drivers", { skip: noGuest }, () => {
     const peer = noCompiler ? new Uint8Array(0) : buildPeer(at("vsock-peer"));
     peerBytes = peer.length;
     writeFileSync(at("fixed"), Buffer.concat([content, peer, Buffer.alloc(512 - (peer.length % 512))]));
-    const disk = await RawFile.open(at("disk"));
-    const fixed = await RawFile.open(at("fixed"), { readOnly: true });
+    const disk = await openImage(at("disk"));
+    const fixed = await openImage(at("fixed"), { readOnly: true });
     const sockets = await UnixSockets.listen(at("vsock"));
     const vsock = new VsockDevice({ cid: 7, connect: sockets.connect });
     sockets.serve(vsock);

@@ -3,7 +3,7 @@ import { mkdtempDisposableSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { type Disk, RawFile } from "@lodge/storage";
+import { type Disk, openImage } from "@lodge/storage";
 import { RING_KINDS, TestGuest } from "../testing/guest.ts";
 import type { Buffer } from "../testing/ring.ts";
 import { BlkDevice } from "./blk.ts";
@@ -108,7 +108,7 @@ test("a raw file is the disk", async () => {
     path,
     Uint8Array.from({ length: 64 * 512 }, (_, at) => at >> 9),
   );
-  const disk = await RawFile.open(path);
+  const disk = await openImage(path);
   const guest = new TestGuest(new BlkDevice({ disk })).start();
   const room = guest.room(1024);
   assert.equal(await ask(guest, Request.IN, 62, [room]), 0);

@@ -11,7 +11,7 @@ import { duplexPair } from "node:stream";
 import { test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { RawFile } from "@lodge/storage";
+import { openImage } from "@lodge/storage";
 import { BalloonDevice } from "../balloon/balloon.ts";
 import { BlkDevice } from "../blk/blk.ts";
 import { ConsoleDevice } from "../console/console.ts";
@@ -92,7 +92,7 @@ test("blk", async () => {
   using dir = mkdtempDisposableSync(join(tmpdir(), "lodge-fuzz-"));
   const path = join(dir.path, "disk");
   writeFileSync(path, new Uint8Array(256 * 512));
-  const disk = await RawFile.open(path);
+  const disk = await openImage(path);
   await fuzz({ device: new BlkDevice({ disk, queues: 2 }), request: blkRequest });
   await disk.close();
 });

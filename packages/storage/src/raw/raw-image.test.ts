@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempDisposableSync, readFileSync, statSync, truncateSync,
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { RawFile } from "./raw-file.ts";
+import { openImage } from "../open.ts";
 
 const folder = () => mkdtempDisposableSync(join(tmpdir(), "lodge-raw-"));
 
@@ -20,7 +20,7 @@ function makeImage(directory: string, sizeBytes: number): string {
 test("pieces of guest memory are read and written in order", async () => {
   using dir = folder();
   const path = makeImage(dir.path, 64 * 512);
-  const disk = await RawFile.open(path);
+  const disk = await openImage(path);
   assert.deepEqual([disk.sizeBytes, disk.readOnly], [64 * 512, false]);
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 2, shared: true });
   const piece = (at: number, length: number) => new Uint8Array(memory.buffer, at, length);
@@ -35,14 +35,14 @@ test("pieces of guest memory are read and written in order", async () => {
 
 test("more pieces than the kernel takes at once", async () => {
   using dir = folder();
-  const disk = await RawFile.open(makeImage(dir.path, 64 * 512));
+  const disk = await openImage(makeImage(dir.path, 64 * 512));
   const pieces = Array.from({ length: 3000 }, () => new Uint8Array(8));
   await disk.read(0, pieces);
   assert.ok(pieces.every((piece, index) => piece.every((byte) => byte === (index * 8) >> 9)));
   for (const piece of pieces) piece.fill(7);
   await disk.write(512, pieces);
   assert.ok(
-    readFileSync(disk.path)
+    readFileSync(disk.name)
       .subarray(512, 512 + 24000)
       .every((byte) => byte === 7),
   );
@@ -52,7 +52,7 @@ test("more pieces than the kernel takes at once", async () => {
 test("zeros and discards, with and without giving the space back", async () => {
   using dir = folder();
   const path = makeImage(dir.path, 1 << 20);
-  const disk = await RawFile.open(path);
+  const disk = await openImage(path);
   const before = statSync(path).blocks;
   await disk.writeZeroes(0, 4096, false);
   await disk.writeZeroes(8192, 512, true);
@@ -70,7 +70,7 @@ test("zeros and discards, with and without giving the space back", async () => {
 test("a file that has become shorter is an error, and so is a read-only one that is written", async () => {
   using dir = folder();
   const path = makeImage(dir.path, 64 * 512);
-  const disk = await RawFile.open(path, { readOnly: true });
+  const disk = await openImage(path, { readOnly: true });
   assert.equal(disk.readOnly, true);
   await assert.rejects(disk.write(0, [new Uint8Array(512)]), { code: "STORAGE_IO", message: /write failed/ });
   await assert.rejects(disk.discard(0, 512), { code: "STORAGE_IO" });
@@ -83,13 +83,13 @@ test("what is no raw disk is refused", async () => {
   using dir = folder();
   const path = makeImage(dir.path, 512);
   truncateSync(path, 513);
-  await assert.rejects(RawFile.open(path), { code: "STORAGE_OPEN", message: /has 513 bytes/ });
+  await assert.rejects(openImage(path), { code: "STORAGE_OPEN", message: /has 513 bytes/ });
   truncateSync(path, 0);
-  await assert.rejects(RawFile.open(path), { code: "STORAGE_OPEN", message: /has 0 bytes/ });
-  await assert.rejects(RawFile.open(join(dir.path, "none")), {
+  await assert.rejects(openImage(path), { code: "STORAGE_OPEN", message: /has 0 bytes/ });
+  await assert.rejects(openImage(join(dir.path, "none")), {
     code: "STORAGE_OPEN",
     message: /none cannot be opened/,
   });
   mkdirSync(join(dir.path, "folder"));
-  await assert.rejects(RawFile.open(join(dir.path, "folder"), { readOnly: true }), /not a regular file/);
+  await assert.rejects(openImage(join(dir.path, "folder"), { readOnly: true }), /not a regular file/);
 });

@@ -3,6 +3,7 @@
 import { readv, writev } from "node:fs";
 import { promisify } from "node:util";
 import { addressOf, Errno, IoVector, TransferFlag, tryPreadv2, tryPwritev2 } from "@lodge/linux";
+import { totalBytes } from "./pieces.ts";
 
 /** Linux's IOV_MAX: pieces of one transfer. */
 const MOST_PIECES = 1024;
@@ -36,7 +37,7 @@ export class Transfers {
    * copied at once: a detour by the thread pool costs 20 times as much (60 us to 3 us). The pool reads the rest.
    */
   async read(offset: number, pieces: readonly Uint8Array[]): Promise<number> {
-    const length = total(pieces);
+    const length = totalBytes(pieces);
     let done = 0;
     if (this.#tryReads && length <= QUICK_BYTES && gather(pieces)) {
       const result = tryPreadv2(this.#fd, vector, offset, TransferFlag.NOWAIT);
@@ -57,7 +58,7 @@ export class Transfers {
    * writes for a while.
    */
   async write(offset: number, pieces: readonly Uint8Array[]): Promise<void> {
-    const length = total(pieces);
+    const length = totalBytes(pieces);
     let done = 0;
     if (this.#heldBack > 0) {
       this.#heldBack -= 1;
@@ -86,12 +87,6 @@ function gather(pieces: readonly Uint8Array[]): boolean {
     vector.push(address + piece.byteOffset, piece.length);
   }
   return true;
-}
-
-function total(pieces: readonly Uint8Array[]): number {
-  let bytes = 0;
-  for (const piece of pieces) bytes += piece.length;
-  return bytes;
 }
 
 /** The pieces behind the first `done` bytes, as many as one call takes. */

@@ -1,0 +1,142 @@
+/** A file of the host as a place for bytes. */
+
+import { constants, type FileHandle, open } from "node:fs/promises";
+import { AllocateFlag, Errno, fallocate, ftruncate, Seek, SystemError, seekExtent } from "@lodge/linux";
+import { StorageError } from "../errors.ts";
+import type { Extent, Store } from "../image.ts";
+import { lockImage } from "./locks.ts";
+import { cutPieces, fillPieces, type Pieces, totalBytes } from "./pieces.ts";
+import { Transfers } from "./transfers.ts";
+
+/** What zeros are written in where the file system has no quicker way. */
+const ZEROS = new Uint8Array(1 << 20);
+
+export interface HostFileOptions {
+  readOnly?: boolean;
+  /** Makes the file, which must not be there yet. */
+  create?: boolean;
+  /** Keeps QEMU's locks; default true. Without them another's half-written state may be read. */
+  lock?: boolean;
+}
+
+export class HostFile implements Store {
+  readonly name: string;
+  readonly readOnly: boolean;
+  readonly #file: FileHandle;
+  readonly #transfers: Transfers;
+  #sizeBytes: number;
+  /** The file system can punch holes, and zero ranges. */
+  readonly #can = { [AllocateFlag.PUNCH_HOLE]: true, [AllocateFlag.ZERO_RANGE]: true };
+
+  private constructor(path: string, file: FileHandle, sizeBytes: number, readOnly: boolean) {
+    this.name = path;
+    this.#file = file;
+    this.#transfers = new Transfers(file.fd);
+    this.#sizeBytes = sizeBytes;
+    this.readOnly = readOnly;
+  }
+
+  /** Opens a regular file. */
+  static async open(path: string, options: HostFileOptions = {}): Promise<HostFile> {
+    const { readOnly = false, create = false, lock = true } = options;
+    let file: FileHandle | undefined;
+    try {
+      const making = create ? constants.O_CREAT | constants.O_EXCL : 0;
+      // Opening a FIFO must not wait for its other end.
+      const access = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK;
+      file = await open(path, access | making, 0o644);
+      const stat = await file.stat();
+      if (!stat.isFile()) throw new StorageError("STORAGE_OPEN", `${path} is not a regular file`);
+      if (lock) lockImage(file.fd, path, !readOnly);
+      return new HostFile(path, file, stat.size, readOnly);
+    } catch (cause) {
+      await file?.close();
+      if (cause instanceof StorageError) throw cause;
+      throw new StorageError("STORAGE_OPEN", `${path} cannot be opened: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  async read(offset: number, pieces: Pieces): Promise<void> {
+    const length = totalBytes(pieces);
+    const inside = Math.max(0, Math.min(length, this.#sizeBytes - offset));
+    try {
+      const done = await this.#transfers.read(offset, inside === length ? pieces : cutPieces(pieces, 0, inside));
+      if (done < inside) throw new Error("the file has become shorter");
+    } catch (cause) {
+      throw this.#failed("read", cause);
+    }
+    if (inside < length) fillPieces(cutPieces(pieces, inside, length - inside), 0);
+  }
+
+  async write(offset: number, pieces: Pieces): Promise<void> {
+    try {
+      await this.#transfers.write(offset, pieces);
+    } catch (cause) {
+      throw this.#failed("write", cause);
+    }
+    this.#sizeBytes = Math.max(this.#sizeBytes, offset + totalBytes(pieces));
+  }
+
+  async flush(): Promise<void> {
+    try {
+      await this.#file.datasync();
+    } catch (cause) {
+      throw this.#failed("flush", cause);
+    }
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    this.#allocate(AllocateFlag.PUNCH_HOLE, offset, length);
+  }
+
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    const done = this.#allocate(mayUnmap ? AllocateFlag.PUNCH_HOLE : AllocateFlag.ZERO_RANGE, offset, length);
+    for (let at = done ? length : 0; at < length; at += ZEROS.length) {
+      await this.write(offset + at, [ZEROS.subarray(0, Math.min(ZEROS.length, length - at))]);
+    }
+    // Neither hole nor zeros make the file longer: what is behind the end reads as zeros anyhow.
+    if (done && offset + length > this.#sizeBytes) await this.resize(offset + length);
+  }
+
+  async resize(sizeBytes: number): Promise<void> {
+    try {
+      ftruncate(this.#file.fd, sizeBytes);
+    } catch (cause) {
+      throw this.#failed("resize", cause);
+    }
+    this.#sizeBytes = sizeBytes;
+  }
+
+  async status(offset: number, length: number): Promise<Extent> {
+    const data = seekExtent(this.#file.fd, offset, Seek.DATA) ?? this.#sizeBytes;
+    const here = { present: true, depth: 0, offset, name: this.name };
+    if (data > offset) return { ...here, length: Math.min(length, data - offset), zero: true, data: false };
+    const hole = seekExtent(this.#file.fd, offset, Seek.HOLE) ?? this.#sizeBytes;
+    return { ...here, length: Math.min(length, hole - offset), zero: false, data: true };
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  /** Frees or zeroes a range; false where the file system cannot. */
+  #allocate(how: 2 | 16, offset: number, length: number): boolean {
+    if (!this.#can[how] || length === 0) return length === 0;
+    try {
+      fallocate(this.#file.fd, how | AllocateFlag.KEEP_SIZE, offset, length);
+      return true;
+    } catch (cause) {
+      if (!(cause instanceof SystemError) || cause.errno !== Errno.ENOTSUP) throw this.#failed("zero", cause);
+      this.#can[how] = false;
+      return false;
+    }
+  }
+
+  #failed(what: string, cause: unknown): StorageError {
+    return new StorageError("STORAGE_IO", `${this.name}: ${what} failed: ${(cause as Error).message}`, { cause });
+  }
+}
