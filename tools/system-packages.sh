@@ -11,9 +11,12 @@ wanted='
   gdb:gdb
   /usr/include/stdio.h:libc6-dev
   /usr/include/linux/kvm.h:linux-libc-dev
+  nbdinfo:libnbd-bin
+  qemu-img:qemu-utils
   qemu-system-x86_64:qemu-system-x86
   busybox:busybox-static
   cpio:cpio
+  openssl:openssl
   iasl:acpica-tools
   lz4:lz4
   xz:xz-utils

@@ -5,5 +5,19 @@ export { StorageError, type StorageErrorCode } from "./errors.ts";
 export { HostFile, type HostFileOptions } from "./file/host-file.ts";
 export { Transfers } from "./file/transfers.ts";
 export type { Extent, Image, Store } from "./image.ts";
+export {
+  allocationDepth,
+  baseAllocation,
+  isNbdUri,
+  type MetaContext,
+  type NbdExport,
+  type NbdExports,
+  NbdServer,
+  type NbdServerOptions,
+  NbdStore,
+  type NbdStoreOptions,
+  type StatusExtent,
+  type TlsCredentials,
+} from "./nbd/index.ts";
 export { type OpenImageOptions, openImage } from "./open.ts";
 export { RawImage } from "./raw/raw-image.ts";

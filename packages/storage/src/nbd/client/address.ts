@@ -1,0 +1,92 @@
+/** NBD's addresses, as NetworkBlockDevice/nbd's doc/uri.md spells them. */
+
+import { StorageError } from "../../errors.ts";
+import { MAX_STRING_BYTES, NBD_PORT } from "../protocol.ts";
+import type { TlsCredentials } from "../tls.ts";
+
+export interface NbdAddress {
+  /** As the user wrote it. */
+  uri: string;
+  to: { path: string } | { host: string; port: number };
+  exportName: string;
+  tls?: TlsCredentials;
+}
+
+const SCHEME = /^(nbds?)(\+unix)?:\/\//i;
+
+export function isNbdUri(text: string): boolean {
+  return SCHEME.test(text);
+}
+
+/**
+ * `nbd://HOST[:PORT]/[EXPORT]`, `nbd+unix:///[EXPORT]?socket=PATH`, and `nbds` for TLS, with `tls-certificates=FOLDER` or
+ * `tls-psk-file=FILE` and the user's name before the host.
+ */
+export function parseNbdUri(uri: string): NbdAddress {
+  const wrong = (why: string) => new StorageError("STORAGE_OPEN", `${uri}: ${why}`);
+  const scheme = SCHEME.exec(uri);
+  if (scheme === null) throw wrong("an NBD address begins with nbd://, nbds://, nbd+unix:// or nbds+unix://");
+  const unix = scheme[2] !== undefined;
+  const parameters = queryOf(uri, wrong);
+  const { url, exportName } = parse(uri, wrong);
+  if (Buffer.byteLength(exportName) > MAX_STRING_BYTES)
+    throw wrong(`an export's name has ${MAX_STRING_BYTES} bytes at most`);
+
+  const secure = scheme[1]!.toLowerCase() === "nbds";
+  const tls = secure ? credentials(url, parameters, wrong) : undefined;
+  if (!secure && (parameters.has("tls-certificates") || parameters.has("tls-psk-file"))) {
+    throw wrong("TLS has the scheme nbds");
+  }
+  const rest = { uri, exportName, ...(tls && { tls }) };
+  const path = parameters.get("socket");
+  if (!unix) {
+    if (path !== undefined) throw wrong("a socket's path goes with nbd+unix://");
+    if (url.hostname === "") throw wrong("there is no host");
+    const port = url.port === "" ? NBD_PORT : Number(url.port);
+    // A URL has IPv6 addresses in brackets, connect() has not.
+    return { ...rest, to: { host: url.hostname.replace(/^\[(.*)\]$/, "$1"), port } };
+  }
+  if (url.host !== "") throw wrong("a Unix socket has no host: nbd+unix:///EXPORT?socket=PATH");
+  if (path === undefined || path === "") throw wrong("the path of the socket is missing: ?socket=PATH");
+  return { ...rest, to: { path } };
+}
+
+type Wrong = (why: string) => StorageError;
+
+function parse(uri: string, wrong: Wrong): { url: URL; exportName: string } {
+  try {
+    const url = new URL(uri);
+    return { url, exportName: decodeURIComponent(url.pathname.replace(/^\//, "")) };
+  } catch {
+    throw wrong("this is no address");
+  }
+}
+
+/** The parameters, in which "+" is no space, other than in forms. */
+function queryOf(uri: string, wrong: Wrong): Map<string, string> {
+  const parameters = new Map<string, string>();
+  const cut = uri.indexOf("?");
+  if (cut < 0) return parameters;
+  for (const pair of uri.slice(cut + 1).split("&")) {
+    const [name = "", ...value] = pair.split("=");
+    if (!["socket", "tls-certificates", "tls-psk-file"].includes(name)) {
+      throw wrong(`"${name}" is no parameter; there are socket, tls-certificates and tls-psk-file`);
+    }
+    try {
+      parameters.set(name, decodeURIComponent(value.join("=")));
+    } catch {
+      throw wrong(`the value of ${name} is badly encoded`);
+    }
+  }
+  return parameters;
+}
+
+function credentials(url: URL, parameters: Map<string, string>, wrong: Wrong): TlsCredentials {
+  const certificates = parameters.get("tls-certificates");
+  const psk = parameters.get("tls-psk-file");
+  if ((certificates === undefined) === (psk === undefined)) {
+    throw wrong("TLS needs tls-certificates=FOLDER or tls-psk-file=FILE");
+  }
+  if (certificates !== undefined) return { certificates };
+  return { psk: psk!, ...(url.username !== "" && { user: decodeURIComponent(url.username) }) };
+}
