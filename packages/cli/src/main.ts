@@ -5,6 +5,7 @@ import { findPackageJSON } from "node:module";
 import { Command, CommanderError } from "commander";
 import { imageCommand } from "./image/command.ts";
 import { infoCommand } from "./info/command.ts";
+import { nbdCommand } from "./nbd/command.ts";
 import { Interrupted, runCommand } from "./run/command.ts";
 
 /** The status for what cannot be meant, or cannot be done on this host: nothing was begun. Anything else that fails is 1. */
@@ -41,7 +42,8 @@ function lodge(guestCommand: readonly string[] | undefined): Command {
     .helpCommand("help [command]", "print help for a command")
     .exitOverride()
     .configureOutput(SILENT);
-  for (const command of [imageCommand(), infoCommand(), runCommand(guestCommand)]) program.addCommand(quiet(command));
+  for (const command of [imageCommand(), infoCommand(), nbdCommand(), runCommand(guestCommand)])
+    program.addCommand(quiet(command));
   return program;
 }
 

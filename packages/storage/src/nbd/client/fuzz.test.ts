@@ -40,7 +40,9 @@ async function recorded(): Promise<Buffer> {
   const offered = { disk: store, readOnly: false, contexts: [baseAllocation(store)] };
   const [client, server] = duplexPair();
   const said: Buffer[] = [];
-  const served = serverSide(new Wire(server), new Map([["", offered]])).then((agreement) => transmit(agreement!));
+  const served = serverSide(new Wire(server), { exports: new Map([["", offered]]), severalClients: true }).then(
+    (agreement) => transmit(agreement!),
+  );
   client.on("data", (bytes) => said.push(bytes));
   const connection = Connection.over(await negotiate(new Wire(client), ""));
   const outcomes = await use(connection, [Buffer.alloc(65000), Buffer.alloc(536), Buffer.alloc(8)]);

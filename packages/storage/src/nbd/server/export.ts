@@ -1,5 +1,6 @@
 /** What a server offers: a disk by a name, and what it can tell of the disk's content. */
 
+import type { Duplex } from "node:stream";
 import type { Store } from "../../image.ts";
 import { Can, MAX_PAYLOAD_BYTES } from "../protocol.ts";
 
@@ -29,11 +30,20 @@ export interface NbdExport {
 /** By name; the empty name is the default export. */
 export type NbdExports = ReadonlyMap<string, NbdExport>;
 
-export function transmissionFlags({ readOnly }: NbdExport): number {
+/** What a server offers, and on which terms. */
+export interface Offer {
+  exports: NbdExports;
+  /** Wraps a connection's stream into TLS, without which then nothing is told. */
+  secure?: (stream: Duplex) => Promise<Duplex>;
+  /** More than one client is served at once: where not, a client's second connection would wait for its first. */
+  severalClients: boolean;
+}
+
+export function transmissionFlags({ readOnly }: NbdExport, severalClients: boolean): number {
   const writing = Can.SEND_FLUSH | Can.SEND_FUA | Can.SEND_TRIM | Can.SEND_WRITE_ZEROES;
+  const always = Can.HAS_FLAGS | Can.SEND_DF | Can.SEND_CACHE;
   // Connections share one disk, so a flush on one covers what the others were told is written.
-  const always = Can.HAS_FLAGS | Can.SEND_DF | Can.SEND_CACHE | Can.CAN_MULTI_CONN;
-  return always | (readOnly ? Can.READ_ONLY : writing);
+  return always | (readOnly ? Can.READ_ONLY : writing) | (severalClients ? Can.CAN_MULTI_CONN : 0);
 }
 
 /** Best in pages; at most what every client takes. */

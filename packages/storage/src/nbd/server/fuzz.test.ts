@@ -65,7 +65,7 @@ async function serve(pieces: Iterable<Uint8Array>, contents = 3): Promise<Outcom
   client.on("data", (chunk) => sent.push(chunk)).on("error", () => {});
   let error: unknown;
   const served = (async () => {
-    const agreement = await negotiate(new Wire(server), exports);
+    const agreement = await negotiate(new Wire(server), { exports, severalClients: true });
     if (agreement !== undefined) await transmit(agreement);
   })().catch((cause) => {
     error = cause;
@@ -191,7 +191,9 @@ test("a client that asks for much and takes nothing holds a bounded amount", asy
   };
   const [client, server] = duplexPair();
   const exports = new Map([["", { disk: store, readOnly: false, contexts: [] }]]);
-  const served = negotiate(new Wire(server), exports).then((agreement) => transmit(agreement!));
+  const served = negotiate(new Wire(server), { exports, severalClients: true }).then((agreement) =>
+    transmit(agreement!),
+  );
   client.write(Buffer.concat([clientFlags(), option(Option.GO, text(""), u16s(0))]));
   // Its own side is read by nobody.
   for (let cookie = 0; cookie < 500; cookie++) client.write(request(Command.READ, cookie, 0, 32 << 20));

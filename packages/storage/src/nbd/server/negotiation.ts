@@ -3,7 +3,6 @@
  * until one of them begins the transmission.
  */
 
-import type { Duplex } from "node:stream";
 import { StorageError } from "../../errors.ts";
 import {
   GREETING_MAGIC,
@@ -18,7 +17,7 @@ import {
   writeNumber64,
 } from "../protocol.ts";
 import { Wire } from "../wire.ts";
-import { blockSizes, type MetaContext, type NbdExport, type NbdExports, transmissionFlags } from "./export.ts";
+import { blockSizes, type MetaContext, type NbdExport, type Offer, transmissionFlags } from "./export.ts";
 import { InvalidOption, parseContextQueries, parseGo } from "./options.ts";
 
 /** Nobody needs more options than these, nor larger ones; who sends them is cut off. */
@@ -34,28 +33,23 @@ export interface Agreement {
   contexts: ReadonlyMap<number, MetaContext>;
 }
 
-/** Wraps a connection's stream into TLS; settles when the peers have greeted each other. */
-export type Secure = (stream: Duplex) => Promise<Duplex>;
-
 /** Negotiates; undefined when the client wanted no transmission. Rejects when it breaks the protocol's rules. */
-export async function negotiate(wire: Wire, exports: NbdExports, secure?: Secure): Promise<Agreement | undefined> {
-  return await new Negotiation(wire, exports, secure).run();
+export async function negotiate(wire: Wire, offer: Offer): Promise<Agreement | undefined> {
+  return await new Negotiation(wire, offer).run();
 }
 
 class Negotiation {
   #wire: Wire;
-  readonly #exports: NbdExports;
-  readonly #secure: Secure | undefined;
+  readonly #offer: Offer;
   #secured = false;
   #noZeroes = false;
   #structuredReplies = false;
   /** The contexts that were chosen, and the export that they are of. */
   #chosen: { name: string; contexts: Map<number, MetaContext> } | undefined;
 
-  constructor(wire: Wire, exports: NbdExports, secure: Secure | undefined) {
+  constructor(wire: Wire, offer: Offer) {
     this.#wire = wire;
-    this.#exports = exports;
-    this.#secure = secure;
+    this.#offer = offer;
   }
 
   async run(): Promise<Agreement | undefined> {
@@ -98,7 +92,7 @@ class Negotiation {
 
   async #answer(option: number, data: Buffer): Promise<Agreement | undefined> {
     if (option === Option.STARTTLS) return await this.#startTls(data);
-    if (this.#secure !== undefined && !this.#secured) {
+    if (this.#offer.secure !== undefined && !this.#secured) {
       await this.#refuse(option, OptionReply.ERR_TLS_REQD, "this server speaks TLS only");
       return undefined;
     }
@@ -127,27 +121,27 @@ class Negotiation {
 
   /** The oldest way in, which can only be refused by closing. */
   async #exportName(data: Buffer): Promise<Agreement> {
-    const offered = this.#exports.get(data.toString("utf8"));
-    if (offered === undefined || (this.#secure !== undefined && !this.#secured)) {
+    const offered = this.#offer.exports.get(data.toString("utf8"));
+    if (offered === undefined || (this.#offer.secure !== undefined && !this.#secured)) {
       throw new InvalidOption("no such export");
     }
     const answer = Buffer.alloc(this.#noZeroes ? 10 : 10 + 124);
     writeNumber64(answer, offered.disk.sizeBytes, 0);
-    answer.writeUInt16BE(transmissionFlags(offered), 8);
+    answer.writeUInt16BE(transmissionFlags(offered, this.#offer.severalClients), 8);
     await this.#wire.send(answer);
     return this.#agreement(data.toString("utf8"), offered);
   }
 
   async #startTls(data: Buffer): Promise<undefined> {
     if (data.length > 0) throw new InvalidOption("this option has no data");
-    if (this.#secure === undefined) {
+    if (this.#offer.secure === undefined) {
       return await this.#refuse(Option.STARTTLS, OptionReply.ERR_POLICY, "this server has no TLS");
     }
     if (this.#secured) throw new InvalidOption("TLS has begun already");
     await this.#reply(Option.STARTTLS, OptionReply.ACK);
     // What came in the clear behind the option would be taken for the client's.
     if (!this.#wire.release()) throw new StorageError("STORAGE_IO", "data before TLS");
-    this.#wire = new Wire(await this.#secure(this.#wire.stream));
+    this.#wire = new Wire(await this.#offer.secure(this.#wire.stream));
     this.#secured = true;
     this.#structuredReplies = false;
     this.#chosen = undefined;
@@ -155,7 +149,7 @@ class Negotiation {
 
   async #list(data: Buffer): Promise<undefined> {
     if (data.length > 0) throw new InvalidOption("this option has no data");
-    for (const [name, { description = "" }] of this.#exports) {
+    for (const [name, { description = "" }] of this.#offer.exports) {
       const bytes = Buffer.from(name);
       const length = Buffer.alloc(4);
       length.writeUInt32BE(bytes.length);
@@ -166,14 +160,14 @@ class Negotiation {
 
   async #info(option: number, data: Buffer): Promise<Agreement | undefined> {
     const { name, wanted } = parseGo(data);
-    const offered = this.#exports.get(name);
+    const offered = this.#offer.exports.get(name);
     if (offered === undefined) {
       return await this.#refuse(option, OptionReply.ERR_UNKNOWN, `there is no export "${name.slice(0, 256)}"`);
     }
     const exported = Buffer.alloc(12);
     exported.writeUInt16BE(Info.EXPORT, 0);
     writeNumber64(exported, offered.disk.sizeBytes, 2);
-    exported.writeUInt16BE(transmissionFlags(offered), 10);
+    exported.writeUInt16BE(transmissionFlags(offered, this.#offer.severalClients), 10);
     await this.#reply(option, OptionReply.INFO, exported);
     if (wanted.has(Info.NAME)) await this.#infoText(option, Info.NAME, name);
     if (wanted.has(Info.DESCRIPTION) && offered.description !== undefined) {
@@ -201,7 +195,7 @@ class Negotiation {
     if (!listing) this.#chosen = undefined;
     if (!this.#structuredReplies) throw new InvalidOption("structured replies first");
     const { name, queries } = parseContextQueries(data);
-    const offered = this.#exports.get(name);
+    const offered = this.#offer.exports.get(name);
     if (offered === undefined) {
       return await this.#refuse(option, OptionReply.ERR_UNKNOWN, `there is no export "${name.slice(0, 256)}"`);
     }

@@ -4,8 +4,8 @@ import { createServer, type Server, type Socket } from "node:net";
 import { StorageError } from "../../errors.ts";
 import { serverTls, type TlsCredentials } from "../tls.ts";
 import { Wire } from "../wire.ts";
-import type { NbdExports } from "./export.ts";
-import { negotiate, type Secure } from "./negotiation.ts";
+import type { NbdExports, Offer } from "./export.ts";
+import { negotiate } from "./negotiation.ts";
 import { transmit } from "./transmission.ts";
 
 /** A client that has not finished its negotiation by then has none in mind. */
@@ -29,13 +29,14 @@ export interface NbdServerOptions {
 export class NbdServer implements AsyncDisposable {
   readonly #options: NbdServerOptions;
   readonly #server: Server;
-  readonly #secure: Secure | undefined;
+  readonly #offer: Offer;
   readonly #serving = new Map<Socket, Promise<void>>();
   readonly #waiting = new Set<Socket>();
 
-  private constructor(options: NbdServerOptions, secure: Secure | undefined) {
+  private constructor(options: NbdServerOptions, secure: Offer["secure"]) {
     this.#options = options;
-    this.#secure = secure;
+    const severalClients = options.maxClients !== 1;
+    this.#offer = { exports: options.exports, severalClients, ...(secure && { secure }) };
     this.#server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => this.#arrived(socket));
   }
 
@@ -99,7 +100,7 @@ export class NbdServer implements AsyncDisposable {
   async #serve(socket: Socket): Promise<void> {
     const timer = setTimeout(() => socket.destroy(), NEGOTIATION_MS);
     try {
-      const agreement = await negotiate(new Wire(socket), this.#options.exports, this.#secure);
+      const agreement = await negotiate(new Wire(socket), this.#offer);
       clearTimeout(timer);
       if (agreement === undefined) return;
       await transmit(agreement);
