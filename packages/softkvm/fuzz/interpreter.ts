@@ -108,7 +108,7 @@ export class InterpreterSubject implements Subject {
     const map = MemoryMap.create(MEMORY_BYTES);
     map.setSlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
     const tlb = new LookasideBuffers(state);
-    const nothing = { covers: () => false, read: () => undefined, write: () => false };
+    const nothing = { page: -1, read: () => undefined, write: () => false };
     const access = new Access(
       state,
       map,

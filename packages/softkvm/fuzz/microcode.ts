@@ -42,5 +42,6 @@ export const NO_SURROUNDINGS: ProcessorHooks = {
   tripleFault: none,
   modeChanged: none,
   translationsFlushed: none,
+  deliverQuickly: () => false,
   interruptsMayFlow: none,
 };

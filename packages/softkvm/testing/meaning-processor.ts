@@ -3,8 +3,9 @@
 import { Compiler } from "../src/compiler/compiler.ts";
 import { STATE_SIZE, State } from "../src/cpu/layout.ts";
 import { Blocks } from "../src/interpreter/blocks.ts";
-import { Handlers, JumpCache } from "../src/interpreter/handlers.ts";
+import { Handlers, JumpCache, type QuickPaths } from "../src/interpreter/handlers.ts";
 import { Record, Return } from "../src/interpreter/record.ts";
+import { MemoryMap } from "../src/mmu/memory-map.ts";
 import { takeFault } from "../src/system/exceptions.ts";
 import { segmentFault } from "../src/system/mode.ts";
 import { FULL_CPUID, type SoftProcessor, softProcessor } from "./soft-processor.ts";
@@ -20,10 +21,12 @@ export class MeaningProcessor {
   /** `memoryBytes`: a multiple of 64 KiB. */
   constructor(memoryBytes: number) {
     const arena = memoryBytes + STATE_SIZE + JumpCache.entries * JumpCache.entrySize;
-    const pages = Math.ceil((arena + ARENA_BYTES) / 65536);
+    const codeAt = arena + ARENA_BYTES;
+    const pages = Math.ceil((codeAt + MemoryMap.codeBytes(memoryBytes)) / 65536);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    this.soft = softProcessor(memoryBytes, FULL_CPUID, memory.buffer);
+    this.soft = softProcessor(memoryBytes, FULL_CPUID, memory.buffer, codeAt);
     const { state, memory: access } = this.soft.cpu;
+    state.set32(State.codeBits, codeAt);
     this.#handlers = new Handlers(memory, memoryBytes, {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
@@ -37,6 +40,11 @@ export class MeaningProcessor {
     const source = { fetch, translation: access.walker, watch: () => {}, unwatch: () => {} };
     this.#blocks = new Blocks(state, this.#handlers, source, arena, arena + ARENA_BYTES);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, memoryBytes);
+  }
+
+  /** {@link Handlers.quick}. */
+  get quick(): QuickPaths {
+    return this.#handlers.quick;
   }
 
   /**

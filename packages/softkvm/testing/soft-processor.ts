@@ -53,16 +53,20 @@ export const FULL_CPUID: Cpuid = (leaf, subleaf) => {
   }
 };
 
-/** `buffer`: its memory with the state behind, where it is not made here. */
+/**
+ * `buffer`: its memory with the state behind, where it is not made here; `codeAt`: where in it the bits of pages are that
+ * hold code.
+ */
 export function softProcessor(
   memoryBytes: number,
   cpuid: Cpuid = FULL_CPUID,
   buffer: ArrayBufferLike = new SharedArrayBuffer(memoryBytes + STATE_SIZE),
+  codeAt?: number,
 ): SoftProcessor {
-  const map = MemoryMap.create(memoryBytes);
+  const map = MemoryMap.create(memoryBytes, codeAt === undefined ? undefined : { buffer, at: codeAt });
   map.setSlot({ slot: 0, guestAddress: 0, sizeBytes: memoryBytes, memoryOffset: 0 });
   const state = new CpuState(buffer, memoryBytes);
-  const mmio = new Mmio({ covers: () => false, read: () => undefined, write: () => false });
+  const mmio = new Mmio({ page: -1, read: () => undefined, write: () => false });
   const walker = new Walker(state, map, buffer, { physicalBits: 40, gigabytePages: true });
   const tlb = new LookasideBuffers(state);
   const parts = { tlb, walker, mmio, watch: new Watchpoints() };
@@ -105,6 +109,7 @@ export function softProcessor(
     },
     modeChanged: () => {},
     translationsFlushed: () => {},
+    deliverQuickly: () => false,
     interruptsMayFlow: () => {},
   };
   const cpu = new Processor(state, memory, hooks);

@@ -101,7 +101,7 @@ export class Compiler {
 
   #compile(plans: readonly Plan[]): void {
     const module = new ModuleBuilder();
-    const outside = importOutside(module, true);
+    const outside = importOutside(module);
     const functions = new Map<number, number>();
     const regions = plans.map(({ seeds, members }): Region => {
       const slot = this.#handlers.takeSlot();

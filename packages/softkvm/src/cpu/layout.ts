@@ -67,8 +67,14 @@ export const State = {
   regionBase: 0x2b8,
   /** Where the result of a slow load is handed over, and the value of a slow store. 32 bytes. */
   transfer: 0x2c0,
-  /** Instructions begun, for the TSC of deterministic runs and for profiles. */
-  instructions: 0x2e0,
+  /** Not 0 where WebAssembly may walk page tables and deliver page faults itself: see mmu/quick-walk.ts. */
+  quick: 0x2e0,
+  /** Where in linear memory the bits of the pages are that hold code: {@link MemoryMap.code}. */
+  codeBits: 0x2e4,
+  /** Of a page table's entry: the bits that must not be set, but for NX. */
+  reservedBits: 0x2e8,
+  /** How many entries of the lookaside buffers are listed: see {@link TlbList}. */
+  tlbFilled: 0x2f0,
 
   /** For es cs ss ds fs gs the offsets that may be accessed, where segments are checked: see {@link SegmentRange}. */
   segmentRanges: 0x300,
@@ -105,9 +111,15 @@ export const State = {
   /** The eight x87 registers by their physical number, 16 bytes each: 64 bits of significand, 16 of sign and exponent. */
   fpr: 0x640,
 
+  /** Pieces of guest physical memory that quick walks know: see {@link Ram}. */
+  ram: 0x700,
+
   /** Lookaside buffers: see {@link Tlb}. */
   tlbs: 0x1000,
 } as const;
+
+/** Plain memory as slots have it: from which guest physical address on, how much, and what to add to get the address in linear memory. */
+export const Ram = { pieces: 4, size: 24, start: 0, length: 8, delta: 16 } as const;
 
 /** Bits of `flagAux`: the carries that the flags follow from. */
 export const Aux = {
@@ -222,7 +234,39 @@ export const Tlb = {
   USER: 1,
   SUPERVISOR_AC: 2,
   banks: 3,
+  /**
+   * Bits of the low word of an empty entry's tag. Compiled code looks at the tag's upper bits, which are of another entry.
+   * One that INVLPG has emptied is listed still.
+   */
+  EMPTY: 1,
+  LISTED: 2,
+} as const;
+
+const TLB_SLOTS = Tlb.banks * 2 * Tlb.entries;
+
+/** What is known of the entries of the lookaside buffers, by their number from the first bank on. */
+export const TlbList = {
+  /** The numbers of those in use, each once, in 16 bits each. */
+  filled: State.tlbs + Tlb.banks * Tlb.bankSize,
+  /** A byte each: 2 to this power is the size of the page that it was filled from, plus `GLOBAL`. */
+  kinds: State.tlbs + Tlb.banks * Tlb.bankSize + TLB_SLOTS * 2,
+  GLOBAL: 0x80,
+  slots: TLB_SLOTS,
+} as const;
+
+/**
+ * Which translations INVLPG has more to forget of than the entries of one 4 KiB page: a byte for each piece of the address
+ * space, by the address's lower bits; not 0 where that may be so.
+ */
+export const Translated = {
+  entries: 8192,
+  /** Pages of 4 KiB that jumps lead to. */
+  code: TlbList.kinds + TLB_SLOTS,
+  codeShift: 12,
+  /** Pieces of 2 MiB of larger pages, in the lookaside buffers or with code. */
+  large: TlbList.kinds + TLB_SLOTS + 8192,
+  largeShift: 21,
 } as const;
 
 /** The end of what {@link State} and the buffers take. */
-export const STATE_SIZE = State.tlbs + Tlb.banks * Tlb.bankSize;
+export const STATE_SIZE = Translated.large + Translated.entries;

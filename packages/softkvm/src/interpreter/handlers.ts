@@ -15,6 +15,7 @@ import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
 import { addX87Functions, X87_FUNCTION_TYPE, X87_FUNCTIONS } from "../x87/quick/functions.ts";
 import { CODE_LIMITS } from "./limits.ts";
+import { addQuickAccesses, writeAbandoned, writeDelivery } from "./quick-paths.ts";
 import { Record, Return } from "./record.ts";
 import { type Outside, RecordContext } from "./record-context.ts";
 import type { Shape } from "./shape.ts";
@@ -45,7 +46,19 @@ export const Slot = {
   FIRST_FREE: 5 + X87_FUNCTIONS + VECTOR_FUNCTIONS,
 } as const;
 
-/** What handlers call when the lookaside buffer misses: `Access` of mmu/access.ts. */
+/** Functions of quick-paths.ts, as TypeScript calls them. */
+export interface QuickPaths {
+  load(linear: bigint, size: number, kind: number): number;
+  store(linear: bigint, size: number, kind: number): number;
+  /** `ProcessorHooks.deliverQuickly`; `returnRip` is an address in linear memory. Not 0 where it was delivered. */
+  deliver(vector: number, error: number, returnRip: number, resume: number): number;
+}
+
+/** Functions of the core module that all others import. */
+const SHARED = ["load", "store", "abandoned", "vectorUnit", "lookup"] as const;
+type Shared = { readonly [name in (typeof SHARED)[number]]: WebAssembly.ExportedFunction };
+
+/** What handlers come to when the lookaside buffer misses, and quick-paths.ts does not do it: `Access` of mmu/access.ts. */
 export interface SlowPaths {
   load(linear: number, size: number, kind: number): number;
   store(linear: number, size: number, kind: number): number;
@@ -59,14 +72,14 @@ export class Handlers {
   readonly enter: (record: number) => Return;
   /** The same from `State.blockRip` on; LOOKUP at once when the jump cache does not know it. */
   readonly resume: () => Return;
+  readonly quick: QuickPaths;
   readonly #slots = new Map<string, number>();
   readonly #pending: { shape: Shape; meaning: Meaning; slot: number }[] = [];
   readonly #table: WebAssembly.Table;
   readonly #memory: WebAssembly.Memory;
   readonly #slow: SlowPaths;
-  readonly #vectorUnit: WebAssembly.ExportedFunction;
   readonly #base: number;
-  readonly #lookup: WebAssembly.ExportedFunction;
+  readonly #shared: Shared;
   readonly #freeSlots: number[] = [];
   #nextSlot: number = Slot.FIRST_FREE;
   #bytes = 0;
@@ -80,11 +93,12 @@ export class Handlers {
     for (const [index, each] of vectorFunctions().entries()) this.#table.set(Slot.VECTOR_FUNCTIONS + index, each);
     const unit = new VectorUnit(new CpuState(memory.buffer, base));
     const exact = (operation: number, argument: number) => unit.run(operation, argument);
-    const exports = this.#instantiate(coreModule(base).encode(), { vectorUnit: exact });
-    this.#vectorUnit = exports.vectorUnit as WebAssembly.ExportedFunction;
+    const { load, store } = slow;
+    const exports = this.#instantiate(coreModule(base).encode(), { slowLoad: load, slowStore: store, exact });
+    this.#shared = Object.fromEntries(SHARED.map((name) => [name, exports[name]])) as Shared;
     this.enter = exports.enter as (record: number) => Return;
-    this.#lookup = exports.lookup as WebAssembly.ExportedFunction;
-    this.resume = this.#lookup as unknown as () => Return;
+    this.resume = exports.lookup as () => Return;
+    this.quick = exports as unknown as QuickPaths;
   }
 
   /** Bytes of WebAssembly that handlers were made of. */
@@ -123,7 +137,7 @@ export class Handlers {
     if (this.#pending.length === 0) return;
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
     const module = new ModuleBuilder();
-    const outside = importOutside(module, true);
+    const outside = importOutside(module);
     for (const { shape, meaning, slot } of this.#pending) {
       const { index, code } = module.function(HANDLER.parameters, HANDLER.results);
       const context = new RecordContext(code, shape, this.#base, outside);
@@ -134,7 +148,7 @@ export class Handlers {
     this.#pending.length = 0;
     const bytes = module.encode();
     this.#bytes += bytes.length;
-    this.#instantiate(bytes, { lookup: this.#lookup });
+    this.#instantiate(bytes, this.#shared);
   }
 
   /** A slot for compiled code, which knows its own: see compiler/. */
@@ -147,7 +161,7 @@ export class Handlers {
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
     for (const [slot, index] of functions) module.elements(slot, [index]);
     const bytes = module.encode();
-    this.#instantiate(bytes, { lookup: this.#lookup });
+    this.#instantiate(bytes, this.#shared);
     return bytes.length;
   }
 
@@ -161,45 +175,40 @@ export class Handlers {
     bytes: Uint8Array<ArrayBuffer>,
     more: WebAssembly.Imports[string],
   ): { readonly [name: string]: unknown } {
-    const { load, store, segmentFault } = this.#slow;
+    const { segmentFault } = this.#slow;
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
-      lodge: {
-        ...{ memory: this.#memory, table: this.#table, load, store, segmentFault },
-        vectorUnit: this.#vectorUnit,
-        ...more,
-      },
+      lodge: { ...{ memory: this.#memory, table: this.#table, segmentFault }, ...more },
     });
     return instance.exports;
   }
 }
 
-/** Declares what every handler module imports. The core module makes `lookup` itself. */
-export function importOutside(module: ModuleBuilder, importLookup: boolean): Outside {
+/** Declares what every module of handlers or regions imports. */
+export function importOutside(module: ModuleBuilder): Outside {
+  importMachine(module);
+  const access = () => [["i64", "i32", "i32"], ["i32"]] as const;
+  const load = module.importFunction("lodge", "load", ...access());
+  const store = module.importFunction("lodge", "store", ...access());
+  const abandoned = module.importFunction("lodge", "abandoned", ["i32"], ["i32"]);
+  const vectorUnit = module.importFunction("lodge", "vectorUnit", ["i32", "i32"], ["i32"]);
+  const lookup = module.importFunction("lodge", "lookup", [], ["i32"]);
+  const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
+  return { ...{ load, store, abandoned, vectorUnit, lookup, segmentFault }, ...tableFunctions(module) };
+}
+
+function importMachine(module: ModuleBuilder): void {
   // The memory may grow to anything that 32 bits reach.
   module.importMemory("lodge", "memory", 1, 65536);
   module.importTable("lodge", "table", 1);
-  const load = module.importFunction("lodge", "load", ["f64", "i32", "i32"], ["i32"]);
-  const store = module.importFunction("lodge", "store", ["f64", "i32", "i32"], ["i32"]);
-  const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
-  const vectorUnit = module.importFunction("lodge", "vectorUnit", ["i32", "i32"], ["i32"]);
-  const lookup = importLookup ? module.importFunction("lodge", "lookup", [], ["i32"]) : -1;
-  const handlerType = module.type(HANDLER.parameters, HANDLER.results);
-  const { parameters, results } = VECTOR_FUNCTION_TYPE;
-  const vectorFunctionType = module.type(parameters, results);
-  const vectorFunctions = Slot.VECTOR_FUNCTIONS;
-  const x87FunctionType = module.type(X87_FUNCTION_TYPE.parameters, X87_FUNCTION_TYPE.results);
-  const x87Functions = Slot.X87_FUNCTIONS;
+}
+
+function tableFunctions(module: ModuleBuilder) {
   return {
-    load,
-    store,
-    segmentFault,
-    vectorUnit,
-    vectorFunctionType,
-    vectorFunctions,
-    x87FunctionType,
-    x87Functions,
-    lookup,
-    handlerType,
+    handlerType: module.type(HANDLER.parameters, HANDLER.results),
+    vectorFunctionType: module.type(VECTOR_FUNCTION_TYPE.parameters, VECTOR_FUNCTION_TYPE.results),
+    vectorFunctions: Slot.VECTOR_FUNCTIONS,
+    x87FunctionType: module.type(X87_FUNCTION_TYPE.parameters, X87_FUNCTION_TYPE.results),
+    x87Functions: Slot.X87_FUNCTIONS,
   };
 }
 
@@ -228,38 +237,54 @@ export function jumpCacheEntry(base: number, rip: Local<"i64">): I32 {
   return i32.add(i32.shl(hash, c32(Math.log2(JumpCache.entrySize))), c32(base + JumpCache.offset));
 }
 
-/** The way in, the look-up of jumps, and the handlers that are no instructions. */
+/** The way in, the look-up of jumps, quick ways beside TypeScript, and the handlers that are no instructions. */
 function coreModule(base: number): ModuleBuilder {
   const module = new ModuleBuilder();
-  const imports = importOutside(module, false);
+  importMachine(module);
+  const slowLoad = module.importFunction("lodge", "slowLoad", ["f64", "i32", "i32"], ["i32"]);
+  const slowStore = module.importFunction("lodge", "slowStore", ["f64", "i32", "i32"], ["i32"]);
+  const exact = module.importFunction("lodge", "exact", ["i32", "i32"], ["i32"]);
+  const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
+  const inTable = tableFunctions(module);
 
   const lookup = module.function([], ["i32"]);
   {
     const { code } = lookup;
-    jump(code, base, imports);
+    jump(code, base, inTable);
     code.store("i32", c32(base + State.chain), 0, c32(0));
     code.return(c32(Return.LOOKUP));
   }
-  module.exportFunction("lookup", lookup.index);
-
   const unit = module.function(["i32", "i32"], ["i32"]);
-  writeUnitFunction(unit.code, base, imports.vectorUnit);
-  module.exportFunction("vectorUnit", unit.index);
+  writeUnitFunction(unit.code, base, exact);
+  const { load, store } = addQuickAccesses(module, base, { slowLoad, slowStore });
+  const abandoned = module.function(["i32"], ["i32"]);
+  const shared = { load, store, abandoned: abandoned.index, vectorUnit: unit.index, lookup: lookup.index };
+  for (const name of SHARED) module.exportFunction(name, shared[name]);
+  const outside: Outside = { ...shared, segmentFault, ...inTable };
+
+  writeAbandoned(
+    new RecordContext(abandoned.code, SPECIAL, base, outside),
+    abandoned.code.parameters[0] as I32,
+    lookup.index,
+  );
+  const deliver = module.function(["i32", "i32", "i32", "i32"], ["i32"]);
+  writeDelivery(new RecordContext(deliver.code, SPECIAL, base, outside));
+  module.exportFunction("deliver", deliver.index);
 
   const enter = module.function(HANDLER.parameters, HANDLER.results);
   const record = enter.code.parameters[0] as never;
-  enter.code.tailCallIndirect(imports.handlerType, i32.load(record, Record.handler), record);
+  enter.code.tailCallIndirect(inTable.handlerType, i32.load(record, Record.handler), record);
   module.exportFunction("enter", enter.index);
 
   const special = (body: (context: RecordContext) => void): number => {
     const { index, code } = module.function(HANDLER.parameters, HANDLER.results);
-    body(new RecordContext(code, SPECIAL, base, { ...imports, lookup: lookup.index }));
+    body(new RecordContext(code, SPECIAL, base, outside));
     return index;
   };
   const forward = module.function(HANDLER.parameters, HANDLER.results);
   const old = forward.code.parameters[0] as never;
   const next = forward.code.let(i32.load(old, Record.taken));
-  forward.code.tailCallIndirect(imports.handlerType, i32.load(next, Record.handler), next);
+  forward.code.tailCallIndirect(inTable.handlerType, i32.load(next, Record.handler), next);
 
   module.elements(Slot.MICROCODE, [
     special((context) => context.microcode()),

@@ -6,7 +6,9 @@
  * Addresses are numbers as in mmu/walk.ts.
  */
 
+import { Translated } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
+import { TranslatedPieces } from "../mmu/translated-pieces.ts";
 import { JumpCache } from "./handlers.ts";
 import { CODE_LIMITS } from "./limits.ts";
 
@@ -35,9 +37,14 @@ export class Jumps {
   readonly #linear = new Float64Array(JumpCache.entries);
   /** The pages that entries have been filled from since all were emptied: see {@link pageKey}. */
   readonly #pages = new Set<number>();
+  /** The same for INVLPG, those of 4 KiB and larger ones. */
+  readonly #small: TranslatedPieces;
+  readonly #large: TranslatedPieces;
 
   constructor(state: CpuState) {
     this.#view = state.view;
+    this.#small = new TranslatedPieces(state, Translated.code, Translated.codeShift);
+    this.#large = new TranslatedPieces(state, Translated.large, Translated.largeShift);
     this.#at = state.base + JumpCache.offset;
     for (let entry = 0; entry < JumpCache.entries; entry++) this.#empty(entry);
   }
@@ -56,6 +63,7 @@ export class Jumps {
     this.#kinds[entry] = pageShift | (global ? GLOBAL : 0);
     this.#linear[entry] = linear;
     this.#pages.add(pageKey(linear, pageShift));
+    (pageShift === 12 ? this.#small : this.#large).note(linear, pageShift);
     const at = this.#at + entry * JumpCache.entrySize;
     this.#view.setUint32(at + JumpCache.rip, low, true);
     this.#view.setUint32(at + JumpCache.rip + 4, Math.floor(rip / HIGH), true);
@@ -67,6 +75,8 @@ export class Jumps {
     for (let index = 0; index < this.#filledCount; index++) this.#empty(this.#filled[index]!);
     this.#filledCount = 0;
     this.#pages.clear();
+    // Larger pages may be in the lookaside buffers still.
+    this.#small.clear();
   }
 
   /** A load of CR3. */

@@ -45,12 +45,14 @@ import type { Shape } from "./shape.ts";
 /** Functions outside the handler, by their indexes in its module. */
 export interface Outside {
   /**
-   * (linear address as f64, size, `AccessKind`) → 0 with the value in `State.transfer`, else a fault or an exit. The
-   * address goes as a float because JavaScript would get a bigint for an i64, at ten times the cost.
+   * (linear address, size, `AccessKind`) → 0 with the value in `State.transfer`, else a fault or an exit. To TypeScript the
+   * address goes on as a float, because JavaScript would get a bigint for an i64, at ten times the cost.
    */
   readonly load: number;
   /** The same; the value is in `State.transfer`. */
   readonly store: number;
+  /** A handler that goes on from an instruction with whose record a fault or an exit is recorded. */
+  readonly abandoned: number;
   /** (segment, is write): raises the fault of an offset beyond the segment. */
   readonly segmentFault: number;
   /**
@@ -678,7 +680,7 @@ export class RecordContext implements Context {
 
   /** Leaves after a helper has recorded a fault or an exit; `State.record` is set. */
   protected abandon(): void {
-    this.code.return(c32(Return.UNWIND));
+    this.code.tailCall(this.outside.abandoned, this.record);
   }
 
   protected leave(reason: Return): void {
@@ -713,9 +715,8 @@ export class RecordContext implements Context {
 
   protected slow(helper: number, linear: Local<"i64">, size: number | I32, kind: number): void {
     this.setState32(State.record, this.record);
-    const address = f64.convert_i64_s(linear);
     const stack = this.onStack.has(linear) ? AccessKind.STACK : 0;
-    const outcome = this.let(callI32(helper, address, typeof size === "number" ? c32(size) : size, c32(kind | stack)));
+    const outcome = this.let(callI32(helper, linear, typeof size === "number" ? c32(size) : size, c32(kind | stack)));
     this.code.if(outcome, () => this.abandon(), undefined, false);
   }
 

@@ -37,11 +37,14 @@ const ACCESS_COST = 30;
 /** DR6.BS: a single step. */
 const DR6_BS = 1n << 14n;
 
-/** What a vCPU's memory area holds behind its state: jump cache, records. */
-export const AREA_BYTES = 16 * 2 ** 20;
+/**
+ * What a vCPU's memory area takes: its state, jump cache and records. With 16 of them there is room for the bits of pages
+ * that hold code in the 256 MiB behind the largest guest.
+ */
+export const AREA_BYTES = 255 * 65536;
 
 /** Hooks of the processor that the core answers itself. */
-type CoreHook = "halt" | "tripleFault" | "modeChanged" | "translationsFlushed" | "interruptsMayFlow";
+type CoreHook = "halt" | "tripleFault" | "modeChanged" | "translationsFlushed" | "interruptsMayFlow" | "deliverQuickly";
 
 /** What surrounds the core: the vCPU with its interrupt controller, clock and run page. */
 export interface Surroundings {
@@ -128,7 +131,17 @@ export class Core {
     this.processor = new Processor(this.state, this.access, {
       ...outside.hooks,
       modeChanged: () => {},
-      translationsFlushed: (flushed) => this.#blocks.forgetJumps(flushed),
+      translationsFlushed: (flushed) => {
+        this.#hasFlushed = true;
+        this.#blocks.forgetJumps(flushed);
+      },
+      deliverQuickly: (vector, error, returnRip, resume) =>
+        this.#handlers.quick.deliver(vector, error, base + returnRip, resume ? 1 : 0) !== 0,
+      writeApicBase: (value) => {
+        const isValid = outside.hooks.writeApicBase(value);
+        this.access.memoryChanged();
+        return isValid;
+      },
       interruptsMayFlow: () => {
         // A return to ring 3 opens for interrupts that mostly do not wait; timers are looked at when the budget ends.
         if (this.#eventWaits) this.mustLook = true;
@@ -177,6 +190,8 @@ export class Core {
     const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
+    this.state.set32(State.codeBits, map.handle.code.at);
+    this.state.set32(State.quick, 1);
   }
 
   /** What is kept of the guest's code. */
@@ -196,6 +211,7 @@ export class Core {
 
   /** Forgets what depends on memory slots. */
   memoryChanged(): void {
+    this.access.memoryChanged();
     this.processor.flushAll();
   }
   writesChanged(): void {
@@ -417,8 +433,12 @@ export class Core {
       throw error;
     }
     const fellThrough = state.get32(State.rip) === nextLow && state.get32(State.rip + 4) === nextHigh;
-    return fellThrough && !instruction.form.ends && state.get32(State.mode) === mode ? record + Record.size : 0;
+    const goesOn = fellThrough && !instruction.form.ends && !this.#hasFlushed;
+    this.#hasFlushed = false;
+    return goesOn && state.get32(State.mode) === mode ? record + Record.size : 0;
   }
+  /** What follows may have to be fetched from elsewhere. */
+  #hasFlushed = false;
 
   /** An exception was recorded: delivers it. Returns an exit, or undefined. */
   #fault(): ExitReason | undefined {
@@ -471,9 +491,11 @@ export class Core {
     // Without a budget every way out of the instruction ends here; what there was goes on afterwards.
     const budget = state.view.getInt32(state.base + State.budget, true) - ENTRY_COST;
     state.set32(State.budget, 0);
+    state.set32(State.quick, 0);
     this.#isStep = true;
     const outcome = this.#handle(this.#handlers.enter(found));
     this.#isStep = false;
+    state.set32(State.quick, 1);
     state.set32(State.budget, budget);
     if (budget < 0) this.#budgetEnded();
     state.set32(State.chain, 0);

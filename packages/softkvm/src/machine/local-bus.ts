@@ -19,8 +19,8 @@ export class LocalBus implements LocalMmio {
     this.#interrupts = interrupts;
   }
 
-  covers(page: number): boolean {
-    return this.#vm.interrupts.hasLocalApics && this.#interrupts().apic.baseAddress === page;
+  get page(): number {
+    return this.#vm.interrupts.hasLocalApics ? this.#interrupts().apic.baseAddress : -1;
   }
 
   read(gpa: number, size: number): bigint | undefined {

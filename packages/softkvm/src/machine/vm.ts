@@ -96,11 +96,12 @@ export class SoftVm implements Vm {
           "addresses memory with 32 bits, and a part of them is the vCPUs'",
       );
     }
+    const codeAt = grow(memory, Math.ceil(MemoryMap.codeBytes(byteLength) / 65536)) * 65536;
     const handle: SoftVmHandle = {
       kind: "soft",
       memory,
       board: board.buffer,
-      map: MemoryMap.create(memory.buffer.byteLength).handle,
+      map: MemoryMap.create(byteLength, { buffer: memory.buffer, at: codeAt }).handle,
       interrupts: new SharedArrayBuffer(interruptAreaBytes(MAX_VCPUS)),
       record: new VmRecord().buffer,
       coalesced: new SharedArrayBuffer(4096),
@@ -390,15 +391,7 @@ export class SoftVm implements Vm {
 
   /** Room behind the guest's memory, for a vCPU's state; returns its first page of 64 KiB. */
   growMemory(pages: number): number {
-    try {
-      return this.memory.grow(pages);
-    } catch (cause) {
-      throw new KvmError(
-        "KVM_REQUEST_FAILED",
-        "no room for another vCPU behind the guest's memory: software machines have at most 3.75 GiB and 16 vCPUs",
-        { cause },
-      );
-    }
+    return grow(this.memory, pages);
   }
 
   /** Asks all vCPUs but one, and does not wait. */
@@ -434,5 +427,17 @@ export class SoftVm implements Vm {
   #requirePit(): void {
     this.#open();
     if (!this.interrupts.hasPit) throw new KvmError("KVM_REQUEST_FAILED", "the machine has no PIT; create it first");
+  }
+}
+
+function grow(memory: GuestMemory, pages: number): number {
+  try {
+    return memory.grow(pages);
+  } catch (cause) {
+    throw new KvmError(
+      "KVM_REQUEST_FAILED",
+      "no room for another vCPU behind the guest's memory: software machines have at most 3.75 GiB and 16 vCPUs",
+      { cause },
+    );
   }
 }

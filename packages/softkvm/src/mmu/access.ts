@@ -12,6 +12,7 @@ import type { CpuState } from "../cpu/state.ts";
 import { type MemoryMap, PAGE, SlotFlag } from "./memory-map.ts";
 import type { Mmio } from "./mmio.ts";
 import { cr4, efer, Intent } from "./paging.ts";
+import { QuickRam } from "./quick-ram.ts";
 import { type LookasideBuffers, TlbTable } from "./tlb.ts";
 import { WALKED, type Walker } from "./walk.ts";
 import type { Watchpoints } from "./watchpoints.ts";
@@ -71,6 +72,7 @@ export class Access {
   /** After a {@link HOLE}: where the hole is. */
   #gpa = 0;
   #busLocked = false;
+  readonly #ram: QuickRam;
 
   constructor(
     state: CpuState,
@@ -85,6 +87,7 @@ export class Access {
     this.mmio = parts.mmio;
     this.watch = parts.watch;
     this.#hooks = hooks;
+    this.#ram = new QuickRam(state);
     this.#view = state.view;
     this.#bytes = new Uint8Array(state.view.buffer);
     this.#transfer = state.base + State.transfer;
@@ -98,9 +101,12 @@ export class Access {
       this.#busLocked = true;
     }
     const room = PAGE - (va & (PAGE - 1));
-    if (va < HALF && va + size > HALF) return this.#notCanonical(kind);
+    if (va < HALF && va + size > HALF) {
+      this.releaseLock();
+      return this.#notCanonical(kind);
+    }
     const first = this.#locate(va, kind, false);
-    if (first === FAULT) return Outcome.FAULT;
+    if (first === FAULT) return this.#faultedLoad();
     if (kind & AccessKind.FILL) return Outcome.OK;
     if (kind & AccessKind.MASKED) {
       return size > room && this.#locate(va + size - 1, kind, false) === FAULT ? Outcome.FAULT : Outcome.OK;
@@ -110,7 +116,7 @@ export class Access {
     } else {
       const firstGpa = this.#gpa;
       const second = this.#locate(this.#following(va, room, kind), kind, false);
-      if (second === FAULT) return Outcome.FAULT;
+      if (second === FAULT) return this.#faultedLoad();
       const secondGpa = this.#gpa;
       if (!this.#loadPart(first, firstGpa, 0, room)) return Outcome.EXIT;
       if (!this.#loadPart(second, secondGpa, room, size - room)) return Outcome.EXIT;
@@ -164,7 +170,7 @@ export class Access {
     }
     const error = this.walker.walk(va, Intent.FETCH | (user ? Intent.USER : 0));
     if (error !== WALKED) return this.#pageFault(va, error);
-    if (this.mmio.covers(this.walker.gpa - (this.walker.gpa % PAGE)) || !this.#map.lookup(this.walker.gpa)) return HOLE;
+    if (this.#isLocal(this.walker.gpa) || !this.#map.lookup(this.walker.gpa)) return HOLE;
     return this.#map.offset;
   }
 
@@ -179,6 +185,11 @@ export class Access {
     return Array.from({ length: count }, (_, index) =>
       this.#map.lookup(gpa + index * 8) ? this.#view.getBigUint64(this.#map.offset, true) : undefined,
     );
+  }
+
+  /** Memory slots, or the page of the local APIC, are others by now. */
+  memoryChanged(): void {
+    this.#ram.clear();
   }
 
   /** After an instruction that was abandoned between the two halves of a locked access. */
@@ -226,7 +237,7 @@ export class Access {
     if (error !== WALKED) return this.#pageFault(va, error);
     const gpa = walker.gpa;
     const map = this.#map;
-    if (this.mmio.covers(gpa - (gpa % PAGE)) || !map.lookup(gpa)) {
+    if (this.#isLocal(gpa) || !map.lookup(gpa)) {
       this.#gpa = gpa;
       return HOLE;
     }
@@ -237,6 +248,7 @@ export class Access {
     } else {
       const page = linear - (linear % PAGE);
       this.tlb.fill(bank, TlbTable.READ, va, page, walker.pageShift, walker.global);
+      if (map.flags === 0) this.#ram.add(map.piece, this.mmio.localPage);
       if (!readOnly && walker.writable) {
         if (write) this.#markDirty();
         const index = page / PAGE;
@@ -253,8 +265,18 @@ export class Access {
     return linear;
   }
 
+  #isLocal(gpa: number): boolean {
+    return gpa - (gpa % PAGE) === this.mmio.localPage;
+  }
+
   #markDirty(): void {
     if (this.#map.flags & SlotFlag.LOG_DIRTY) this.#map.markDirty(this.#map.dirtyPage);
+  }
+
+  /** There will be no store that ends a locked access. */
+  #faultedLoad(): typeof Outcome.FAULT {
+    this.releaseLock();
+    return Outcome.FAULT;
   }
 
   /** An operand that reaches out of the canonical addresses faults before its first page is looked at. */

@@ -42,9 +42,18 @@ export interface MemoryMapHandle {
   readonly buffer: SharedArrayBuffer;
   /** Bytes of the guest's linear memory. */
   readonly sizeBytes: number;
+  /** The bits of {@link MemoryMap.code}. Compiled code reads them where they lie in linear memory. */
+  readonly code: Place;
 }
 
-interface Piece {
+/** Bytes in shared memory. */
+interface Place {
+  readonly buffer: ArrayBufferLike;
+  readonly at: number;
+}
+
+/** A piece of guest physical memory that a slot shows. */
+export interface Piece {
   readonly start: number;
   readonly end: number;
   /** What to add to a guest physical address to get the offset in linear memory. */
@@ -81,24 +90,31 @@ export class MemoryMap {
   #seen = -1;
 
   constructor(handle: MemoryMapHandle) {
-    const { buffer, sizeBytes } = handle;
+    const { buffer, sizeBytes, code } = handle;
     this.handle = handle;
     const words = PageBits.wordsFor(sizeBytes / PAGE);
     this.#header = new Int32Array(buffer, 0, Header.words);
     this.#slots = new Float64Array(buffer, Header.words * 4, MAX_SLOTS * Field.count);
     const bitmaps = Header.words * 4 + MAX_SLOTS * Field.count * 8;
-    this.code = new PageBits(new Int32Array(buffer, bitmaps, words));
-    this.dirty = new PageBits(new Int32Array(buffer, bitmaps + words * 4, words * LOGS));
-    this.codeWrites = new CodeWrites(new Int32Array(buffer, bitmaps + words * 4 * (1 + LOGS), CodeWrites.words));
+    this.code = new PageBits(new Int32Array(code.buffer, code.at, words));
+    this.dirty = new PageBits(new Int32Array(buffer, bitmaps, words * LOGS));
+    this.codeWrites = new CodeWrites(new Int32Array(buffer, bitmaps + words * 4 * LOGS, CodeWrites.words));
   }
 
-  /** The map of a new machine: no slots. `sizeBytes` of linear memory, from offset 0, are the guest's. */
-  static create(sizeBytes: number): MemoryMap {
+  /**
+   * The map of a new machine: no slots. `sizeBytes` of linear memory, from offset 0, are the guest's. `code`: where
+   * {@link codeBytes} are for the bits of pages that hold code.
+   */
+  static create(sizeBytes: number, code?: Place): MemoryMap {
     const words = PageBits.wordsFor(sizeBytes / PAGE);
     const buffer = new SharedArrayBuffer(
-      Header.words * 4 + MAX_SLOTS * Field.count * 8 + words * 4 * (1 + LOGS) + CodeWrites.words * 4,
+      Header.words * 4 + MAX_SLOTS * Field.count * 8 + words * 4 * LOGS + CodeWrites.words * 4,
     );
-    return new MemoryMap({ buffer, sizeBytes });
+    const place = code ?? { buffer: new SharedArrayBuffer(MemoryMap.codeBytes(sizeBytes)), at: 0 };
+    return new MemoryMap({ buffer, sizeBytes, code: place });
+  }
+  static codeBytes(sizeBytes: number): number {
+    return PageBits.wordsFor(sizeBytes / PAGE) * 4;
   }
 
   /** Moves with every change of the map. */
@@ -213,7 +229,8 @@ export class MemoryMap {
 
   /** Where a guest physical address lies: false for a hole, else {@link offset} and {@link flags}. */
   lookup(gpa: number): boolean {
-    if (this.#seen !== Atomics.load(this.#header, Header.generation)) this.#renew();
+    // Not atomic, as this is on every slow path: a change is in force when all vCPUs were told.
+    if (this.#seen !== this.#header[Header.generation]) this.#renew();
     let piece = this.#last;
     if (gpa < piece.start || gpa >= piece.end) {
       piece = this.#find(gpa);
@@ -224,6 +241,11 @@ export class MemoryMap {
     this.flags = piece.flags;
     this.dirtyPage = Math.floor(gpa / PAGE) + piece.dirty;
     return true;
+  }
+
+  /** What the last {@link lookup} found lies in. */
+  get piece(): Piece {
+    return this.#last;
   }
 
   /**

@@ -12,8 +12,8 @@
 
 /** What answers in the vCPU's own thread: the local APIC's page, IOAPIC, doorbells. */
 export interface LocalMmio {
-  /** Whether a page is the processor's own even where a slot has memory: the local APIC's. */
-  covers(page: number): boolean;
+  /** The page that is the processor's own even where a slot has memory, the local APIC's; -1 for none. */
+  readonly page: number;
   /** The value of a register, or undefined when this is none of theirs. `size` is 1 to 8 bytes. */
   read(gpa: number, size: number): bigint | undefined;
   /** False when this is none of theirs. */
@@ -54,8 +54,9 @@ export class Mmio {
     return this.#log.length > 0;
   }
 
-  covers(page: number): boolean {
-    return this.#local.covers(page);
+  /** {@link LocalMmio.page}. */
+  get localPage(): number {
+    return this.#local.page;
   }
 
   /** Reads up to 8 bytes: undefined when the monitor has to be asked, and {@link pending} is set. */

@@ -13,8 +13,9 @@ export class PageBits {
     return Math.ceil(pages / 32);
   }
 
+  /** As of now or a moment ago: who relies on it has been told of changes. */
   has(page: number): boolean {
-    return ((Atomics.load(this.#words, page >>> 5) >>> (page & 31)) & 1) !== 0;
+    return ((this.#words[page >>> 5]! >>> (page & 31)) & 1) !== 0;
   }
 
   /** Sets a bit; one that is set already is only read, so that the cache line stays shared. */

@@ -1,20 +1,21 @@
 /**
  * The lookaside buffers that compiled code reads: see `Tlb` in cpu/layout.ts for their layout. This side fills and
- * flushes them. Which entries are in use is kept in lists, so that a flush costs what was filled since the last one.
+ * flushes them, as quick-walk.ts does in WebAssembly. Which entries are in use is kept in a list, so that a flush costs what
+ * was filled since the last one.
  *
  * Linear addresses are numbers as in walk.ts.
  */
 
-import { State, Tlb } from "../cpu/layout.ts";
+import { State, Tlb, TlbList, Translated } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
+import { TranslatedPieces } from "./translated-pieces.ts";
 
 const HIGH = 2 ** 32;
-/** Entries of all tables together: a table for each access kind of each bank. */
+/** A table for each access kind of each bank. */
 const TABLES = Tlb.banks * 2;
-const SLOTS = TABLES * Tlb.entries;
 const WORDS = Tlb.entrySize / 4;
-/** Large pages that are remembered. */
-const MAX_LARGE = SLOTS;
+const { EMPTY, LISTED } = Tlb;
+const { GLOBAL } = TlbList;
 
 /** The tables of a bank, in the order in which they lie. */
 export const TlbTable = { READ: 0, WRITE: 1 } as const;
@@ -27,18 +28,26 @@ export class LookasideBuffers {
   readonly #state: CpuState;
   /** The buffers as words, and as numbers: an entry's tag is its first two words, its addend the last two. */
   readonly #words: Int32Array;
-  /** The entries in use, each once. */
-  readonly #filled = new Uint16Array(SLOTS);
-  #filledCount = 0;
-  /** Of each entry in use: 2 to this power is the size of the page it was filled from, plus {@link GLOBAL}. */
-  readonly #kinds = new Uint8Array(SLOTS);
-  /** The pages larger than 4 KiB that were filled since the last whole flush: see {@link largePage}. */
-  readonly #large = new Set<number>();
+  /** {@link TlbList}. */
+  readonly #filled: Uint16Array;
+  readonly #kinds: Uint8Array;
+  readonly #large: TranslatedPieces;
 
   constructor(state: CpuState) {
     this.#state = state;
-    this.#words = new Int32Array(state.view.buffer, state.base + State.tlbs, (Tlb.banks * Tlb.bankSize) / 4);
+    const { buffer } = state.view;
+    this.#words = new Int32Array(buffer, state.base + State.tlbs, (Tlb.banks * Tlb.bankSize) / 4);
+    this.#filled = new Uint16Array(buffer, state.base + TlbList.filled, TlbList.slots);
+    this.#kinds = new Uint8Array(buffer, state.base + TlbList.kinds, TlbList.slots);
+    this.#large = new TranslatedPieces(state, Translated.large, Translated.largeShift);
     this.#clearAll();
+  }
+
+  get #filledCount(): number {
+    return this.#state.get32(State.tlbFilled);
+  }
+  set #filledCount(count: number) {
+    this.#state.set32(State.tlbFilled, count);
   }
 
   /** Selects the bank that compiled code uses: writes its address to the state. */
@@ -61,11 +70,11 @@ export class LookasideBuffers {
   /** `linear` is where the page of `va` begins in linear memory. */
   fill(bank: number, table: TlbTable, va: number, linear: number, pageShift: number, global: boolean): void {
     const low = va | 0;
-    if (pageShift > 12) this.#noteLarge(largePage(va, pageShift));
+    if (pageShift > 12) this.#large.note(va, pageShift);
     const slot = slotOf(bank, table, low);
     const at = slot * WORDS;
     const words = this.#words;
-    if (words[at]! & EMPTY) this.#filled[this.#filledCount++] = slot;
+    if ((words[at]! & (EMPTY | LISTED)) === EMPTY) this.#filled[this.#filledCount++] = slot;
     this.#kinds[slot] = pageShift | (global ? GLOBAL : 0);
     const addend = linear - ((low & ~0xfff) >>> 0);
     words[at] = low & ~0xfff;
@@ -74,15 +83,10 @@ export class LookasideBuffers {
     words[at + 3] = Math.floor(addend / HIGH);
   }
 
-  #noteLarge(page: number): void {
-    // A guest can have more large pages than a set can have members.
-    if (this.#large.size >= MAX_LARGE && !this.#large.has(page)) this.flushAll();
-    this.#large.add(page);
-  }
-
   /** Everything, global pages too: CR0.PG, CR4.PGE/PAE/PSE/SMEP changes, INVPCID of all, a changed memory map. */
   flushAll(): void {
-    for (let index = 0; index < this.#filledCount; index++) this.#empty(this.#filled[index]!);
+    const count = this.#filledCount;
+    for (let index = 0; index < count; index++) this.#empty(this.#filled[index]!);
     this.#filledCount = 0;
     this.#large.clear();
   }
@@ -91,7 +95,8 @@ export class LookasideBuffers {
   flushNonGlobal(): void {
     // As #flushIf does, without a call for each: systems do it all the time.
     let kept = 0;
-    for (let index = 0; index < this.#filledCount; index++) {
+    const count = this.#filledCount;
+    for (let index = 0; index < count; index++) {
       const slot = this.#filled[index]!;
       if (this.#kinds[slot]! & GLOBAL) this.#filled[kept++] = slot;
       else this.#empty(slot);
@@ -101,7 +106,7 @@ export class LookasideBuffers {
 
   /** The page of an address, of whatever size, global or not: INVLPG. */
   flushPage(va: number): void {
-    if (this.#large.size > 0 && this.#forgetLarge(va)) {
+    if (this.#large.mayHave(va)) {
       // Each entry of a large page is one 4 KiB piece of it.
       const words = this.#words;
       this.#flushIf((slot) => {
@@ -116,16 +121,9 @@ export class LookasideBuffers {
       const slot = table * Tlb.entries + ((low >>> 12) & (Tlb.entries - 1));
       const at = slot * WORDS;
       if (this.#words[at] === (low & ~0xfff) && this.#words[at + 1] === (Math.floor(va / HIGH) | 0)) {
-        this.#emptyListed(slot);
+        this.#words[at] = emptyTag(slot) | LISTED;
       }
     }
-  }
-
-  /** Whether entries may have been filled from a large page that an address is in. */
-  #forgetLarge(va: number): boolean {
-    let found = false;
-    for (const shift of LARGE_SHIFTS) if (this.#large.delete(largePage(va, shift))) found = true;
-    return found;
   }
 
   /** All write entries: after dirty bits were taken, or pages were marked as code. */
@@ -144,15 +142,10 @@ export class LookasideBuffers {
     });
   }
 
-  #emptyListed(slot: number): void {
-    this.#empty(slot);
-    const index = this.#filled.subarray(0, this.#filledCount).lastIndexOf(slot);
-    this.#filled[index] = this.#filled[--this.#filledCount]!;
-  }
-
   #flushIf(condition: (slot: number) => boolean): void {
     let kept = 0;
-    for (let index = 0; index < this.#filledCount; index++) {
+    const count = this.#filledCount;
+    for (let index = 0; index < count; index++) {
       const slot = this.#filled[index]!;
       if (condition(slot)) this.#empty(slot);
       else this.#filled[kept++] = slot;
@@ -161,26 +154,16 @@ export class LookasideBuffers {
   }
 
   #empty(slot: number): void {
-    this.#words[slot * WORDS] = (((slot % Tlb.entries) ^ 1) << 12) | EMPTY;
+    this.#words[slot * WORDS] = emptyTag(slot);
   }
 
   #clearAll(): void {
-    for (let slot = 0; slot < SLOTS; slot++) this.#empty(slot);
+    for (let slot = 0; slot < TlbList.slots; slot++) this.#empty(slot);
   }
 }
 
-/** A bit of the low word of a tag that no page has. Compiled code looks at the upper bits: they are of another entry. */
-const EMPTY = 1;
-const GLOBAL = 0x80;
+const emptyTag = (slot: number): number => (((slot % Tlb.entries) ^ 1) << 12) | EMPTY;
 
 function slotOf(bank: number, table: number, low: number): number {
   return (bank * 2 + table) * Tlb.entries + ((low >>> 12) & (Tlb.entries - 1));
-}
-
-/** Pages of 2 MiB, 4 MiB and 1 GiB. */
-const LARGE_SHIFTS = [21, 22, 30] as const;
-
-/** A number for the large page that an address is in. */
-function largePage(va: number, shift: number): number {
-  return Math.floor(va / 2 ** shift) * 64 + shift;
 }

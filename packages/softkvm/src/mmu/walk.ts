@@ -70,9 +70,12 @@ export class Walker {
   configure({ physicalBits, gigabytePages }: WalkOptions): void {
     this.#physicalBits = physicalBits;
     this.#gigabytePages = gigabytePages;
+    // Above what a guest physical address has; long mode ignores the upper 11 bits but NX.
     const address = physicalBits >= 52 ? 0xfffff : 2 ** Math.max(0, physicalBits - 32) - 1;
     this.#reservedHigh = ~address & 0x000fffff;
     this.#reservedHighPae = ~address & 0x7fffffff;
+    this.#state.set32(State.reservedBits, 0);
+    this.#state.set32(State.reservedBits + 4, this.#reservedHigh);
   }
 
   /**
@@ -157,9 +160,9 @@ export class Walker {
       noExecute |= entryHigh;
       if (shift === 12 || entryLow & Pte.PS) {
         if (shift === 39 || (shift === 30 && !this.#gigabytePages)) return this.#reserved(intent);
+        const size = 1 << shift;
         // A large page's address begins above bit 13; bit 12 is its PAT bit.
-        if (shift > 12 && entryLow & (2 ** shift - 2 ** 13)) return this.#reserved(intent);
-        const size = 2 ** shift;
+        if (shift > 12 && entryLow & (size - 2 ** 13)) return this.#reserved(intent);
         const page = tableAddress(entryLow, entryHigh);
         this.pageShift = shift;
         this.gpa = page - (page % size) + (low & (size - 1));

@@ -11,7 +11,6 @@ import { deliverOnce, type Event } from "./delivery.ts";
 import type { PendingException } from "./event-state.ts";
 import { GUEST_FAULT } from "./faults.ts";
 import type { Processor } from "./processor.ts";
-import { deliverQuickly } from "./quick-delivery.ts";
 import { DR6, DR7 } from "./regs.ts";
 
 /** Vectors that push an error code in protected mode (6.15). */
@@ -45,10 +44,9 @@ export function deliverFault(cpu: Processor): boolean {
   // Nothing else waits, and what waits has no payload but CR2.
   if (cpu.events.exception === undefined && vector !== Vector.DB) {
     const error = WITH_ERROR.has(vector) ? state.get32(State.faultError) : -1;
-    if (deliverQuickly(cpu, vector, error, State.instructionRip, !WITHOUT_RESUME.has(vector))) {
+    if (cpu.hooks.deliverQuickly(vector, error, State.instructionRip, !WITHOUT_RESUME.has(vector))) {
       if (vector === Vector.PF) state.copy64(State.cr2, State.faultAddress);
       state.set32(State.faultVector, NO_FAULT);
-      arrived(cpu);
       return true;
     }
   }
@@ -83,9 +81,8 @@ export function deliverPending(cpu: Processor): boolean {
 
 /** Delivers an external interrupt. False after a triple fault. */
 export function deliverInterrupt(cpu: Processor, vector: number): boolean {
-  if (cpu.events.exception === undefined && deliverQuickly(cpu, vector, -1, State.rip, false)) {
+  if (cpu.events.exception === undefined && cpu.hooks.deliverQuickly(vector, -1, State.rip, false)) {
     cpu.events.interrupt = -1;
-    arrived(cpu);
     return true;
   }
   cpu.events.interrupt = vector;

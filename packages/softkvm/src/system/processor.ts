@@ -46,6 +46,11 @@ export interface ProcessorHooks {
   modeChanged(): void;
   /** Translations of linear addresses were flushed. */
   translationsFlushed(flushed: Flushed): void;
+  /**
+   * Delivers an event by semantics/system/delivery.ts, to a handler that returns to the address in the state's field
+   * `returnRip`. `error`: the error code, or -1. `resume`: the image of RFLAGS has RF set. False where that has not begun.
+   */
+  deliverQuickly(vector: number, error: number, returnRip: number, resume: boolean): boolean;
   /** IF, the TPR or the interrupt shadow changed so that an interrupt may be deliverable now. */
   interruptsMayFlow(): void;
 }

@@ -19,7 +19,7 @@ export const TWO_BYTE = `
 01/4 smsw Mw umip
 01/4 smsw Rv umip
 01/6 lmsw Ew kernel ends
-01/7 invlpg M kernel ends
+01/7 invlpg M kernel
 02 lar Gv,Ew
 03 lsl Gv,Ew
 05 syscall trap

@@ -4,7 +4,7 @@
  * cases as well; a test compares the two.
  */
 
-import { Cr4, Efer } from "@lodge/kvm";
+import { Efer } from "@lodge/kvm";
 import { Mode, Seg, SegmentAttribute, State, Tlb } from "../../cpu/layout.ts";
 import { CpuState, Flag } from "../../cpu/state.ts";
 import { SelectorBits } from "../../system/segment-registers.ts";
@@ -13,6 +13,7 @@ import { c32, c64, i32, i64, select } from "../../wasm/ops.ts";
 import { type Context, Gpr, type Meaning } from "../context.ts";
 import {
   bank,
+  enterSupervisor,
   Flat,
   hasBits,
   isNotRing,
@@ -34,17 +35,6 @@ function enterUser(c: Context): void {
   c.setState32(State.cpl, c32(3));
   c.setState32(State.mode, i32.or(c.state32(State.mode), c32(Mode.USER)));
   c.selectBank(bank(c, Tlb.USER));
-}
-
-/** Ring 0, where AC opens the user's pages under SMAP. */
-function enterSupervisor(c: Context): void {
-  c.setState32(State.cpl, c32(0));
-  c.setState32(State.mode, i32.and(c.state32(State.mode), c32(~Mode.USER)));
-  const isClosed = i32.and(
-    hasBits(c.state32(State.cr4), Number(Cr4.SMAP)),
-    i32.eqz(i32.and(c.flagRest(), c32(Flag.AC))),
-  );
-  c.selectBank(select(isClosed, bank(c, Tlb.SUPERVISOR), bank(c, Tlb.SUPERVISOR_AC)));
 }
 
 function lacksSyscall(c: Context): I32 {

@@ -1,9 +1,10 @@
 /** What the meanings of system instructions read and write of the processor's state. */
 
-import { SegmentAttribute, SegmentField, State, Tlb } from "../../cpu/layout.ts";
+import { Cr4 } from "@lodge/kvm";
+import { Mode, SegmentAttribute, SegmentField, State, Tlb } from "../../cpu/layout.ts";
 import { CpuState, Flag } from "../../cpu/state.ts";
 import type { I32, I64 } from "../../wasm/expr.ts";
-import { c32, c64, i32, i64 } from "../../wasm/ops.ts";
+import { c32, c64, i32, i64, select } from "../../wasm/ops.ts";
 import type { Context } from "../context.ts";
 import { arithmeticFlags, setArithmeticFlags } from "../flags.ts";
 
@@ -81,4 +82,15 @@ export function needAttention(c: Context, old: I32, flags: I32): I32 {
 /** The address of a bank of lookaside buffers. */
 export function bank(c: Context, number: number): I32 {
   return i32.add(c.stateAddress(), c32(State.tlbs + number * Tlb.bankSize));
+}
+
+/** Ring 0, where AC opens the user's pages under SMAP. */
+export function enterSupervisor(c: Context): void {
+  c.setState32(State.cpl, c32(0));
+  c.setState32(State.mode, i32.and(c.state32(State.mode), c32(~Mode.USER)));
+  const isClosed = i32.and(
+    hasBits(c.state32(State.cr4), Number(Cr4.SMAP)),
+    i32.eqz(i32.and(c.flagRest(), c32(Flag.AC))),
+  );
+  c.selectBank(select(isClosed, bank(c, Tlb.SUPERVISOR), bank(c, Tlb.SUPERVISOR_AC)));
 }

@@ -4,9 +4,11 @@ import type { Meaning } from "../context.ts";
 import { flagInstructions } from "./flags.ts";
 import { registerInstructions } from "./registers.ts";
 import { ringInstructions } from "./rings.ts";
+import { translationInstructions } from "./translations.ts";
 
 export const systemInstructions: Record<string, Meaning> = {
   ...flagInstructions,
   ...registerInstructions,
   ...ringInstructions,
+  ...translationInstructions,
 };

@@ -5,15 +5,15 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Random } from "../../testing/random.ts";
-import { MEMORY, type Scenario, scenario } from "../../testing/scenario.ts";
-import { type SoftProcessor, softProcessor } from "../../testing/soft-processor.ts";
-import { State } from "../cpu/layout.ts";
-import { AccessKind } from "../mmu/access.ts";
-import { deliverPending } from "./exceptions.ts";
-import { deliverQuickly } from "./quick-delivery.ts";
-import { getRegs, setRegs } from "./regs.ts";
-import { getSregs, setSregs } from "./sregs.ts";
+import { MeaningProcessor } from "../../../testing/meaning-processor.ts";
+import { Random } from "../../../testing/random.ts";
+import { MEMORY, type Scenario, scenario } from "../../../testing/scenario.ts";
+import { type SoftProcessor, softProcessor } from "../../../testing/soft-processor.ts";
+import { State } from "../../cpu/layout.ts";
+import { AccessKind } from "../../mmu/access.ts";
+import { deliverPending } from "../../system/exceptions.ts";
+import { getRegs, setRegs } from "../../system/regs.ts";
+import { getSregs, setSregs } from "../../system/sregs.ts";
 
 const { LODGE_SEED } = process.env;
 const seed = LODGE_SEED === undefined ? Date.now() % 1_000_000_000 : Number(LODGE_SEED);
@@ -40,7 +40,7 @@ function snapshot({ cpu, bytes }: SoftProcessor) {
   const { state } = cpu;
   return {
     ...{ regs: getRegs(cpu), sregs: getSregs(cpu), shadow: state.get32(State.interruptShadow) },
-    ...{ mode: state.get32(State.mode), cpl: cpu.cpl, tlb: state.get32(State.tlb), bank: cpu.memory.tlb.selected },
+    ...{ mode: state.get32(State.mode), cpl: cpu.cpl, bank: cpu.memory.tlb.selected },
     ...{ attributes: [0, 1, 2, 3, 4, 5].map((segment) => state.get32(State.segments + segment * 32 + 16)) },
     memory: Buffer.from(bytes.subarray(0, MEMORY)),
   };
@@ -48,7 +48,8 @@ function snapshot({ cpu, bytes }: SoftProcessor) {
 
 test(`exceptions are delivered the same quickly and in general (seed ${seed})`, (t) => {
   const slow = softProcessor(MEMORY);
-  const quick = softProcessor(MEMORY);
+  const meanings = new MeaningProcessor(MEMORY);
+  const quick = meanings.soft;
   let done = 0;
   for (let index = 0; index < CASES; index++) {
     const caseSeed = seed * 1_000_003 + index;
@@ -63,7 +64,8 @@ test(`exceptions are delivered the same quickly and in general (seed ${seed})`, 
     load(slow, made, new Random(caseSeed));
     load(quick, made, new Random(caseSeed));
     const before = snapshot(quick);
-    if (!deliverQuickly(quick.cpu, vector, error ?? -1, State.instructionRip, resume)) {
+    const returnRip = quick.cpu.state.base + State.instructionRip;
+    if (meanings.quick.deliver(vector, error ?? -1, returnRip, resume ? 1 : 0) === 0) {
       assert.deepEqual(snapshot(quick), before, `refused, yet changed: LODGE_SEED=${seed}, case ${index}`);
       continue;
     }
