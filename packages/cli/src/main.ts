@@ -69,7 +69,9 @@ function report(error: unknown): number {
   if (error instanceof Interrupted) return error.status;
   say(oneLine(error instanceof Error ? error.message : String(error)));
   if (process.env.LODGE_DEBUG === "1") console.error(error);
-  return error instanceof Error && "code" in error && OURS.test(String(error.code)) ? REFUSED : 1;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  // A machine that ended under a command had begun.
+  return OURS.test(code) && code !== "VMM_ENDED" ? REFUSED : 1;
 }
 
 function oneLine(text: string): string {

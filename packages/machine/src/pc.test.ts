@@ -81,6 +81,23 @@ for (const { kind, skip } of await accelerators()) {
     }
   });
 
+  test(`${kind}: the reset button ends a machine, paused or not, and its memory is the host's again`, {
+    skip,
+  }, async () => {
+    for (const paused of [false, true]) {
+      const machine = await Pc.create(describe(SPIN));
+      const code = machine.debugging.ram.slice(0x100000, SPIN.length)!;
+      machine.start();
+      if (paused) await machine.pause();
+      machine.reset();
+      assert.deepEqual(await machine.ended, { reason: "reset" });
+      assert.deepEqual([...code], SPIN);
+      await machine.stop();
+      assert.deepEqual([...code], [0, 0]);
+      await machine.stop();
+    }
+  });
+
   test(`${kind}: several vCPUs stop together`, { skip }, async () => {
     const description = describe([...say(COM1, "x"), ...out(DEBUG_EXIT, 1)], { cpus: { count: 3 } });
     await using machine = await Pc.create(description);

@@ -17,7 +17,14 @@
  */
 
 import { type GuestRam, MappedRam } from "@lodge/devices";
-import { type CpuidEntry, createGuestMemory, type Hypervisor, type Notifier, type Vm } from "@lodge/kvm";
+import {
+  type CpuidEntry,
+  createGuestMemory,
+  type GuestMemory,
+  type Hypervisor,
+  type Notifier,
+  type Vm,
+} from "@lodge/kvm";
 import { openHypervisor } from "./accelerator.ts";
 import { acpiTables } from "./acpi/tables.ts";
 import { loadKernel } from "./boot/boot.ts";
@@ -46,7 +53,7 @@ import { type PortWires, VirtioPort } from "./virtio/port.ts";
 export type PcEnd =
   /** The guest switched itself off. */
   | { readonly reason: "power-off" }
-  /** The guest asked for a reset. This machine is over; make another from the same description to go on. */
+  /** The guest, or {@link Pc.reset}, asked for a reset. This PC is over; make another from the same description to go on. */
   | { readonly reason: "reset" }
   /** It wrote to the debug exit port; `status` is what QEMU would end with: `(value << 1) | 1`. */
   | { readonly reason: "debug-exit"; readonly status: number }
@@ -72,7 +79,8 @@ export interface PcEvents {
 type State = "created" | "running" | "pausing" | "paused" | "ending" | "ended";
 
 export class Pc implements AsyncDisposable {
-  readonly description: PcDescription;
+  /** What it was made from, but for what is in its memory now. */
+  readonly description: Omit<PcDescription, "kernel" | "initrd" | "modules">;
   /** What is typed on the serial ports, by number. */
   readonly serial: readonly SerialInput[];
   /** Resolves when the machine has come to its end; no vCPU runs then. */
@@ -80,6 +88,7 @@ export class Pc implements AsyncDisposable {
   /** For debuggers, while the machine is paused. */
   readonly debugging: Debugging;
   readonly #resources: AsyncDisposableStack;
+  readonly #memory: GuestMemory;
   readonly #chipset: Chipset;
   readonly #control: Int32Array;
   readonly #events: PcEvents;
@@ -156,15 +165,18 @@ export class Pc implements AsyncDisposable {
     placeBars(virtio.map((port) => port.function));
     const functions = virtio.map(({ handle }) => handle);
     const pci = { bus: PciBus.create(), lines, bridge: createBridge(), functions };
-    const parts = { vm, ram, chipset, pci, virtio, wakeHost, description, events };
+    const parts = { vm, memory, ram, chipset, pci, virtio, wakeHost, description, events };
     const machine = new Pc(parts, undo);
     await machine.#startVcpus(hypervisor, parts, { entry, cpuid, topology, apicIds }, undo);
     machine.#resources.use(undo.move());
     return machine;
   }
 
-  private constructor({ vm, ram, chipset, virtio, wakeHost, description, events }: Parts, undo: AsyncDisposableStack) {
-    this.description = description;
+  private constructor(parts: Parts, undo: AsyncDisposableStack) {
+    const { vm, memory, ram, chipset, virtio, wakeHost, description, events } = parts;
+    const { kernel: _kernel, initrd: _initrd, modules: _modules, ...rest } = description;
+    this.description = rest;
+    this.#memory = memory;
     this.debugging = new Debugging(ram, () => this.#vcpus);
     this.ended = this.#end.promise;
     this.#resources = new AsyncDisposableStack();
@@ -243,10 +255,19 @@ export class Pc implements AsyncDisposable {
     if (this.#state === "pausing") this.#state = "paused";
   }
 
+  /** Presses the reset button, which is one of the machine's ends. */
+  reset(): void {
+    void this.#finish({ reason: "reset" });
+  }
+
   /** Ends the machine as if its plug were pulled, and frees what it holds. */
   async stop(): Promise<void> {
     if (this.#state !== "ended") await this.#finish({ reason: "stopped" });
+    if (this.#resources.disposed) return;
     await this.#resources.disposeAsync();
+    // The engine would keep it until it happens to collect garbage, and a machine that is reset often would fill the host.
+    const { releaseMemory } = await import("./memory/backing.ts");
+    releaseMemory(this.#memory);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -341,6 +362,7 @@ export class Pc implements AsyncDisposable {
 
 interface Parts {
   readonly vm: Vm;
+  readonly memory: GuestMemory;
   readonly ram: GuestRam;
   readonly chipset: ChipsetHandle;
   readonly pci: PciHandle;

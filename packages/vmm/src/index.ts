@@ -1,6 +1,6 @@
 /** One virtual machine as a library: its configuration, its images, its life, commands run inside. {@link Machine} is where to begin. */
 
-export type { PcEnd as MachineEnd } from "@lodge/machine";
+export type { MemoryBacking, NumaNode } from "@lodge/machine";
 export {
   ACCELERATORS,
   type Accelerator,
@@ -15,5 +15,7 @@ export { parseCount, parseFields, parseSwitch } from "./configuration/fields.ts"
 export type { CpuOptions, DiskOptions, MachineOptions } from "./configuration/options.ts";
 export { formatSize, parseSize } from "./configuration/size.ts";
 export { VmmError, type VmmErrorCode } from "./errors.ts";
+export type { AttachedDisk } from "./hardware.ts";
 export { type Image, imagePlace, imageStore, type PrepareOptions, prepareImage, RECIPES } from "./images/store.ts";
-export { describeEnd, type ExecOptions, type ExecResult, Machine } from "./machine.ts";
+export type { LifeEvent, MachineEnd } from "./life.ts";
+export { describeEnd, type ExecOptions, type ExecResult, Machine, type SpawnOptions } from "./machine.ts";

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, suite, test } from "node:test";
+import type { LifeEvent } from "./life.ts";
 import { Machine } from "./machine.ts";
 
 const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
@@ -126,6 +127,22 @@ suite("commands in a machine", { skip }, () => {
   });
 });
 
+test("a reboot begins the guest anew, with its agents; a panic ends it", { skip }, async () => {
+  await using vm = await Machine.start({ accel: "soft", memory: "128M", append: "lodge.shell=0", name: "phoenix" });
+  const told: LifeEvent["event"][] = [];
+  using _watch = vm.watch(({ event }) => told.push(event));
+  const boots = async () => (await vm.exec(["cat", "/run/boots", "/proc/sys/kernel/hostname"])).stdout;
+  await vm.exec(["sh", "-c", "echo first >/run/boots"]);
+  assert.equal(await boots(), "first\nphoenix\n");
+
+  await assert.rejects(vm.exec(["reboot", "-f"]), { code: "VMM_ENDED", message: "the guest was reset" });
+  assert.equal(await boots(), "phoenix\n");
+  const crash = vm.exec(["sh", "-c", "echo c >/proc/sysrq-trigger"]);
+  await assert.rejects(crash, { code: "VMM_ENDED", message: /the guest's kernel panicked/ });
+  assert.deepEqual(await vm.ended, { reason: "panicked" });
+  assert.deepEqual(told, ["reset", "panicked", "ended"]);
+});
+
 test("a machine that ends takes its commands along", { skip }, async () => {
   await using vm = await Machine.start({ accel: "soft", memory: "128M", append: "lodge.shell=0" });
   const guest = await vm.spawn(["sleep", "100000"]);
@@ -146,9 +163,10 @@ test("what cannot be is refused in words that say what to do", async () => {
     [{ cpus: 0 }, /0 vCPUs: a machine has 1 to/],
     [{ cpus: { count: 4, sockets: 3 } }, /4 vCPUs are not 3 sockets/],
     [{ kernel: "/no/such/kernel" }, /kernel \/no\/such\/kernel: there is no such file/],
-    [{ kernel: "/dev" }, /kernel \/dev is no file/],
+    [{ kernel: "/dev" }, /kernel \/dev: it is no file/],
     [{ kernel: import.meta.filename }, /kernel|protocol/i],
     [{ image: "tiny", kernel: "x" }, /one of them/],
+    [{ name: "two words" }, /name "two words": 1 to 63 letters/],
     [{ initrd: "x" }, /without a kernel/],
     [{ cpu: "i486" }, /i486/],
     [{ gdbPort: 70000 }, /gdb port 70000/],

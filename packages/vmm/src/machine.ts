@@ -5,25 +5,28 @@
  *     const { stdout, status } = await vm.exec(["uname", "-a"]);
  */
 
-import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
-import { BlkDevice, ConsoleDevice, RngDevice } from "@lodge/devices";
-import { type PcEnd as MachineEnd, Pc } from "@lodge/machine";
-import { openImage } from "@lodge/storage";
+import { Pc } from "@lodge/machine";
 import { type Choice, chooseAccelerator } from "./accelerator.ts";
-import { Agents } from "./agent/agents.ts";
 import type { GuestProcess } from "./agent/channel.ts";
 import { type CommandOptions, jobScript } from "./agent/job.ts";
 import { checkOptions, type MachineOptions } from "./configuration/options.ts";
 import { VmmError } from "./errors.ts";
 import { MachineTarget } from "./gdb/machine-target.ts";
 import { serveGdb } from "./gdb/server.ts";
+import { type AttachedDisk, assemble, type Hardware } from "./hardware.ts";
 import { prepareImage } from "./images/store.ts";
+import { Life, type LifeEvent, type MachineEnd } from "./life.ts";
+
+export interface SpawnOptions extends CommandOptions {
+  /** Gives up waiting for an agent that is free. */
+  readonly signal?: AbortSignal;
+}
 
 export interface ExecOptions extends CommandOptions {
   /** What the command reads. Default: nothing, so that it finds its input ended. */
   readonly input?: string | Uint8Array;
-  /** Kills the command when it is aborted. */
+  /** Gives up waiting for the command's turn, or kills it, when it is aborted. */
   readonly signal?: AbortSignal;
 }
 
@@ -35,12 +38,13 @@ export interface ExecResult {
 }
 
 export class Machine implements AsyncDisposable {
+  readonly name: string | undefined;
   /** What it runs on, and why. */
   readonly accelerator: Choice;
-  /** Resolves when the machine has come to its end. */
+  /** Resolves when the machine has come to its end. A guest's reset is none, unless it was said to be one. */
   readonly ended: Promise<MachineEnd>;
-  readonly #pc: Pc;
-  readonly #agents: Agents;
+  readonly #life: Life;
+  readonly #hardware: Hardware;
   readonly #resources: AsyncDisposableStack;
 
   /**
@@ -49,74 +53,84 @@ export class Machine implements AsyncDisposable {
    */
   static async start(options: MachineOptions = {}): Promise<Machine> {
     const { progress = () => {}, signal } = options;
-    const checked = await checkOptions(options);
+    const checked = checkOptions(options);
     const accelerator = chooseAccelerator(checked.accel);
     const image =
       checked.image === undefined
         ? undefined
         : await prepareImage(checked.image, { progress, ...(signal && { signal }) });
     signal?.throwIfAborted();
-    const agents = new Agents();
-    const console = new ConsoleDevice({ ports: [{ console: true, onData: () => true }, ...agents.portOptions] });
-    agents.connect(console.ports.slice(1));
-    const initrd = image === undefined ? checked.initrd : await readFile(image.initrd);
     await using undo = new AsyncDisposableStack();
-    const disks: BlkDevice[] = [];
-    for (const { file, readonly: readOnly = false, serial } of checked.disks) {
-      const disk = await openImage(file, { readOnly });
-      undo.defer(() => disk.close());
-      disks.push(new BlkDevice({ disk, queues: checked.cpus.count, ...(serial !== undefined && { serial }) }));
-    }
+    const hardware = await assemble(options, checked, image, accelerator, undo);
+    let life: Life | undefined;
     let target: MachineTarget | undefined;
-    const description = {
-      accelerator: accelerator.kind,
-      memoryBytes: checked.memoryBytes,
-      cpus: { ...checked.cpus, ...(options.cpu !== undefined && { model: options.cpu }) },
-      kernel: checked.kernel ?? (await readFile(image!.kernel)),
-      commandLine: [image?.append, options.append].filter((part) => part !== undefined).join(" "),
-      serial: [options.console ?? (() => {})],
-      ...(initrd && { initrd }),
-      ...(options.debugConsole && { debugConsole: options.debugConsole }),
-      ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
-      ...(options.testDevice && { testDevice: true }),
-      virtio: [console, new RngDevice(), ...disks],
+    const make = async () => {
+      const pc = await Pc.create(await hardware.describe(), {
+        debugged: (exit) => target?.debugged(exit),
+        panicked: (crashLoaded) => life?.panicked(crashLoaded),
+      });
+      await target?.follow(pc);
+      return pc;
     };
-    const pc = undo.use(await Pc.create(description, { debugged: (exit) => target?.debugged(exit) }));
+    const first = await make();
+    undo.defer(() => life?.stop() ?? first.stop());
     if (options.gdbPort !== undefined) {
-      target = new MachineTarget(pc);
+      target = new MachineTarget(first);
       undo.use(await serveGdb(target, options.gdbPort));
     }
-    pc.start();
-    return new Machine(pc, accelerator, agents, undo.move());
+    life = new Life(first, {
+      make,
+      resetEnds: options.onReset === "end",
+      panicEnds: options.onPanic !== "continue",
+      resetting: () => hardware.agents.restart(new VmmError("VMM_ENDED", "the guest was reset")),
+    });
+    void life.ended.then(() => target?.ended());
+    return new Machine(options.name, life, accelerator, hardware, undo.move());
   }
 
-  private constructor(pc: Pc, accelerator: Choice, agents: Agents, resources: AsyncDisposableStack) {
-    this.#pc = pc;
+  private constructor(
+    name: string | undefined,
+    life: Life,
+    accelerator: Choice,
+    hardware: Hardware,
+    resources: AsyncDisposableStack,
+  ) {
+    this.name = name;
+    this.#life = life;
+    this.#hardware = hardware;
     this.#resources = resources;
     this.accelerator = accelerator;
-    this.#agents = agents;
-    this.ended = pc.ended.then((end) => {
-      agents.end(new VmmError("VMM_ENDED", `the machine has ended: ${describeEnd(end)}`));
+    this.ended = life.ended.then((end) => {
+      hardware.agents.end(new VmmError("VMM_ENDED", `the machine has ended: ${describeEnd(end)}`));
       return end;
     });
   }
 
+  get state(): "running" | "paused" | "ended" {
+    return this.#life.state;
+  }
+
+  /** The guest's disks, in their order. */
+  get disks(): readonly AttachedDisk[] {
+    return this.#hardware.disks;
+  }
+
   /** Types on the serial console. */
   type(bytes: Uint8Array | string): void {
-    this.#pc.serial[0]!.write(bytes);
+    this.#life.pc.serial[0]!.write(bytes);
   }
 
   /**
    * Starts a command in the guest, once its agent is there; the image has to have one. Rejects when the machine ends before.
    */
-  async spawn(command: readonly string[], options: CommandOptions = {}): Promise<GuestProcess> {
-    return await this.#agents.start(jobScript(command, options));
+  async spawn(command: readonly string[], { signal, ...options }: SpawnOptions = {}): Promise<GuestProcess> {
+    return await this.#hardware.agents.start(jobScript(command, options), signal);
   }
 
   /** Runs a command in the guest to its end, as {@link spawn} does, and collects what it writes, as UTF-8. */
   async exec(command: readonly string[], { input, signal, ...options }: ExecOptions = {}): Promise<ExecResult> {
     signal?.throwIfAborted();
-    const process = await this.spawn(command, options);
+    const process = await this.spawn(command, { ...options, ...(signal && { signal }) });
     const kill = () => process.kill("SIGKILL");
     signal?.addEventListener("abort", kill, { once: true });
     try {
@@ -129,22 +143,43 @@ export class Machine implements AsyncDisposable {
     }
   }
 
-  /** Tells the guest how large the terminal is in which its serial console is shown. Waits for the guest's agent. */
-  async setWindow(rows: number, columns: number): Promise<void> {
-    await this.#agents.setWindow("/dev/ttyS0", rows, columns);
+  /** Tells the guest how large the terminal is in which its serial console is shown, once its agent is there. */
+  setWindow(rows: number, columns: number): void {
+    this.#hardware.agents.setWindow("/dev/ttyS0", rows, columns);
   }
 
-  async pause(): Promise<void> {
-    await this.#pc.pause();
+  /** Told what becomes of the machine, until the result is disposed of. */
+  watch(listener: (event: LifeEvent) => void): Disposable {
+    return this.#life.watch(listener);
+  }
+
+  /** Stops all vCPUs between two instructions; resolves when they stand. */
+  pause(): Promise<void> {
+    return this.#life.pause();
   }
 
   resume(): void {
-    this.#pc.resume();
+    this.#life.resume();
   }
 
   /** Presses the power button: most guests shut down then. */
   shutDown(): void {
-    this.#pc.pressPowerButton();
+    this.#life.pressPowerButton();
+  }
+
+  /** Presses the reset button; resolves when the guest begins anew. */
+  reset(): Promise<void> {
+    return this.#life.reset();
+  }
+
+  /** How much of its memory the guest shall leave to the host; it does so as it can. */
+  setBalloon(bytes: number): void {
+    this.#hardware.balloon.setTarget(bytes);
+  }
+
+  /** How much it has left. */
+  get balloonBytes(): number {
+    return this.#hardware.balloon.actualBytes;
   }
 
   /** Ends the machine as if its plug were pulled. */
@@ -165,6 +200,8 @@ export function describeEnd(end: MachineEnd): string {
       return "the guest switched it off";
     case "reset":
       return "the guest asked for a reset";
+    case "panicked":
+      return "the guest's kernel panicked";
     case "debug-exit":
       return `the guest ended it with status ${end.status}`;
     case "stopped":

@@ -28,6 +28,9 @@ export function runCommand(guestCommand: readonly string[] | undefined): Command
   });
 }
 
+/** The status when the guest's kernel panicked; 1 and 2 are our own failures. */
+const PANICKED = 3;
+
 /** A machine with its console here; the status says how it ended. */
 async function runConsole(options: MachineOptions): Promise<number> {
   using progress = new Progress();
@@ -58,7 +61,7 @@ async function runConsole(options: MachineOptions): Promise<number> {
       void machine.stop();
     },
     // A guest without an agent keeps the size that it has.
-    resized: (rows, columns) => void machine.setWindow(rows, columns).catch(() => {}),
+    resized: (rows, columns) => machine.setWindow(rows, columns),
   });
   const end = await machine.ended;
   terminal[Symbol.dispose]();
@@ -74,6 +77,9 @@ function consoleStatus(end: MachineEnd): number {
       return 0;
     case "debug-exit":
       return end.status;
+    case "panicked":
+      console.error(`lodge: ${describeEnd(end)}`);
+      return PANICKED;
     case "crash":
       console.error(`lodge: ${describeEnd(end)}`);
       return 1;

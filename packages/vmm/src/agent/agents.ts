@@ -8,12 +8,27 @@ import { AgentChannel, type GuestProcess } from "./channel.ts";
 const COUNT = 4;
 const PORTS_EACH = 4;
 
+interface Waiting {
+  readonly take: (channel: AgentChannel) => void;
+  readonly giveUp: (why: unknown) => void;
+}
+
+interface Window {
+  readonly device: string;
+  readonly rows: number;
+  readonly columns: number;
+}
+
 export class Agents {
   readonly #channels = Array.from({ length: COUNT }, (_, index): AgentChannel => {
-    const channel = new AgentChannel(`org.lodge.agent.${index}`, () => this.#waiting.shift()?.(channel));
+    const channel = new AgentChannel(`org.lodge.agent.${index}`, () => this.#freed(channel));
     return channel;
   });
-  readonly #waiting: ((channel: AgentChannel) => void)[] = [];
+  readonly #waiting = new Set<Waiting>();
+  #ended: VmmError | undefined;
+  /** The terminal's last size, and whether an agent was told. */
+  #window: Window | undefined;
+  #windowTold = true;
 
   /** For the console device: its ports from 1 on. */
   get portOptions(): readonly PortOptions[] {
@@ -26,32 +41,64 @@ export class Agents {
     }
   }
 
-  /** Starts a command, once an agent is there and free. */
-  async start(script: Buffer): Promise<GuestProcess> {
-    // A guest without agents has none that is ready; the first one tells.
-    await this.#channels[0]!.ready;
-    // From here to the channel's start nothing waits, so nobody else takes the same one.
-    const free = this.#channels.find((channel) => channel.isFree);
-    if (free !== undefined) return free.start(script);
-    return await new Promise((resolve, reject) => {
-      this.#waiting.push((channel) => {
-        try {
+  /** Starts a command, once an agent is there and free. A signal that is aborted gives up waiting for it. */
+  start(script: Buffer, signal?: AbortSignal): Promise<GuestProcess> {
+    const { promise, resolve, reject } = Promise.withResolvers<GuestProcess>();
+    if (signal?.aborted) reject(signal.reason);
+    else if (this.#ended !== undefined) reject(this.#ended);
+    else {
+      const done = () => {
+        this.#waiting.delete(waiting);
+        signal?.removeEventListener("abort", aborted);
+      };
+      const aborted = () => waiting.giveUp(signal?.reason);
+      const waiting: Waiting = {
+        take: (channel) => {
+          done();
           resolve(channel.start(script));
-        } catch (error) {
-          reject(error);
-        }
-      });
-    });
+        },
+        giveUp: (why) => {
+          done();
+          reject(why);
+        },
+      };
+      signal?.addEventListener("abort", aborted);
+      this.#waiting.add(waiting);
+      const free = this.#channels.find((channel) => channel.isFree);
+      if (free !== undefined) waiting.take(free);
+    }
+    return promise;
   }
 
-  async setWindow(device: string, rows: number, columns: number): Promise<void> {
-    await this.#channels[0]!.ready;
-    // One that runs a command hears nothing else.
-    this.#channels.find((channel) => channel.isFree)?.setWindow(device, rows, columns);
+  /** The size of the terminal in which the guest's console is shown. The next agent that is free hears of it. */
+  setWindow(device: string, rows: number, columns: number): void {
+    this.#window = { device, rows, columns };
+    this.#windowTold = false;
+    const free = this.#channels.find((channel) => channel.isFree);
+    if (free !== undefined) this.#tellWindow(free);
+  }
+
+  /** The guest begins anew: its commands are lost for this reason, its agents are to come. Who waits for one goes on doing so. */
+  restart(why: VmmError): void {
+    this.#windowTold = this.#window === undefined;
+    for (const channel of this.#channels) channel.restart(why);
   }
 
   end(error: VmmError): void {
-    for (const channel of this.#channels) channel.end(error);
-    for (const resolve of this.#waiting.splice(0)) resolve(this.#channels[0]!);
+    this.#ended = error;
+    for (const channel of this.#channels) channel.restart(error);
+    for (const waiting of [...this.#waiting]) waiting.giveUp(error);
+  }
+
+  #freed(channel: AgentChannel): void {
+    if (!this.#windowTold) this.#tellWindow(channel);
+    const [next] = this.#waiting;
+    next?.take(channel);
+  }
+
+  #tellWindow(channel: AgentChannel): void {
+    const { device, rows, columns } = this.#window!;
+    channel.setWindow(device, rows, columns);
+    this.#windowTold = true;
   }
 }

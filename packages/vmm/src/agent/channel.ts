@@ -31,9 +31,6 @@ const LONGEST_LINE = 64;
 export class AgentChannel {
   /** For the console device, in this order. */
   readonly portOptions: readonly PortOptions[];
-  /** Resolves when the agent is there. */
-  readonly ready: Promise<void>;
-  readonly #ready = Promise.withResolvers<void>();
   readonly #onFree: () => void;
   #isReady = false;
   #ports: { control: ConsolePort; stdin: ConsolePort; stdout: ConsolePort; stderr: ConsolePort } | undefined;
@@ -41,14 +38,10 @@ export class AgentChannel {
   /** What the agent did not have room for yet. */
   #unsent: Buffer = Buffer.alloc(0);
   #running: RunningProcess | undefined;
-  #ended: VmmError | undefined;
 
   /** `onFree` is told whenever the agent {@link isFree} from now on. */
   constructor(name: string, onFree: () => void) {
     this.#onFree = onFree;
-    this.ready = this.#ready.promise;
-    // Nobody may be waiting when the machine ends.
-    this.ready.catch(() => {});
     this.portOptions = [
       {
         name: `${name}.jobs`,
@@ -94,7 +87,6 @@ export class AgentChannel {
 
   /** Starts a command; only when the agent {@link isFree}. `script` is what the guest's shell shall run. */
   start(script: Buffer): GuestProcess {
-    if (this.#ended !== undefined) throw this.#ended;
     const ports = this.#ports!;
     this.#running = new RunningProcess({
       input: ports.stdin,
@@ -114,12 +106,15 @@ export class AgentChannel {
     this.#send(`window ${device} rows ${rows} cols ${columns}\n`);
   }
 
-  /** The machine is over, and with it the command. */
-  end(error: VmmError): void {
-    this.#ended = error;
-    this.#ready.reject(error);
-    this.#running?.fail(error);
+  /** The guest is gone, and with it the command. Another guest's agent may come. */
+  restart(why: VmmError): void {
+    this.#isReady = false;
+    this.#line = "";
+    this.#unsent = Buffer.alloc(0);
+    this.#running?.fail(why);
     this.#running = undefined;
+    this.#ports?.stdin.discard();
+    this.#ports?.stdin.connect(true);
   }
 
   #send(text: string): void {
@@ -146,7 +141,6 @@ export class AgentChannel {
       this.#line = "";
       if (verb === "ready") {
         this.#isReady = true;
-        this.#ready.resolve();
         if (this.#running === undefined) this.#onFree();
         else this.#running.agentReady();
       } else if (verb === "started") {
@@ -186,6 +180,8 @@ class RunningProcess implements GuestProcess {
   constructor(link: ProcessLink) {
     this.#link = link;
     this.exited = this.#exited.promise;
+    // Nobody may be waiting when the machine ends.
+    this.exited.catch(() => {});
     this.stdin = new Writable({
       write: (chunk: Buffer, _encoding, done) => {
         // As for a pipe whose reader is gone; but nobody is told by a signal.

@@ -1,13 +1,14 @@
 /** What a user says of a machine, and what becomes of it once all of it is checked. */
 
-import { readFile, stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { MachineLimits } from "@lodge/machine";
+import { MachineLimits, type MemoryBacking, type NumaNode } from "@lodge/machine";
 import { type Accelerator, parseAccelerator } from "../accelerator.ts";
 import { VmmError } from "../errors.ts";
 import { formatSize, parseSize } from "./size.ts";
 
 export interface MachineOptions {
+  /** What it is called: by QMP, and by the guest's host name. Letters, digits and hyphens. */
+  readonly name?: string;
   /** An image by name. Default: `tiny`, unless there is a kernel. */
   readonly image?: string;
   /** A kernel's file: bzImage, vmlinux, PVH or Multiboot. Instead of an image. */
@@ -23,6 +24,10 @@ export interface MachineOptions {
   readonly cpus?: number | CpuOptions;
   /** `512M`, `4G`, or bytes. Default: 512M. */
   readonly memory?: string | number;
+  /** What the memory is made of on the host: huge pages, a file, pages that may be merged. Default: plain memory. */
+  readonly memoryBacking?: MemoryBacking;
+  /** How memory and vCPUs are divided into NUMA nodes. Default: the guest is not told of any. */
+  readonly numa?: readonly NumaNode[];
   /** Disks, which the guest finds as /dev/vda, /dev/vdb and on. */
   readonly disks?: readonly DiskOptions[];
   /** What the guest writes on its serial console. Default: nowhere. */
@@ -35,6 +40,10 @@ export interface MachineOptions {
   readonly debugConsole?: (bytes: Uint8Array) => void;
   /** Where GDB can attach, on the loopback address. */
   readonly gdbPort?: number;
+  /** What a reset does, the guest's or {@link Machine.reset}. Default: the guest begins anew. */
+  readonly onReset?: "restart" | "end";
+  /** What becomes of a guest whose kernel says that it has panicked. Default: that is the machine's end. */
+  readonly onPanic?: "end" | "continue";
   /** Told each step of a start that takes long, such as building the image. */
   readonly progress?: (step: string) => void;
   readonly signal?: AbortSignal;
@@ -45,6 +54,8 @@ export interface CpuOptions {
   readonly sockets?: number;
   readonly cores?: number;
   readonly threads?: number;
+  /** The host processors that each vCPU may run on, by number. Default: all. */
+  readonly affinity?: readonly (readonly number[])[];
 }
 
 export interface DiskOptions {
@@ -61,17 +72,27 @@ const DEFAULT_MEMORY = "512M";
 export interface CheckedOptions {
   readonly accel: Accelerator;
   readonly memoryBytes: number;
-  readonly cpus: { count: number; topology?: { sockets: number; cores: number; threads: number } };
+  readonly backing: MemoryBacking | undefined;
+  readonly nodes: readonly NumaNode[] | undefined;
+  readonly cpus: {
+    count: number;
+    topology?: { sockets: number; cores: number; threads: number };
+    affinity?: readonly (readonly number[])[];
+  };
   /** Undefined when the kernel is the user's. */
   readonly image: string | undefined;
   readonly disks: readonly DiskOptions[];
-  readonly kernel: Buffer | undefined;
-  readonly initrd: Buffer | undefined;
 }
 
-/** Checks all of it before anything is made, and reads the files that it names. */
-export async function checkOptions(options: MachineOptions): Promise<CheckedOptions> {
-  const { image, kernel, initrd } = options;
+/** A label of a host name (RFC 1123, 2.1). */
+const NAME = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
+
+/** Checks all of it before anything is made. */
+export function checkOptions(options: MachineOptions): CheckedOptions {
+  const { image, kernel, initrd, name } = options;
+  if (name !== undefined && !NAME.test(name)) {
+    refuse(`name ${JSON.stringify(name)}: 1 to 63 letters, digits and hyphens, as in a host name`);
+  }
   const accel = parseAccelerator(options.accel ?? "auto");
   const { gdbPort } = options;
   if (gdbPort !== undefined && !(Number.isInteger(gdbPort) && gdbPort >= 0 && gdbPort < 65536)) {
@@ -86,10 +107,10 @@ export async function checkOptions(options: MachineOptions): Promise<CheckedOpti
   return {
     accel,
     memoryBytes: checkMemory(options.memory ?? DEFAULT_MEMORY),
+    backing: options.memoryBacking,
+    nodes: options.numa,
     cpus: checkCpus(options.cpus ?? 1),
     image: kernel === undefined ? (image ?? "tiny") : undefined,
-    kernel: kernel === undefined ? undefined : await read(kernel, "kernel"),
-    initrd: initrd === undefined ? undefined : await read(initrd, "initrd"),
     disks: checkDisks(options.disks ?? []),
   };
 }
@@ -124,8 +145,8 @@ function checkDisks(disks: readonly DiskOptions[]): readonly DiskOptions[] {
 }
 
 function checkCpus(wanted: number | CpuOptions): CheckedOptions["cpus"] {
-  const { count, ...arranged } = typeof wanted === "number" ? { count: wanted } : wanted;
-  const { sockets = 1, cores = 1, threads = 1 } = arranged as CpuOptions;
+  const { count, affinity, ...arranged }: CpuOptions = typeof wanted === "number" ? { count: wanted } : wanted;
+  const { sockets = 1, cores = 1, threads = 1 } = arranged;
   for (const value of [count, sockets, cores, threads]) {
     if (!Number.isInteger(value) || value < 1 || value > MachineLimits.MOST_CPUS) {
       refuse(
@@ -133,22 +154,10 @@ function checkCpus(wanted: number | CpuOptions): CheckedOptions["cpus"] {
       );
     }
   }
-  if (Object.keys(arranged).length === 0) return { count };
+  const pinned = affinity === undefined ? {} : { affinity };
+  if (Object.keys(arranged).length === 0) return { count, ...pinned };
   if (sockets * cores * threads !== count) {
     refuse(`${count} vCPUs are not ${sockets} sockets of ${cores} cores of ${threads} threads`);
   }
-  return { count, topology: { sockets, cores, threads } };
-}
-
-async function read(path: string, what: string): Promise<Buffer> {
-  try {
-    // A device or a pipe may have no end.
-    if (!(await stat(path)).isFile()) return refuse(`${what} ${path} is no file`);
-    return await readFile(path);
-  } catch (error) {
-    if (error instanceof VmmError) throw error;
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why = code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "it cannot be read" : message;
-    throw new VmmError("VMM_CONFIG", `${what} ${path}: ${why}`, { cause: error });
-  }
+  return { count, topology: { sockets, cores, threads }, ...pinned };
 }

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { Pc } from "@lodge/machine";
+import { assemble } from "../../testing/kernel.ts";
 import { MachineTarget } from "./machine-target.ts";
 import { packet } from "./packets.ts";
 import { serveGdb } from "./server.ts";
@@ -31,15 +32,6 @@ counter: .quad 0
 other:  .quad 0
 `;
 
-/** The kernel's file, with symbols. */
-function build(directory: string): string {
-  const file = join(directory, "counter");
-  const args = ["-x", "assembler", "-", "-o", file, "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000"];
-  const { status, stderr } = spawnSync("gcc", args, { input: COUNTER });
-  assert.equal(status, 0, String(stderr));
-  return file;
-}
-
 async function gdb(kernel: string, port: number, ...commands: string[]): Promise<string> {
   const args = ["-nx", "-batch", kernel, "-ex", "set pagination off", "-ex", `target remote 127.0.0.1:${port}`];
   const child = spawn("gdb", [...args, ...commands.flatMap((command) => ["-ex", command])], {
@@ -51,7 +43,7 @@ async function gdb(kernel: string, port: number, ...commands: string[]): Promise
 
 test("breakpoints, steps, registers, memory and threads", { skip }, async () => {
   using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
-  const kernel = build(directory.path);
+  const kernel = assemble(COUNTER, directory.path, "counter");
   let target: MachineTarget | undefined;
   await using machine = await Pc.create(
     { accelerator: "soft", memoryBytes: 16 * 2 ** 20, cpus: { count: 2 }, kernel: readFileSync(kernel) },
@@ -112,7 +104,7 @@ test("breakpoints, steps, registers, memory and threads", { skip }, async () => 
 
 test("a second debugger is turned away; one that vanishes leaves nothing behind", { skip }, async () => {
   using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
-  const kernel = build(directory.path);
+  const kernel = assemble(COUNTER, directory.path, "counter");
   let target: MachineTarget | undefined;
   await using machine = await Pc.create(
     { accelerator: "soft", memoryBytes: 16 * 2 ** 20, cpus: { count: 1 }, kernel: readFileSync(kernel) },

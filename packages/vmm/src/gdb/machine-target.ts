@@ -19,7 +19,7 @@ const LENGTHS: Readonly<Record<number, number>> = { 1: 0, 2: 1, 4: 3, 8: 2 };
 export class MachineTarget implements DebugTarget {
   readonly vcpus: readonly number[];
   onStop: (stop: DebugStop) => void = () => {};
-  readonly #machine: Pc;
+  #machine: Pc;
   #breakpoints: readonly Breakpoint[] = [];
   /** What the int3s stand in the place of, by guest physical address. */
   #replaced = new Map<number, number>();
@@ -27,7 +27,18 @@ export class MachineTarget implements DebugTarget {
   constructor(machine: Pc) {
     this.#machine = machine;
     this.vcpus = Array.from({ length: machine.description.cpus.count }, (_, index) => index);
-    void machine.ended.then(() => this.onStop({ vcpu: 0, reason: "ended" }));
+  }
+
+  /** The machine was reset, and this is the PC that goes on. Its memory is new: int3s are gone, debug registers are set again. */
+  async follow(machine: Pc): Promise<void> {
+    this.#machine = machine;
+    this.#replaced.clear();
+    for (const vcpu of this.vcpus) await machine.debugging.watch(vcpu, this.#guestDebug(false));
+  }
+
+  /** The machine has come to its end. */
+  ended(): void {
+    this.onStop({ vcpu: 0, reason: "ended" });
   }
 
   /** Takes what `PcEvents.debugged` tells. */

@@ -248,6 +248,18 @@ test("a paused device hears nothing until it goes on; saved and constructed, it 
   assert.equal(restored.status, 15);
 });
 
+test("a device whose transport was closed, paused or not, serves the next one", async () => {
+  const { device, guest: first } = guest({ features: ~Feature.RING_PACKED });
+  first.start();
+  await first.transport.pause();
+  await first.transport.close();
+  assert.deepEqual(device.told.slice(3), ["pause", "stop", "resume"]);
+  const second = new TestGuest(device, { features: ~Feature.RING_PACKED });
+  second.start();
+  second.ring(1);
+  assert.deepEqual(device.told.slice(6), [device.told[0], "queue 0", "queue 1", "queue 1"]);
+});
+
 test("state of another device is refused", () => {
   const { guest: driver } = guest();
   const saved = driver.transport.save();

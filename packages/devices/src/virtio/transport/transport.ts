@@ -176,11 +176,13 @@ export class VirtioTransport {
     });
   }
 
-  /** The machine ends. */
+  /** The machine ends. The device may have another transport afterwards. */
   async close(): Promise<void> {
+    const wasPaused = this.#paused;
     this.#paused = true;
     await this.#stopping;
     await this.#stop();
+    if (wasPaused) this.device.resume();
   }
 
   #restore(saved: SavedState): void {

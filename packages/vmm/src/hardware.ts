@@ -1,0 +1,79 @@
+/** What a machine is made of: its description, and the devices that outlive its resets. */
+
+import { BalloonDevice, BlkDevice, ConsoleDevice, RngDevice, type VirtioDevice } from "@lodge/devices";
+import type { PcDescription } from "@lodge/machine";
+import { openImage } from "@lodge/storage";
+import type { Choice } from "./accelerator.ts";
+import { Agents } from "./agent/agents.ts";
+import { BootFile } from "./boot-files.ts";
+import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
+import type { Image } from "./images/store.ts";
+
+/** A disk as the guest has it. */
+export interface AttachedDisk {
+  readonly file: string;
+  readonly readOnly: boolean;
+  readonly sizeBytes: number;
+  readonly serial: string | undefined;
+}
+
+export interface Hardware {
+  readonly agents: Agents;
+  readonly balloon: BalloonDevice;
+  readonly disks: readonly AttachedDisk[];
+  /** What a PC is made from, at the start and at every reset. */
+  describe(): Promise<PcDescription>;
+}
+
+/** Opens what the machine has. What is to be closed at its end is added to `undo`. */
+export async function assemble(
+  options: MachineOptions,
+  checked: CheckedOptions,
+  image: Image | undefined,
+  accelerator: Choice,
+  undo: AsyncDisposableStack,
+): Promise<Hardware> {
+  const kernel = undo.use(await BootFile.open(image?.kernel ?? options.kernel!, "kernel"));
+  const initrdPath = image?.initrd ?? options.initrd;
+  const initrd = initrdPath === undefined ? undefined : undo.use(await BootFile.open(initrdPath, "initrd"));
+  const agents = new Agents();
+  const console = new ConsoleDevice({ ports: [{ console: true, onData: () => true }, ...agents.portOptions] });
+  agents.connect(console.ports.slice(1));
+  const { backing } = checked;
+  // Pages of a file or of a reserved pool are not given back one by one.
+  const keeps = backing?.file !== undefined || backing?.hugePages === "2M";
+  const balloon = new BalloonDevice(keeps ? { release: () => {} } : {});
+  const disks: AttachedDisk[] = [];
+  const virtio: VirtioDevice[] = [console, new RngDevice(), balloon];
+  for (const { file, readonly: readOnly = false, serial } of checked.disks) {
+    const disk = await openImage(file, { readOnly });
+    undo.defer(() => disk.close());
+    virtio.push(new BlkDevice({ disk, queues: checked.cpus.count, ...(serial !== undefined && { serial }) }));
+    disks.push({ file, readOnly, sizeBytes: disk.sizeBytes, serial });
+  }
+  const description: Omit<PcDescription, "kernel" | "initrd"> = {
+    accelerator: accelerator.kind,
+    memoryBytes: checked.memoryBytes,
+    cpus: { ...checked.cpus, ...(options.cpu !== undefined && { model: options.cpu }) },
+    ...(backing !== undefined && { memoryBacking: backing }),
+    ...(checked.nodes !== undefined && { nodes: checked.nodes }),
+    commandLine: commandLine(options, image),
+    serial: [options.console ?? (() => {})],
+    ...(options.debugConsole && { debugConsole: options.debugConsole }),
+    ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
+    ...(options.testDevice && { testDevice: true }),
+    virtio,
+  };
+  const describe = async (): Promise<PcDescription> => ({
+    ...description,
+    kernel: await kernel.read(),
+    ...(initrd && { initrd: await initrd.read() }),
+  });
+  return { agents, balloon, disks, describe };
+}
+
+/** The image's, what its first program is told, and the user's, which comes last so that it counts. */
+function commandLine({ name, append }: MachineOptions, image: Image | undefined): string {
+  const told = image === undefined || name === undefined ? undefined : `lodge.name=${name}`;
+  return [image?.append, told, append].filter((part) => part !== undefined).join(" ");
+}
