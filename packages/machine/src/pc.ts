@@ -108,7 +108,12 @@ export class Pc implements AsyncDisposable {
    */
   static async create(description: PcDescription, events: PcEvents = {}): Promise<Pc> {
     checkDescription(description);
+    const topology = description.cpus.topology ?? { sockets: description.cpus.count, cores: 1, threads: 1 };
+    const apicIds = Array.from({ length: description.cpus.count }, (_, index) => apicId(index, topology));
     await using undo = new AsyncDisposableStack();
+    // They load their code while everything else is made.
+    const threads = apicIds.map((id) => new VcpuThread(id, description.accelerator));
+    for (const thread of threads) undo.defer(() => thread.close());
     const hypervisor = undo.use(await openHypervisor(description.accelerator));
     const memory = createGuestMemory(description.memoryBytes);
     if (description.memoryBacking !== undefined) {
@@ -125,8 +130,6 @@ export class Pc implements AsyncDisposable {
     const ram = new MappedRam(memory.buffer, pieces, (gpa, length) => vm.memoryWritten(gpa, length));
     const loader = new Loader(ram);
     const cpuid = await sharedCpuid(hypervisor, description.cpus.model);
-    const topology = description.cpus.topology ?? { sockets: description.cpus.count, cores: 1, threads: 1 };
-    const apicIds = Array.from({ length: description.cpus.count }, (_, index) => apicId(index, topology));
     const acpi = acpiTables({
       apicIds,
       serialPorts: description.serial?.length === 2 ? 2 : 1,
@@ -167,7 +170,7 @@ export class Pc implements AsyncDisposable {
     const pci = { bus: PciBus.create(), lines, bridge: createBridge(), functions };
     const parts = { vm, memory, ram, chipset, pci, virtio, wakeHost, description, events };
     const machine = new Pc(parts, undo);
-    await machine.#startVcpus(hypervisor, parts, { entry, cpuid, topology, apicIds }, undo);
+    await machine.#startVcpus(hypervisor, parts, { entry, cpuid, topology, threads }, undo);
     machine.#resources.use(undo.move());
     return machine;
   }
@@ -195,18 +198,16 @@ export class Pc implements AsyncDisposable {
   async #startVcpus(
     hypervisor: Hypervisor,
     parts: Parts,
-    { entry, cpuid, topology, apicIds }: Processors,
+    { entry, cpuid, topology, threads }: Processors,
     undo: AsyncDisposableStack,
   ): Promise<void> {
-    const vcpus: VcpuThread[] = [];
-    for (const [index, id] of apicIds.entries()) {
-      const thread = await VcpuThread.start(
+    for (const [index, thread] of threads.entries()) {
+      await thread.open(
         hypervisor,
         {
-          accelerator: parts.description.accelerator,
           vm: parts.vm.handle,
-          id,
-          cpuid: cpuidOf(cpuid, id, topology),
+          id: thread.id,
+          cpuid: cpuidOf(cpuid, thread.id, topology),
           entry: index === 0 ? entry : undefined,
           affinity: parts.description.cpus.affinity?.[index],
           chipset: parts.chipset,
@@ -219,10 +220,10 @@ export class Pc implements AsyncDisposable {
           panicked: (crashLoaded) => this.#events.panicked?.(crashLoaded),
         },
       );
+      // Before the machine's memory goes.
       undo.defer(() => thread.close());
-      vcpus.push(thread);
     }
-    this.#vcpus = vcpus;
+    this.#vcpus = threads;
   }
 
   get state(): State {
@@ -378,7 +379,7 @@ interface Processors {
   readonly entry: Entry;
   readonly cpuid: readonly CpuidEntry[];
   readonly topology: Topology;
-  readonly apicIds: readonly number[];
+  readonly threads: readonly VcpuThread[];
 }
 
 function prepareVm(vm: Vm): void {

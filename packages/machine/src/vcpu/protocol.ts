@@ -17,9 +17,15 @@ import type { ChipsetHandle } from "../chipset.ts";
 import type { PciHandle } from "../pci/root.ts";
 import type { Stop } from "./step.ts";
 
-/** What a thread begins with. */
-export interface VcpuSetup {
+/** What a thread begins with, before there is a machine for its vCPU. */
+export interface ThreadSetup {
   readonly accelerator: HypervisorKind;
+  /** Where Node keeps what it has compiled, if it does. */
+  readonly compileCache: string | undefined;
+}
+
+/** Which vCPU a thread is to make. */
+export interface VcpuSetup {
   readonly vm: VmHandle;
   /** The local APIC's id. */
   readonly id: number;
@@ -40,6 +46,8 @@ export interface VcpuSetup {
 export const Wanted = { STOPPED: 0, RUNNING: 1 } as const;
 
 export type Request =
+  /** The first one; the others come when it was answered. */
+  | { readonly do: "open"; readonly setup: VcpuSetup }
   | { readonly do: "run" }
   | { readonly do: "registers" }
   | { readonly do: "set-registers"; readonly registers: Registers }
@@ -55,6 +63,7 @@ export interface Registers {
 }
 
 export type Message =
+  /** The answer to `open`. */
   | { readonly type: "ready"; readonly kick: KickHandle }
   /** The answer to `run`. */
   | { readonly type: "stopped"; readonly stop: Stop }

@@ -1,9 +1,11 @@
 /** A vCPU as its machine sees it: an explicit small state machine, fed by the messages of the vCPU's thread. */
 
+import { getCompileCacheDir } from "node:module";
+import { dirname } from "node:path";
 import { Worker } from "node:worker_threads";
-import type { GuestDebug, Hypervisor, Kicker, Translation } from "@lodge/kvm";
+import type { GuestDebug, Hypervisor, HypervisorKind, Kicker, Translation } from "@lodge/kvm";
 import { MachineError } from "../errors.ts";
-import type { Message, Registers, Request, VcpuSetup } from "./protocol.ts";
+import type { Message, Registers, Request, ThreadSetup, VcpuSetup } from "./protocol.ts";
 import type { Stop } from "./step.ts";
 
 export interface VcpuListener {
@@ -16,34 +18,25 @@ type State = "starting" | "stopped" | "running" | "closing" | "closed";
 export class VcpuThread {
   readonly id: number;
   readonly #worker: Worker;
-  readonly #listener: VcpuListener;
+  #listener: VcpuListener | undefined;
   #state: State = "starting";
   #kicker: Kicker | undefined;
   /** Who waits for the next message of a type. */
   #waiting: { type: Message["type"]; resolve: (message: Message) => void; reject: (error: Error) => void }[] = [];
+  /** Why the thread came to nothing before anybody waited for it. */
+  #failure: Error | undefined;
   readonly #ended = Promise.withResolvers<void>();
 
-  /** Resolves when its vCPU exists, and waits to be run. */
-  static async start(hypervisor: Hypervisor, setup: VcpuSetup, listener: VcpuListener): Promise<VcpuThread> {
-    const thread = new VcpuThread(setup, listener);
-    try {
-      const { kick } = await thread.#next("ready");
-      thread.#kicker = hypervisor.attachKicker(kick);
-      thread.#state = "stopped";
-      return thread;
-    } catch (error) {
-      await thread.#worker.terminate();
-      throw error;
-    }
-  }
-
-  private constructor(setup: VcpuSetup, listener: VcpuListener) {
-    this.id = setup.id;
-    this.#listener = listener;
-    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
-      workerData: setup,
-      name: `vcpu${setup.id}`,
-    });
+  /** Starts the thread, which loads its code while the machine is being made; {@link open} gives it its vCPU. */
+  constructor(id: number, accelerator: HypervisorKind) {
+    this.id = id;
+    const compiled = getCompileCacheDir();
+    const setup: ThreadSetup = {
+      accelerator,
+      // What Node names is a folder of this version's inside the one that it was given.
+      compileCache: compiled === undefined ? undefined : dirname(compiled),
+    };
+    this.#worker = new Worker(new URL("./start.ts", import.meta.url), { workerData: setup, name: `vcpu${id}` });
     this.#worker.on("message", (message: Message) => this.#receive(message));
     this.#worker.on("error", (error) => this.#fail(error as Error));
     this.#worker.on("exit", () => {
@@ -51,6 +44,22 @@ export class VcpuThread {
       this.#fail(new MachineError("MACHINE_STATE", `the thread of vCPU ${this.id} has ended`));
       this.#ended.resolve();
     });
+  }
+
+  /** Resolves when its vCPU exists, and waits to be run. */
+  async open(hypervisor: Hypervisor, setup: VcpuSetup, listener: VcpuListener): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#expect("starting");
+    this.#listener = listener;
+    this.#post({ do: "open", setup });
+    try {
+      const { kick } = await this.#next("ready");
+      this.#kicker = hypervisor.attachKicker(kick);
+      this.#state = "stopped";
+    } catch (error) {
+      await this.#worker.terminate();
+      throw error;
+    }
   }
 
   get isRunning(): boolean {
@@ -98,7 +107,8 @@ export class VcpuThread {
 
   /** Closes the vCPU, which does not run, and ends its thread. */
   async close(): Promise<void> {
-    if (this.#state !== "closed") {
+    if (this.#state === "starting") await this.#worker.terminate();
+    else if (this.#state !== "closed" && this.#state !== "closing") {
       this.#expect("stopped");
       this.#state = "closing";
       this.#post({ do: "close" });
@@ -125,10 +135,10 @@ export class VcpuThread {
     switch (message.type) {
       case "stopped":
         this.#state = "stopped";
-        this.#listener.stopped(message.stop);
+        this.#listener?.stopped(message.stop);
         return;
       case "panicked":
-        this.#listener.panicked(message.crashLoaded);
+        this.#listener?.panicked(message.crashLoaded);
         return;
       case "failed":
         this.#fail(new MachineError("MACHINE_STATE", `vCPU ${this.id}: ${message.message}`));
@@ -143,9 +153,10 @@ export class VcpuThread {
   #fail(error: Error): void {
     const waiting = this.#waiting;
     this.#waiting = [];
+    if (this.#state === "starting" && waiting.length === 0) this.#failure = error;
     for (const { reject } of waiting) reject(error);
     if (this.#state !== "running") return;
     this.#state = "stopped";
-    this.#listener.stopped({ reason: "crash", message: error.message });
+    this.#listener?.stopped({ reason: "crash", message: error.message });
   }
 }

@@ -1,18 +1,18 @@
 /** The thread of one vCPU: it owns it, runs it when told, and answers its exits from the devices' registers. */
 
 import { parentPort, workerData } from "node:worker_threads";
-import type { Vcpu, Vm } from "@lodge/kvm";
+import type { Hypervisor, Vcpu, Vm } from "@lodge/kvm";
 import { openHypervisor } from "../accelerator.ts";
 import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
 import { interruptLine } from "../interrupts.ts";
 import { connectPci } from "../pci/root.ts";
-import { type Message, type Request, type VcpuSetup, Wanted } from "./protocol.ts";
+import { type Message, type Request, type ThreadSetup, type VcpuSetup, Wanted } from "./protocol.ts";
 import { registersOf, setRegisters } from "./registers.ts";
 import { type Buses, type Stop, step } from "./step.ts";
 
 const port = parentPort!;
-const setup: VcpuSetup = workerData;
+const { accelerator }: ThreadSetup = workerData;
 const post = (message: Message) => port.postMessage(message);
 
 function run(vcpu: Vcpu, buses: Buses, control: Int32Array): Stop {
@@ -24,11 +24,12 @@ function run(vcpu: Vcpu, buses: Buses, control: Int32Array): Stop {
   }
 }
 
-function serve(vm: Vm, vcpu: Vcpu, buses: Buses, resources: DisposableStack): void {
-  const control = new Int32Array(setup.control);
+function serve(vm: Vm, vcpu: Vcpu, buses: Buses, control: Int32Array, resources: DisposableStack): void {
   port.on("message", (request: Request) => {
     try {
       switch (request.do) {
+        case "open":
+          throw new Error("the thread has its vCPU already");
         case "run":
           post({ type: "stopped", stop: run(vcpu, buses, control) });
           break;
@@ -61,13 +62,11 @@ function serve(vm: Vm, vcpu: Vcpu, buses: Buses, resources: DisposableStack): vo
   });
 }
 
-async function open(): Promise<void> {
-  const resources = new DisposableStack();
+async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: DisposableStack): Promise<void> {
   if (setup.affinity !== undefined) {
     const { gettid, setAffinity } = await import("@lodge/linux");
     setAffinity(gettid(), setup.affinity);
   }
-  const hypervisor = resources.use(await openHypervisor(setup.accelerator));
   const vm = hypervisor.attachVm(setup.vm);
   const notifier = resources.use(hypervisor.attachNotifier(setup.wakeHost));
   const line = (gsi: number) => interruptLine(vm, gsi);
@@ -80,8 +79,19 @@ async function open(): Promise<void> {
   const vcpu = vm.createVcpu(setup.id);
   vcpu.setCpuid(setup.cpuid);
   if (setup.entry !== undefined) enter(vcpu, setup.entry);
-  serve(vm, vcpu, chipset, resources);
+  serve(vm, vcpu, chipset, new Int32Array(setup.control), resources);
   post({ type: "ready", kick: vcpu.kickHandle });
 }
 
-open().catch((error: Error) => post({ type: "failed", message: error.stack ?? error.message }));
+async function begin(): Promise<void> {
+  const resources = new DisposableStack();
+  // The request may be there already: it waits for its listener.
+  const hypervisor = resources.use(await openHypervisor(accelerator));
+  const { promise, resolve } = Promise.withResolvers<Request>();
+  port.once("message", resolve);
+  const request = await promise;
+  if (request.do !== "open") throw new Error(`the thread was asked to ${request.do} before it had a vCPU`);
+  await open(hypervisor, request.setup, resources);
+}
+
+begin().catch((error: Error) => post({ type: "failed", message: error.stack ?? error.message }));
