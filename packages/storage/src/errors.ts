@@ -3,6 +3,8 @@
 export type StorageErrorCode =
   /** The image cannot be opened as asked. */
   | "STORAGE_OPEN"
+  /** What an image says of itself cannot be. */
+  | "STORAGE_CORRUPT"
   /** A transfer failed: the host's disk is full or broken, or the file has shrunk. */
   | "STORAGE_IO";
 

@@ -19,5 +19,7 @@ export {
   type StatusExtent,
   type TlsCredentials,
 } from "./nbd/index.ts";
-export { type OpenImageOptions, openImage } from "./open.ts";
+export { backingPath, type OpenImageOptions, openImage, openStore, probeFormat } from "./open.ts";
+export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";
+export { Qcow2Image } from "./qcow2/qcow2-image.ts";
 export { RawImage } from "./raw/raw-image.ts";

@@ -1,41 +1,101 @@
 /** Opening an image by its path. */
 
+import { dirname, isAbsolute, join } from "node:path";
 import { StorageError } from "./errors.ts";
 import { HostFile, type HostFileOptions } from "./file/host-file.ts";
 import type { Image, Store } from "./image.ts";
 import { isNbdUri, NbdStore } from "./nbd/index.ts";
+import { isQcow2 } from "./qcow2/header.ts";
+import { openQcow2 } from "./qcow2/open.ts";
 import { RawImage } from "./raw/raw-image.ts";
+
+/** A chain that is longer has a ring in it, or nobody can mean it. */
+const MOST_IMAGES = 256;
 
 export interface OpenImageOptions {
   /**
-   * The format as `qemu-img` spells it. Without it the content decides, and what looks like nothing known is raw; a guest
-   * that writes a header into its raw disk would decide then, so whoever runs guests names the format.
+   * The format as `qemu-img` spells it: `raw` or `qcow2`. Without it the content decides, and what looks like nothing
+   * known is raw; a guest that writes a header into its raw disk would decide then, so whoever runs guests names the format.
    */
   format?: string;
-  /** Nothing is written, and other readers may share it. */
+  /** Nothing is written, and other readers may share it. Backing images are always opened so. */
   readOnly?: boolean;
   /** Keeps QEMU's locks on every file of the chain; default true. */
   lock?: boolean;
+  /** Default true; without it what the image does not hold itself reads as zeros. */
+  backing?: boolean;
+  /** Bytes of L2 tables that are kept in memory, for each image of the chain. */
+  l2Bytes?: number;
+}
+
+/** The bytes at a path or an NBD address. */
+export function openStore(where: string, options: HostFileOptions = {}): Promise<Store> {
+  return isNbdUri(where) ? NbdStore.open(where, options) : HostFile.open(where, options);
 }
 
 /**
- * Opens the disk image at `path`, which may be an address such as `nbd://HOST/EXPORT`, with its backing chain. The image locks what it has opened, against every QEMU and
- * Lodge, until it is closed. Fails with a {@link StorageError} of code `STORAGE_OPEN` that names the file of the chain
+ * Opens the disk image at `path`, which may be an address such as `nbd://HOST/EXPORT`, with its backing chain. The image
+ * locks what it has opened, against every QEMU and Lodge, until it is closed. Fails with a {@link StorageError} of code `STORAGE_OPEN` that names the file of the chain
  * that cannot be opened.
  */
-export async function openImage(path: string, options: OpenImageOptions = {}): Promise<Image> {
-  const { readOnly = false, lock = true, format = "raw" } = options;
+export function openImage(path: string, options: OpenImageOptions = {}): Promise<Image> {
+  return openAt(path, options, 1);
+}
+
+async function openAt(path: string, options: OpenImageOptions, depth: number): Promise<Image> {
+  const { readOnly = false, lock = true } = options;
+  if (depth > MOST_IMAGES) {
+    throw new StorageError("STORAGE_OPEN", `${path}: a backing chain of more than ${MOST_IMAGES} images`);
+  }
   const store = await openStore(path, { readOnly, lock });
   try {
-    if (format === "raw") return new RawImage(store);
-    throw new StorageError("STORAGE_OPEN", `${path}: the format ${format} is unknown: raw is possible`);
+    return await openFormat(store, options, depth);
   } catch (cause) {
     await store.close();
     throw cause;
   }
 }
 
-/** The bytes at a path or an NBD address. */
-export function openStore(where: string, options: HostFileOptions = {}): Promise<Store> {
-  return isNbdUri(where) ? NbdStore.open(where, options) : HostFile.open(where, options);
+async function openFormat(store: Store, options: OpenImageOptions, depth: number): Promise<Image> {
+  const format = options.format ?? (await probeFormat(store));
+  if (format === "raw") return new RawImage(store);
+  if (format !== "qcow2") {
+    throw new StorageError(
+      "STORAGE_OPEN",
+      `${store.name}: the format ${format} is unknown: raw and qcow2 are possible`,
+    );
+  }
+  const { l2Bytes } = options;
+  return openQcow2(store, {
+    ...(l2Bytes === undefined ? {} : { l2Bytes }),
+    ...(options.backing === false
+      ? {}
+      : {
+          openBacking: ({ name, format }) => {
+            const path = backingPath(store.name, name);
+            // Whoever writes a raw disk could make it look like an image of any file that he wants to read.
+            if (format === undefined) {
+              const how = `name it: lodge image rebase -u -b ${name} -F FORMAT ${store.name}`;
+              throw new StorageError(
+                "STORAGE_OPEN",
+                `${store.name}: its backing file's format is not recorded; ${how}`,
+              );
+            }
+            return openAt(path, { ...options, format, readOnly: true }, depth + 1);
+          },
+        }),
+  });
+}
+
+/** What the content of a store looks like. */
+export async function probeFormat(store: Store): Promise<string> {
+  const start = new Uint8Array(512);
+  await store.read(0, [start]);
+  return isQcow2(start) ? "qcow2" : "raw";
+}
+
+/** A backing file's name is relative to the folder of the image that names it. */
+export function backingPath(image: string, name: string): string {
+  const path = name.startsWith("file:") ? name.slice("file:".length) : name;
+  return isAbsolute(path) || isNbdUri(path) ? path : join(dirname(image), path);
 }

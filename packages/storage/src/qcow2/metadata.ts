@@ -1,0 +1,334 @@
+/**
+ * What a qcow2 image knows of itself, in memory, and the order in which it is stored.
+ *
+ * Tables change in memory; {@link Metadata.commit} stores a picture of them all, taken at one moment, in an order that
+ * leaves the image whole wherever it is cut off: counts before what is counted, tables before what leads to them, with a
+ * flush between. What is no longer counted is counted down only when nothing stored leads to it any more, so that its
+ * space cannot be given out again before: a cut can lose space, never content.
+ */
+
+import { StorageError } from "../errors.ts";
+import type { Store } from "../image.ts";
+import { type Gate, Turns } from "./gate.ts";
+import { encodeHeader, entryBytesOf, type Header } from "./header.ts";
+import { Compatible, Incompatible } from "./layout.ts";
+import { Mapping } from "./mapping.ts";
+import { Refcounts } from "./refcounts.ts";
+import { type Slice, TableCache } from "./table-cache.ts";
+
+/** Clusters given up, as runs; more than this many runs are not left to wait for a flush. */
+const MOST_FREED = 4096;
+
+export interface CacheSizes {
+  /** Bytes of L2 tables in memory. */
+  l2Bytes?: number;
+  refcountBytes?: number;
+}
+
+export interface MetadataParts {
+  store: Store;
+  header: Header;
+  gate: Gate;
+  l1: Uint8Array<ArrayBuffer>;
+  refcountTable: Uint8Array<ArrayBuffer>;
+  /** Where snapshots' tables are, which are never data. */
+  snapshotTable: { offset: number; length: number };
+  cacheSizes: CacheSizes;
+}
+
+interface Freed {
+  first: number;
+  count: number;
+}
+
+export class Metadata {
+  readonly store: Store;
+  readonly header: Header;
+  readonly clusterSize: number;
+  readonly mapping: Mapping;
+  readonly refcounts: Refcounts;
+  readonly l2: TableCache;
+  readonly blocks: TableCache;
+  snapshotTable: { offset: number; length: number };
+  readonly #gate: Gate;
+  /** Clusters that hold L2 tables and refcount blocks. */
+  readonly #tables = new Set<number>();
+  readonly #commits = new Turns();
+  readonly #making = new Turns();
+  readonly #reclaims = new Turns();
+  #freed: Freed[] = [];
+  /** Something was written since the last flush of the store. */
+  #unflushed = false;
+  #failure: Error | undefined;
+
+  constructor(parts: MetadataParts) {
+    const { store, header, l1, refcountTable, cacheSizes } = parts;
+    this.store = store;
+    this.header = header;
+    this.#gate = parts.gate;
+    this.snapshotTable = parts.snapshotTable;
+    this.clusterSize = 2 ** header.clusterBits;
+    this.l2 = new TableCache(store, this.clusterSize, cacheSizes.l2Bytes ?? 16 << 20);
+    this.blocks = new TableCache(store, this.clusterSize, cacheSizes.refcountBytes ?? 4 << 20);
+    this.mapping = new Mapping(store.name, this.l2, l1, this.clusterSize, entryBytesOf(header));
+    this.refcounts = new Refcounts({
+      store,
+      cache: this.blocks,
+      clusterSize: this.clusterSize,
+      order: header.refcountOrder,
+      table: refcountTable,
+      tableOffset: header.refcountTableOffset,
+      reserved: (cluster) => this.isMetadata(cluster),
+      replaceTable: (table, offset) => this.#replaceRefcountTable(table, offset),
+      blockMade: (cluster) => this.#tables.add(cluster),
+    });
+    this.#findTables();
+  }
+
+  /** Where tables are; a block that counts in two places would make every search for space endless. */
+  #findTables(): void {
+    for (let index = 0; index < this.refcounts.blocks; index++) {
+      const cluster = this.refcounts.blockAt(index) / this.clusterSize;
+      if (cluster !== 0 && this.#tables.has(cluster)) {
+        throw this.mapping.corrupt(`the refcount block at ${cluster * this.clusterSize} is named twice`);
+      }
+      if (cluster !== 0) this.#tables.add(cluster);
+    }
+    this.noteTables();
+  }
+
+  /** The active L2 tables are those of the L1 table as it is now. */
+  noteTables(): void {
+    for (let index = 0; index < this.mapping.tables; index++) {
+      const offset = this.mapping.tableAt(index);
+      if (offset !== 0) this.#tables.add(offset / this.clusterSize);
+    }
+  }
+
+  /** Whether a cluster holds what must never be overwritten with a guest's data. */
+  isMetadata(cluster: number): boolean {
+    if (cluster === 0 || this.#tables.has(cluster)) return true;
+    const offset = cluster * this.clusterSize;
+    const inside = (start: number, length: number) => offset + this.clusterSize > start && offset < start + length;
+    return (
+      inside(this.header.refcountTableOffset, this.refcounts.tableBytes) ||
+      (this.header.l1Size > 0 && inside(this.header.l1Offset, this.header.l1Size * 8)) ||
+      (this.snapshotTable.length > 0 && inside(this.snapshotTable.offset, this.snapshotTable.length))
+    );
+  }
+
+  /** Data was written: a flush has something to do. */
+  wrote(): void {
+    this.#unflushed = true;
+  }
+
+  /** Gives up clusters of the store; they are counted down when that is stored. */
+  free(first: number, count: number): void {
+    if (count === 0) return;
+    const last = this.#freed.at(-1);
+    if (last !== undefined && last.first + last.count === first) last.count += count;
+    else this.#freed.push({ first, count });
+  }
+
+  /** Gives up what the entry of a guest's cluster holds; its slice is in memory. */
+  freeEntry(offset: number): void {
+    const { first, count } = this.mapping.holds(offset);
+    this.free(first, count);
+  }
+
+  /** Waits where too much would pile up in memory. */
+  async room(): Promise<void> {
+    const full = (cache: TableCache) => cache.dirtyCount > cache.capacity / 2;
+    if (full(this.l2) || full(this.blocks) || this.#freed.length > MOST_FREED) await this.commit();
+  }
+
+  /** Makes sure that an L2 table is there and this image's alone. */
+  ensureTable(index: number): Promise<void> {
+    return this.#making.take(async () => {
+      const { mapping, clusterSize, store } = this;
+      const old = mapping.tableAt(index);
+      if (old !== 0 && mapping.tableCopied(index)) return;
+      const { offset } = await this.refcounts.allocate(1);
+      if (old === 0) {
+        await store.writeZeroes(offset, clusterSize, true);
+      } else {
+        // Shared with a snapshot: nothing in it is this image's alone, so it is copied as it is.
+        const table = new Uint8Array(clusterSize);
+        await store.read(old, [table]);
+        await store.write(offset, [table]);
+        this.free(old / clusterSize, 1);
+        this.#tables.delete(old / clusterSize);
+      }
+      this.l2.forget(offset, clusterSize);
+      this.#tables.add(offset / clusterSize);
+      mapping.setTable(index, offset);
+    });
+  }
+
+  /** An L2 table is no longer needed. */
+  dropTable(index: number): void {
+    const offset = this.mapping.tableAt(index);
+    if (offset === 0) return;
+    this.l2.forget(offset, this.clusterSize);
+    this.#tables.delete(offset / this.clusterSize);
+    this.mapping.setTable(index, 0, false);
+    this.free(offset / this.clusterSize, 1);
+  }
+
+  /** Stores everything that was written and changed until now. */
+  commit(): Promise<void> {
+    return this.#commits.take(() => this.#store(false));
+  }
+
+  /** A commit that others of its kind wait for; `finish` also stores refcounts that were put off. */
+  async #store(finish: boolean): Promise<void> {
+    const { store, refcounts, mapping } = this;
+    const lazy = !finish && (this.header.compatible & Compatible.LAZY_REFCOUNTS) !== 0n;
+    const blocks = lazy ? [] : copyOf(this.blocks.takeDirty());
+    const table = lazy ? [] : refcounts.dirtyTable.take();
+    const l2 = copyOf(this.l2.takeDirty());
+    const l1 = mapping.dirty.take();
+    const freed = this.#freed;
+    this.#freed = [];
+    const unflushed = this.#unflushed;
+    this.#unflushed = false;
+    let written = false;
+    try {
+      if (lazy && (l2.length > 0 || this.blocks.dirtyCount > 0)) await this.#setDirty();
+      await writeSlices(store, blocks);
+      if (table.length > 0) {
+        if (blocks.length > 0) await store.flush();
+        for (const { at, bytes } of table) await store.write(refcounts.tableOffset + at, [bytes]);
+      }
+      if (l2.length > 0 || l1.length > 0) {
+        // The flush is also for the data that these tables lead to.
+        await store.flush();
+        await writeSlices(store, l2);
+        if (l1.length > 0) {
+          await store.flush();
+          for (const { at, bytes } of l1) await store.write(this.header.l1Offset + at, [bytes]);
+        }
+      }
+      const changed = blocks.length + table.length + l2.length + l1.length > 0;
+      if (changed || unflushed) await store.flush();
+      written = true;
+    } finally {
+      if (!lazy) this.blocks.giveBack(slicesOf(blocks), written);
+      this.l2.giveBack(slicesOf(l2), written);
+      if (!written) {
+        for (const { at } of table) refcounts.dirtyTable.touch(at);
+        for (const { at } of l1) mapping.dirty.touch(at);
+        this.#freed = [...freed, ...this.#freed];
+        this.#unflushed = true;
+      }
+    }
+    if (freed.length > 0) void this.#reclaims.take(() => this.#reclaim(freed));
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Counts down what nothing leads to any more, and gives its space back to the host. */
+  async #reclaim(freed: readonly Freed[]): Promise<void> {
+    try {
+      // A request that began before may still be at work there.
+      await this.#gate.drained();
+      for (const { first, count } of freed) await this.#countDown(first, count);
+    } catch (cause) {
+      // The space is lost until a check finds it; the next flush tells of it.
+      this.#failure ??= cause as Error;
+    }
+  }
+
+  async #countDown(first: number, count: number): Promise<void> {
+    const { refcounts, clusterSize } = this;
+    for (let at = first; at < first + count; ) {
+      // Runs of what nobody else counts on go back to the host together, before they can be given out again.
+      let end = at;
+      while (end < first + count && (await refcounts.get(end)) === 1) end += 1;
+      if (end > at) await this.store.discard(at * clusterSize, (end - at) * clusterSize);
+      else end = at + 1;
+      for (; at < end; at++) await refcounts.add(at, -1);
+    }
+  }
+
+  /** Stores everything, also what was put off, and waits until given-up clusters are free. */
+  async settle(): Promise<void> {
+    await this.commit();
+    await this.#reclaims.take(async () => {});
+    await this.#commits.take(() => this.#store(true));
+    await this.#clearDirty();
+  }
+
+  async #setDirty(): Promise<void> {
+    if ((this.header.incompatible & Incompatible.DIRTY) !== 0n) return;
+    this.header.incompatible |= Incompatible.DIRTY;
+    await this.writeHeader();
+  }
+
+  async #clearDirty(): Promise<void> {
+    if ((this.header.incompatible & Incompatible.DIRTY) === 0n) return;
+    this.header.incompatible &= ~Incompatible.DIRTY;
+    await this.writeHeader();
+  }
+
+  /** Marks the image so that nobody writes it before it was repaired. */
+  async markCorrupt(): Promise<void> {
+    if (this.header.version === 2 || (this.header.incompatible & Incompatible.CORRUPT) !== 0n) return;
+    this.header.incompatible |= Incompatible.CORRUPT;
+    await this.writeHeader();
+  }
+
+  /** Stores the header, for good. All that leads to tables is in its first sector. */
+  async writeHeader(): Promise<void> {
+    await this.store.write(0, [encodeHeader(this.header, this.store.name)]);
+    await this.store.flush();
+  }
+
+  #replaceRefcountTable(table: Uint8Array<ArrayBuffer>, offset: number): Promise<void> {
+    return this.#commits.take(async () => {
+      await this.#store(true);
+      const { header, refcounts, clusterSize } = this;
+      await this.store.write(offset, [table]);
+      await this.store.flush();
+      const old = { offset: header.refcountTableOffset, clusters: header.refcountTableClusters };
+      header.refcountTableOffset = offset;
+      header.refcountTableClusters = table.length / clusterSize;
+      await this.writeHeader();
+      refcounts.useTable(table, offset);
+      this.free(old.offset / clusterSize, old.clusters);
+    });
+  }
+}
+
+type Copied = { slice: Slice; bytes: Uint8Array };
+
+function copyOf(slices: readonly Slice[]): Copied[] {
+  return slices.map((slice) => ({ slice, bytes: slice.bytes.slice() })).sort((a, b) => a.slice.offset - b.slice.offset);
+}
+
+function slicesOf(copies: readonly Copied[]): Slice[] {
+  return copies.map(({ slice }) => slice);
+}
+
+/** Slices side by side are one write. */
+async function writeSlices(store: Store, copies: readonly Copied[]): Promise<void> {
+  for (let at = 0; at < copies.length; ) {
+    const start = copies[at]!.slice.offset;
+    const pieces = [];
+    let end = start;
+    for (; at < copies.length && copies[at]!.slice.offset === end && pieces.length < 256; at++) {
+      pieces.push(copies[at]!.bytes);
+      end += copies[at]!.bytes.length;
+    }
+    await store.write(start, pieces);
+  }
+}
+
+/** What a write to an image that contradicts itself is answered with. */
+export function overwrites(name: string, host: number): StorageError {
+  return new StorageError(
+    "STORAGE_CORRUPT",
+    `${name}: the image says that guest data is at ${host}, where its own tables are: repair it (lodge image check --repair)`,
+  );
+}

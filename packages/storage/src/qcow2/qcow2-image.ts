@@ -1,0 +1,273 @@
+/** A qcow2 image as a disk. */
+
+import { StorageError } from "../errors.ts";
+import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../file/pieces.ts";
+import type { Extent, Image, Store } from "../image.ts";
+import { decompress } from "./compression.ts";
+import { Claims, Gate } from "./gate.ts";
+import type { Header } from "./header.ts";
+import { Limit } from "./layout.ts";
+import { Kind, type MappedRun } from "./mapping.ts";
+import { type CacheSizes, Metadata, overwrites } from "./metadata.ts";
+import { NewClusters } from "./new-clusters.ts";
+import { Zeroing } from "./zeroing.ts";
+
+export interface Qcow2Parts {
+  store: Store;
+  header: Header;
+  l1: Uint8Array<ArrayBuffer>;
+  refcountTable: Uint8Array<ArrayBuffer>;
+  snapshotTable: { offset: number; length: number };
+  backing?: Image | undefined;
+  cacheSizes?: CacheSizes;
+}
+
+export class Qcow2Image implements Image {
+  readonly format = "qcow2";
+  readonly metadata: Metadata;
+  readonly gate = new Gate();
+  /** Guest clusters whose entries somebody is changing. */
+  readonly claims = new Claims();
+  backing: Image | undefined;
+  #closed = false;
+  readonly #store: Store;
+  readonly #newClusters: NewClusters;
+  readonly #zeroing: Zeroing;
+
+  constructor({ store, header, l1, refcountTable, snapshotTable, backing, cacheSizes = {} }: Qcow2Parts) {
+    this.#store = store;
+    this.backing = backing;
+    this.metadata = new Metadata({ store, header, gate: this.gate, l1, refcountTable, snapshotTable, cacheSizes });
+    this.#newClusters = new NewClusters(this);
+    this.#zeroing = new Zeroing(this);
+  }
+
+  get name(): string {
+    return this.#store.name;
+  }
+
+  get readOnly(): boolean {
+    return this.#store.readOnly;
+  }
+
+  get header(): Header {
+    return this.metadata.header;
+  }
+
+  get sizeBytes(): number {
+    const { sizeBytes } = this.metadata.header;
+    return sizeBytes - (sizeBytes % 512);
+  }
+
+  async read(offset: number, pieces: Pieces): Promise<void> {
+    while (this.gate.closed !== undefined) await this.gate.closed;
+    const inside = this.gate.enter();
+    try {
+      const length = totalBytes(pieces);
+      const run = this.metadata.mapping.run(offset, length);
+      // What most reads are: one run, whose place is known.
+      if (run?.kind === Kind.DATA && run.length === length) await this.#store.read(run.host, pieces);
+      else await this.readInside(offset, pieces, length);
+    } finally {
+      this.gate.leave(inside);
+    }
+  }
+
+  /** Reads on behalf of a request that is past the gate; what is behind the disk's end are zeros. */
+  async readInside(offset: number, pieces: Pieces, length = totalBytes(pieces)): Promise<void> {
+    const { mapping } = this.metadata;
+    const parts: Promise<void>[] = [];
+    const end = Math.min(offset + length, this.metadata.header.sizeBytes);
+    let at = offset;
+    try {
+      while (at < end) {
+        const run = mapping.run(at, end - at);
+        if (run === undefined) {
+          await mapping.load(at);
+          continue;
+        }
+        parts.push(this.#readRun(run, at, cutPieces(pieces, at - offset, run.length)));
+        at += run.length;
+      }
+    } finally {
+      await settled(parts);
+    }
+    if (at < offset + length) fillPieces(cutPieces(pieces, at - offset, length), 0);
+  }
+
+  async #readRun({ kind, host, length }: MappedRun, offset: number, pieces: Pieces): Promise<void> {
+    if (kind === Kind.DATA) return this.#store.read(host, pieces);
+    if (kind === Kind.COMPRESSED) return this.#readCompressed(offset, pieces);
+    if (kind === Kind.ZERO || kind === Kind.ZERO_ROOM) return fillPieces(pieces, 0);
+    const { backing } = this;
+    const below = backing === undefined ? 0 : Math.max(0, Math.min(length, backing.sizeBytes - offset));
+    if (below > 0) await backing!.read(offset, below === length ? pieces : cutPieces(pieces, 0, below));
+    if (below < length) fillPieces(cutPieces(pieces, below, length - below), 0);
+  }
+
+  async #readCompressed(offset: number, pieces: Pieces): Promise<void> {
+    const { mapping, clusterSize, header } = this.metadata;
+    const place = mapping.compressed(offset);
+    if (place.offset + place.length > Limit.OFFSET) {
+      throw mapping.corrupt(`the compressed cluster of guest offset ${offset} is said to be at ${place.offset}`);
+    }
+    const stored = new Uint8Array(place.length);
+    await this.#store.read(place.offset, [stored]);
+    let content: Uint8Array;
+    try {
+      content = await decompress(stored, clusterSize, header.compression);
+    } catch (cause) {
+      const why = (cause as Error).message;
+      throw mapping.corrupt(`the compressed cluster of guest offset ${offset} cannot be read: ${why}`);
+    }
+    const start = offset % clusterSize;
+    scatter(content.subarray(start, start + totalBytes(pieces)), pieces);
+  }
+
+  async write(offset: number, pieces: Pieces): Promise<void> {
+    this.#refuseReadOnly();
+    while (this.gate.closed !== undefined) await this.gate.closed;
+    const inside = this.gate.enter();
+    try {
+      await this.writeInside(offset, pieces);
+    } catch (cause) {
+      await this.#noteCorruption(cause);
+      throw cause;
+    } finally {
+      this.gate.leave(inside);
+    }
+  }
+
+  /** Writes on behalf of a request that is past the gate. */
+  async writeInside(offset: number, pieces: Pieces): Promise<void> {
+    const { mapping } = this.metadata;
+    const length = totalBytes(pieces);
+    const parts: Promise<void>[] = [];
+    try {
+      for (let at = offset; at < offset + length; ) {
+        const left = offset + length - at;
+        const run = mapping.run(at, left);
+        if (run === undefined) {
+          await mapping.load(at);
+        } else if (run.kind === Kind.DATA && run.copied) {
+          parts.push(
+            this.writeInPlace(run.host, run.length === length ? pieces : cutPieces(pieces, at - offset, run.length)),
+          );
+          at += run.length;
+        } else {
+          at += await this.#newClusters.write(at, cutPieces(pieces, at - offset, left), left);
+        }
+      }
+    } finally {
+      await settled(parts);
+    }
+    this.metadata.wrote();
+  }
+
+  /** Writes where the image says that guest data is; never over the image's own tables, whatever it says. */
+  writeInPlace(host: number, pieces: Pieces): Promise<void> {
+    const { metadata } = this;
+    const last = Math.floor((host + totalBytes(pieces) - 1) / metadata.clusterSize);
+    for (let cluster = Math.floor(host / metadata.clusterSize); cluster <= last; cluster++) {
+      if (metadata.isMetadata(cluster)) return Promise.reject(overwrites(this.name, host));
+    }
+    return this.#store.write(host, pieces);
+  }
+
+  async #noteCorruption(cause: unknown): Promise<void> {
+    if (cause instanceof StorageError && cause.code === "STORAGE_CORRUPT") await this.metadata.markCorrupt();
+  }
+
+  async flush(): Promise<void> {
+    if (!this.readOnly) await this.metadata.commit();
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#change(() => this.#zeroing.discard(offset, length));
+  }
+
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    await this.#change(() => this.#zeroing.zero(offset, length, mayUnmap));
+  }
+
+  /** Zeros on behalf of work that is past the gate. */
+  zeroInside(offset: number, length: number): Promise<void> {
+    return this.#zeroing.zero(offset, length, true);
+  }
+
+  async #change(work: () => Promise<void>): Promise<void> {
+    this.#refuseReadOnly();
+    while (this.gate.closed !== undefined) await this.gate.closed;
+    const inside = this.gate.enter();
+    try {
+      await work();
+    } catch (cause) {
+      await this.#noteCorruption(cause);
+      throw cause;
+    } finally {
+      this.gate.leave(inside);
+    }
+  }
+
+  async status(offset: number, length: number): Promise<Extent> {
+    const { mapping } = this.metadata;
+    let run = mapping.run(offset, length);
+    for (; run === undefined; run = mapping.run(offset, length)) await mapping.load(offset);
+    const here = { length: run.length, depth: 0, present: true, zero: false, data: true };
+    switch (run.kind) {
+      case Kind.DATA:
+        return { ...here, offset: run.host, name: this.name };
+      case Kind.COMPRESSED:
+        return { ...here, compressed: true };
+      case Kind.ZERO:
+      case Kind.ZERO_ROOM:
+        return { ...here, zero: true, data: false };
+      default:
+        return this.#statusBelow(offset, run.length);
+    }
+  }
+
+  async #statusBelow(offset: number, length: number): Promise<Extent> {
+    const { backing } = this;
+    if (backing === undefined || offset >= backing.sizeBytes) {
+      return { length, depth: 0, present: false, zero: true, data: false };
+    }
+    const below = await backing.status(offset, Math.min(length, backing.sizeBytes - offset));
+    return { ...below, depth: below.depth + 1 };
+  }
+
+  async resize(sizeBytes: number): Promise<void> {
+    this.#refuseReadOnly();
+    const { resizeQcow2 } = await import("./resize.ts");
+    await this.alone(() => resizeQcow2(this, sizeBytes));
+  }
+
+  /** Works while no request is at work, on an image that is stored as it is. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.gate.alone(async () => {
+      await this.metadata.settle();
+      return work();
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      if (!this.readOnly) await this.gate.alone(() => this.metadata.settle());
+    } finally {
+      await this.#store.close();
+      await this.backing?.close();
+    }
+  }
+
+  #refuseReadOnly(): void {
+    if (this.readOnly) throw new StorageError("STORAGE_IO", `${this.name}: write failed: the image is read-only`);
+  }
+}
+
+/** Waits for all, also when one fails: memory and clusters are in use until then. */
+async function settled(parts: readonly Promise<void>[]): Promise<void> {
+  if (parts.length === 1) return parts[0];
+  for (const result of await Promise.allSettled(parts)) if (result.status === "rejected") throw result.reason;
+}

@@ -1,0 +1,74 @@
+/** Another size for a qcow2 image's disk. */
+
+import { StorageError } from "../errors.ts";
+import { Limit } from "./layout.ts";
+import type { Qcow2Image } from "./qcow2-image.ts";
+
+/** Runs while nobody else is at work on the image. */
+export async function resizeQcow2(image: Qcow2Image, sizeBytes: number): Promise<void> {
+  const { header, mapping } = image.metadata;
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes % 512 !== 0) {
+    throw new StorageError("STORAGE_OPEN", `a size of ${sizeBytes} bytes: it is a multiple of 512`);
+  }
+  if (header.version === 2 && header.snapshotCount > 0) {
+    // Version 2 does not record a snapshot's size.
+    throw new StorageError("STORAGE_OPEN", `${image.name}: a version 2 image with snapshots cannot be resized`);
+  }
+  if (sizeBytes < image.sizeBytes) return shrink(image, sizeBytes);
+  const old = image.sizeBytes;
+  const tables = Math.ceil(sizeBytes / mapping.tableSpan);
+  if (tables * 8 > Limit.L1_BYTES) {
+    throw new StorageError("STORAGE_OPEN", `${sizeBytes} bytes are too many for clusters of ${mapping.clusterSize}`);
+  }
+  if (tables > header.l1Size) await growL1(image, tables);
+  header.sizeBytes = sizeBytes;
+  await image.metadata.writeHeader();
+  // What was behind the end must not show: the rest of the last cluster, and a longer backing image.
+  const below = image.backing === undefined ? 0 : Math.min(sizeBytes, image.backing.sizeBytes);
+  const tail = Math.min(sizeBytes, Math.ceil(old / mapping.clusterSize) * mapping.clusterSize);
+  if (Math.max(below, tail) > old) await image.zeroInside(old, Math.max(below, tail) - old);
+  await image.metadata.settle();
+}
+
+async function growL1(image: Qcow2Image, tables: number): Promise<void> {
+  const { metadata } = image;
+  const { header, mapping, refcounts, store, clusterSize } = metadata;
+  const l1 = new Uint8Array(tables * 8);
+  l1.set(mapping.l1);
+  const old = { offset: header.l1Offset, bytes: header.l1Size * 8 };
+  const offset = await refcounts.allocateAll(Math.ceil(l1.length / clusterSize));
+  await store.writeZeroes(offset, Math.ceil(l1.length / clusterSize) * clusterSize, true);
+  await store.write(offset, [l1]);
+  await metadata.commit();
+  header.l1Offset = offset;
+  header.l1Size = tables;
+  await metadata.writeHeader();
+  mapping.useTable(l1);
+  metadata.free(old.offset / clusterSize, Math.ceil(old.bytes / clusterSize));
+}
+
+async function shrink(image: Qcow2Image, sizeBytes: number): Promise<void> {
+  const { metadata } = image;
+  const { header, mapping, clusterSize } = metadata;
+  const first = Math.ceil(sizeBytes / clusterSize) * clusterSize;
+  for (let at = first; at < header.sizeBytes; ) {
+    const index = mapping.tableIndex(at);
+    const next = (index + 1) * mapping.tableSpan;
+    if (mapping.tableAt(index) !== 0) {
+      await metadata.ensureTable(index);
+      for (; at < Math.min(next, header.sizeBytes); at += clusterSize) {
+        while (mapping.slice(at) === undefined) await mapping.load(at);
+        metadata.freeEntry(at);
+        mapping.setEntry(at, 0);
+        await metadata.room();
+      }
+      // The whole table's clusters are behind the new end.
+      if (index * mapping.tableSpan >= first) metadata.dropTable(index);
+    }
+    at = next;
+  }
+  await metadata.commit();
+  header.sizeBytes = sizeBytes;
+  await metadata.writeHeader();
+  await metadata.settle();
+}
