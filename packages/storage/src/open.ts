@@ -4,6 +4,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import { StorageError } from "./errors.ts";
 import { HostFile, type HostFileOptions } from "./file/host-file.ts";
 import type { Image, Store } from "./image.ts";
+import { IMPORT_FORMATS, openImport, probeImport } from "./import/open.ts";
 import { isNbdUri, NbdStore } from "./nbd/index.ts";
 import { isQcow2 } from "./qcow2/header.ts";
 import { openQcow2 } from "./qcow2/open.ts";
@@ -14,7 +15,7 @@ const MOST_IMAGES = 256;
 
 export interface OpenImageOptions {
   /**
-   * The format as `qemu-img` spells it: `raw` or `qcow2`. Without it the content decides, and what looks like nothing
+   * The format as `qemu-img` spells it: `raw`, `qcow2`, or one that is only read, such as `vmdk`. Without it the content decides, and what looks like nothing
    * known is raw; a guest that writes a header into its raw disk would decide then, so whoever runs guests names the format.
    */
   format?: string;
@@ -35,8 +36,8 @@ export function openStore(where: string, options: HostFileOptions = {}): Promise
 
 /**
  * Opens the disk image at `path`, which may be an address such as `nbd://HOST/EXPORT`, with its backing chain. The image
- * locks what it has opened, against every QEMU and Lodge, until it is closed. Fails with a {@link StorageError} of code `STORAGE_OPEN` that names the file of the chain
- * that cannot be opened.
+ * locks what it has opened, against every QEMU and Lodge, until it is closed. Fails with a {@link StorageError} of code
+ * `STORAGE_OPEN` that names the file of the chain that cannot be opened.
  */
 export function openImage(path: string, options: OpenImageOptions = {}): Promise<Image> {
   return openAt(path, options, 1);
@@ -59,11 +60,13 @@ async function openAt(path: string, options: OpenImageOptions, depth: number): P
 async function openFormat(store: Store, options: OpenImageOptions, depth: number): Promise<Image> {
   const format = options.format ?? (await probeFormat(store));
   if (format === "raw") return new RawImage(store);
+  if (IMPORT_FORMATS.has(format)) {
+    const { lock = true } = options;
+    return await openImport(format, store, { readOnly: true, lock });
+  }
   if (format !== "qcow2") {
-    throw new StorageError(
-      "STORAGE_OPEN",
-      `${store.name}: the format ${format} is unknown: raw and qcow2 are possible`,
-    );
+    const known = ["raw", "qcow2", ...IMPORT_FORMATS.keys()].join(", ");
+    throw new StorageError("STORAGE_OPEN", `${store.name}: the format ${format} is unknown: there are ${known}`);
   }
   const { l2Bytes } = options;
   return openQcow2(store, {
@@ -91,7 +94,8 @@ async function openFormat(store: Store, options: OpenImageOptions, depth: number
 export async function probeFormat(store: Store): Promise<string> {
   const start = new Uint8Array(512);
   await store.read(0, [start]);
-  return isQcow2(start) ? "qcow2" : "raw";
+  if (isQcow2(start)) return "qcow2";
+  return (await probeImport(store)) ?? "raw";
 }
 
 /** A backing file's name is relative to the folder of the image that names it. */
