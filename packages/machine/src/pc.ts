@@ -91,6 +91,7 @@ export class Pc implements AsyncDisposable {
   readonly #memory: GuestMemory;
   readonly #chipset: Chipset;
   readonly #control: Int32Array;
+  readonly #exits: Float64Array;
   readonly #events: PcEvents;
   readonly #virtio: readonly VirtioPort[];
   readonly #end = Promise.withResolvers<PcEnd>();
@@ -155,6 +156,7 @@ export class Pc implements AsyncDisposable {
     const wakeHost = undo.use(hypervisor.createNotifier());
     const lines = PciLines.create();
     const wires: Omit<PortWires, "pin"> = {
+      vm,
       ram,
       send: (message) => vm.signalMsi(message),
       failed: (reason) => events.deviceFailed?.(reason),
@@ -186,6 +188,7 @@ export class Pc implements AsyncDisposable {
     this.#events = events;
     this.#virtio = virtio;
     this.#control = new Int32Array(new SharedArrayBuffer(4));
+    this.#exits = new Float64Array(new SharedArrayBuffer(8 * description.cpus.count));
     this.#chipset = new Chipset(chipset, {
       line: (gsi) => interruptLine(vm, gsi),
       wakeHost: () => wakeHost.signal(),
@@ -214,6 +217,7 @@ export class Pc implements AsyncDisposable {
           pci: parts.pci,
           wakeHost: parts.wakeHost.handle,
           control: this.#control.buffer as SharedArrayBuffer,
+          exits: { counters: this.#exits.buffer as SharedArrayBuffer, index },
         },
         {
           stopped: (stop) => this.#stopped(thread, stop),
@@ -278,6 +282,11 @@ export class Pc implements AsyncDisposable {
   /** Tells the guest by ACPI that its power button was pressed; most guests shut down then. */
   pressPowerButton(): void {
     this.#chipset.powerManagement.pressPowerButton();
+  }
+
+  /** How often each vCPU has left the guest for a device, or because it was kicked. */
+  exits(): number[] {
+    return [...this.#exits];
   }
 
   /** Registers of all vCPUs of a paused machine. */

@@ -143,6 +143,11 @@ export class Machine implements AsyncDisposable {
     }
   }
 
+  /** How often each vCPU has left the guest for a device since it was last reset. */
+  exits(): number[] {
+    return this.#life.pc.exits();
+  }
+
   /** Tells the guest how large the terminal is in which its serial console is shown, once its agent is there. */
   setWindow(rows: number, columns: number): void {
     this.#hardware.agents.setWindow("/dev/ttyS0", rows, columns);

@@ -1,9 +1,10 @@
 /** The machine's PCI: bus 0 with the host bridge in slot 0 and the devices' functions behind it, as each thread makes it. */
 
 import type { InterruptLine, Registers } from "@lodge/devices";
-import type { Hypervisor, Msi } from "@lodge/kvm";
+import type { Hypervisor, Msi, Vm } from "@lodge/kvm";
 import type { Bus } from "../bus/bus.ts";
 import { PCI_WINDOW } from "../memory/address-map.ts";
+import { Doorbells } from "../virtio/doorbells.ts";
 import { VirtioFunction, type VirtioFunctionHandle } from "../virtio/function.ts";
 import { PciBus, type PciFunction } from "./bus.ts";
 import { ConfigSpace, type FunctionLayout } from "./config-space.ts";
@@ -39,6 +40,8 @@ export function createBridge(): SharedArrayBuffer {
 }
 
 export interface PciWires {
+  readonly hypervisor: Hypervisor;
+  readonly vm: Vm;
   readonly line: (gsi: number) => InterruptLine;
   readonly send: (message: Msi) => void;
 }
@@ -47,15 +50,15 @@ export interface PciWires {
 export function connectPci(
   handle: PciHandle,
   { ports, memory, resetControl }: { ports: Bus; memory: Bus; resetControl: Registers },
-  { line, send }: PciWires,
-  hypervisor: Hypervisor,
+  { hypervisor, vm, line, send }: PciWires,
   resources: DisposableStack,
 ): void {
   const lines = new PciLines(handle.lines, line);
   const bridge: PciFunction = { slot: 0, space: new ConfigSpace(handle.bridge, BRIDGE), bars: [] };
   const functions = handle.functions.map((one) => {
     const notifier = resources.use(hypervisor.attachNotifier(one.notifier));
-    return new VirtioFunction(one, { pin: lines.pinA(one.slot), send, wake: () => notifier.signal() });
+    const doorbells = resources.use(new Doorbells(hypervisor, vm, one.doorbells));
+    return new VirtioFunction(one, { pin: lines.pinA(one.slot), send, doorbells, wake: () => notifier.signal() });
   });
   new PciBus(handle.bus, [bridge, ...functions], resetControl).connect(ports, memory);
 }

@@ -40,6 +40,8 @@ export interface VcpuSetup {
   readonly wakeHost: NotifierHandle;
   /** Word 0: whether the machine wants its vCPUs to run ({@link Wanted}). */
   readonly control: SharedArrayBuffer;
+  /** Where this vCPU counts its exits: a float64 of its own. */
+  readonly exits: { readonly counters: SharedArrayBuffer; readonly index: number };
 }
 
 /** What the machine wants of all its vCPUs; they look after each kick. */

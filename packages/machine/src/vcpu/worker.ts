@@ -1,7 +1,7 @@
 /** The thread of one vCPU: it owns it, runs it when told, and answers its exits from the devices' registers. */
 
 import { parentPort, workerData } from "node:worker_threads";
-import type { Hypervisor, Vcpu, Vm } from "@lodge/kvm";
+import type { Hypervisor, Msi, Vcpu, Vm } from "@lodge/kvm";
 import { openHypervisor } from "../accelerator.ts";
 import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
@@ -15,23 +15,26 @@ const port = parentPort!;
 const { accelerator }: ThreadSetup = workerData;
 const post = (message: Message) => port.postMessage(message);
 
-function run(vcpu: Vcpu, buses: Buses, control: Int32Array): Stop {
+function run(vcpu: Vcpu, buses: Buses, control: Int32Array, exits: Float64Array): Stop {
   for (;;) {
     const stop = step(vcpu.run(), vcpu.page, buses);
+    exits[0]! += 1;
     // A kick is for whoever wants the vCPU to stop; others leave no trace here.
     if (stop === undefined || (stop.reason === "kicked" && Atomics.load(control, 0) === Wanted.RUNNING)) continue;
     return stop;
   }
 }
 
-function serve(vm: Vm, vcpu: Vcpu, buses: Buses, control: Int32Array, resources: DisposableStack): void {
+function serve(vm: Vm, vcpu: Vcpu, buses: Buses, setup: VcpuSetup, resources: DisposableStack): void {
+  const control = new Int32Array(setup.control);
+  const exits = new Float64Array(setup.exits.counters, 8 * setup.exits.index, 1);
   port.on("message", (request: Request) => {
     try {
       switch (request.do) {
         case "open":
           throw new Error("the thread has its vCPU already");
         case "run":
-          post({ type: "stopped", stop: run(vcpu, buses, control) });
+          post({ type: "stopped", stop: run(vcpu, buses, control, exits) });
           break;
         case "registers":
           vcpu.completeExit();
@@ -75,11 +78,12 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
     wakeHost: () => notifier.signal(),
     panicked: (crashLoaded) => post({ type: "panicked", crashLoaded }),
   });
-  connectPci(setup.pci, chipset, { line, send: (message) => vm.signalMsi(message) }, hypervisor, resources);
+  const wires = { hypervisor, vm, line, send: (message: Msi) => vm.signalMsi(message) };
+  connectPci(setup.pci, chipset, wires, resources);
   const vcpu = vm.createVcpu(setup.id);
   vcpu.setCpuid(setup.cpuid);
   if (setup.entry !== undefined) enter(vcpu, setup.entry);
-  serve(vm, vcpu, chipset, new Int32Array(setup.control), resources);
+  serve(vm, vcpu, chipset, setup, resources);
   post({ type: "ready", kick: vcpu.kickHandle });
 }
 

@@ -16,8 +16,9 @@ import {
 import type { Msi, NotifierHandle } from "@lodge/kvm";
 import type { PciFunction } from "../pci/bus.ts";
 import { ConfigSpace, type FunctionLayout, msixBarBytes } from "../pci/config-space.ts";
-import { Capability } from "../pci/layout.ts";
+import { BARS, Capability, Config } from "../pci/layout.ts";
 import { MsixTable } from "../pci/msix.ts";
+import type { Doorbells, DoorbellsHandle } from "./doorbells.ts";
 
 /** A device's function as a value that can be posted to the vCPUs' threads. */
 export interface VirtioFunctionHandle {
@@ -25,9 +26,8 @@ export interface VirtioFunctionHandle {
   readonly registers: VirtioRegistersHandle;
   readonly config: SharedArrayBuffer;
   readonly msix: SharedArrayBuffer;
-  /** A bit for each queue that was rung for. */
-  readonly rung: SharedArrayBuffer;
-  /** Wakes the I/O thread: for what the driver set, or rang. */
+  readonly doorbells: DoorbellsHandle;
+  /** Wakes the I/O thread for what the driver set. */
   readonly notifier: NotifierHandle;
 }
 
@@ -109,6 +109,7 @@ function word(value: number): number[] {
 export interface FunctionWires {
   readonly pin: InterruptLine;
   readonly send: (message: Msi) => void;
+  readonly doorbells: Doorbells;
   /** Wakes the I/O thread. */
   readonly wake: () => void;
 }
@@ -118,21 +119,19 @@ export class VirtioFunction implements PciFunction {
   readonly space: ConfigSpace;
   readonly bars: readonly Registers[];
   readonly msix: MsixTable;
+  readonly #doorbells: Doorbells;
   /** Where the window of 4.1.4.9 is in configuration space. */
   readonly #window: number;
 
-  constructor(handle: VirtioFunctionHandle, { pin, send, wake }: FunctionWires, fresh = false) {
+  constructor(handle: VirtioFunctionHandle, { pin, send, doorbells, wake }: FunctionWires, fresh = false) {
     const { registers } = handle;
     this.slot = handle.slot;
+    this.#doorbells = doorbells;
     this.space = new ConfigSpace(handle.config, virtioLayout(registers), fresh);
     this.msix = new MsixTable(handle.msix, this.space, send);
-    const rung = new Int32Array(handle.rung);
     const answers = new VirtioRegisters(registers, {
       control: wake,
-      notify: (queue) => {
-        Atomics.or(rung, queue >> 5, 1 << (queue & 31));
-        wake();
-      },
+      notify: (queue) => doorbells.ring(queue),
       lowerLine: () => {
         this.space.showInterrupt(false);
         pin.set(false);
@@ -152,10 +151,19 @@ export class VirtioFunction implements PciFunction {
   }
 
   configWritten(offset: number): void {
+    if (offset < Config.BAR + 4 * BARS) this.placeDoorbells();
     if (offset >= this.space.msixAt && offset < this.space.msixAt + 4) this.msix.controlWritten();
     const access = this.#windowAccess(offset);
     const data = this.#window + WindowField.DATA;
     if (access !== undefined) access.registers.write(access.offset, access.size, this.space.read(data, access.size));
+  }
+
+  /** Hangs the doorbells where the registers' BAR is now. */
+  placeDoorbells(): void {
+    this.#doorbells.follow(() => {
+      const bar = this.space.barAddress(REGISTERS_BAR);
+      return bar === undefined ? undefined : bar + Region.notify.start;
+    });
   }
 
   /** A BAR's registers by configuration space, for whoever cannot reach memory: bar, offset and length are in the window. */

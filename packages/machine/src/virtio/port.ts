@@ -1,12 +1,14 @@
 /** A virtio device in the I/O thread: its transport, and what its function in the vCPUs' threads shares with it. */
 
 import { type GuestRam, type InterruptLine, type VirtioDevice, VirtioTransport } from "@lodge/devices";
-import type { Hypervisor, Msi, Notifier } from "@lodge/kvm";
+import type { Hypervisor, Msi, Notifier, Vm } from "@lodge/kvm";
 import { ConfigSpace } from "../pci/config-space.ts";
 import { MsixTable } from "../pci/msix.ts";
+import { Doorbells } from "./doorbells.ts";
 import { VirtioFunction, type VirtioFunctionHandle } from "./function.ts";
 
 export interface PortWires {
+  readonly vm: Vm;
   readonly ram: GuestRam;
   readonly pin: InterruptLine;
   readonly send: (message: Msi) => void;
@@ -19,10 +21,10 @@ export class VirtioPort implements AsyncDisposable {
   readonly function: VirtioFunction;
   readonly #transport: VirtioTransport;
   readonly #notifier: Notifier;
-  readonly #watch: Disposable;
-  readonly #rung: Int32Array;
+  readonly #doorbells: Doorbells;
+  readonly #watches: readonly Disposable[];
 
-  constructor(hypervisor: Hypervisor, slot: number, device: VirtioDevice, { ram, pin, send, failed }: PortWires) {
+  constructor(hypervisor: Hypervisor, slot: number, device: VirtioDevice, { vm, ram, pin, send, failed }: PortWires) {
     let table: MsixTable | undefined;
     this.#transport = new VirtioTransport(device, {
       ram,
@@ -44,23 +46,27 @@ export class VirtioPort implements AsyncDisposable {
     });
     const registers = this.#transport.handle;
     this.#notifier = hypervisor.createNotifier();
+    const doorbells = new Doorbells(hypervisor, vm, registers.queueSizes.length);
+    this.#doorbells = doorbells;
     this.handle = {
       slot,
       registers,
       config: ConfigSpace.create(),
       msix: MsixTable.create(registers.vectors),
-      rung: new SharedArrayBuffer(Math.ceil(registers.queueSizes.length / 32) * 4),
+      doorbells: doorbells.handle,
       notifier: this.#notifier.handle,
     };
-    this.function = new VirtioFunction(this.handle, { pin, send, wake: () => this.#notifier.signal() }, true);
+    const wires = { pin, send, doorbells, wake: () => this.#notifier.signal() };
+    this.function = new VirtioFunction(this.handle, wires, true);
     table = this.function.msix;
-    this.#rung = new Int32Array(this.handle.rung);
-    this.#watch = this.#notifier.watch(() => this.#serve());
+    this.#watches = [
+      this.#notifier.watch(() => this.#transport.control()),
+      ...doorbells.notifiers.map((doorbell, queue) => doorbell.watch(() => this.#transport.notified(queue))),
+    ];
   }
 
   /** Once the vCPUs stand: the device leaves guest memory alone. */
   async pause(): Promise<void> {
-    this.#serve();
     await this.#transport.pause();
   }
 
@@ -69,16 +75,10 @@ export class VirtioPort implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#watch[Symbol.dispose]();
+    for (const watch of this.#watches) watch[Symbol.dispose]();
+    this.#doorbells.follow(() => undefined);
     await this.#transport.close();
+    this.#doorbells[Symbol.dispose]();
     this.#notifier.close();
-  }
-
-  #serve(): void {
-    this.#transport.control();
-    for (let word = 0; word < this.#rung.length; word++) {
-      let bits = Atomics.exchange(this.#rung, word, 0);
-      for (; bits !== 0; bits &= bits - 1) this.#transport.notified(word * 32 + (31 - Math.clz32(bits & -bits)));
-    }
   }
 }

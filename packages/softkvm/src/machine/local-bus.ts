@@ -10,7 +10,8 @@ export class LocalBus implements LocalMmio {
   readonly #ring: CoalescedRing;
   readonly #interrupts: () => VcpuInterrupts;
   #seen = -1;
-  #doorbells: { where: Doorbell; notifier: number }[] = [];
+  /** By address, on either bus: every write that leaves the guest's memory is looked up here. */
+  #doorbells = new Map<number, { where: Doorbell; notifier: number }[]>();
   #zones: CoalescedZoneRange[] = [];
 
   constructor(vm: SoftVm, ring: CoalescedRing, interrupts: () => VcpuInterrupts) {
@@ -52,11 +53,11 @@ export class LocalBus implements LocalMmio {
     const { record, board } = this.#vm;
     if (this.#seen !== record.generation) {
       this.#seen = record.generation;
-      this.#doorbells = record.doorbells();
+      this.#doorbells = Map.groupBy(record.doorbells(), ({ where }) => where.address);
       this.#zones = record.zones();
     }
-    for (const { where, notifier } of this.#doorbells) {
-      if (where.bus !== bus || where.address !== address) continue;
+    for (const { where, notifier } of this.#doorbells.get(address) ?? []) {
+      if (where.bus !== bus) continue;
       if (where.length !== 0 && where.length !== size) continue;
       if (where.datamatch !== undefined && BigInt.asUintN(size * 8, where.datamatch) !== value) continue;
       board.signal(notifier);
