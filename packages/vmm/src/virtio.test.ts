@@ -115,6 +115,25 @@ suite("Debian's drivers", { skip: noGuest }, () => {
     await guest.run("mke2fs -q /dev/vda 16384 && sync");
   });
 
+  test("blk: requests are no exits", async () => {
+    // Page by page, each a request.
+    await guest.run("echo 0 >/sys/block/vda/queue/read_ahead_kb; echo 3 >/proc/sys/vm/drop_caches");
+    const exitsOf = async (pages: string) => {
+      const before = guest.machine.exits()[0]!;
+      await guest.run(`dd if=/dev/vda of=/dev/null bs=4k count=${pages} 2>/dev/null`);
+      return guest.machine.exits()[0]! - before;
+    };
+    const requests = async () => Number((await guest.run("cat /sys/block/vda/stat")).trim().split(/ +/)[0]);
+    // What is typed and answered on the serial port is exits, the same in both.
+    const others = await exitsOf("0000");
+    const before = await requests();
+    const exits = (await exitsOf("2000")) - others;
+    const made = (await requests()) - before;
+    assert.ok(made >= 2000, `${made} requests`);
+    assert.ok(exits < made / 10, `${exits} exits for ${made} requests`);
+    await guest.run("echo 128 >/sys/block/vda/queue/read_ahead_kb");
+  });
+
   test("blk: e2fsck on the host agrees with mke2fs in the guest", { skip: noChecker }, () => {
     const { status, stdout, stderr } = spawnSync("e2fsck", ["-fn", at("disk")], { encoding: "utf8" });
     assert.equal(status, 0, stdout + stderr);

@@ -4,8 +4,8 @@
  */
 
 import { NOTIFY_MULTIPLIER } from "@lodge/devices";
-import { type Doorbell, type Hypervisor, KvmError, type Notifier, type NotifierHandle, SharedLock } from "@lodge/kvm";
 import type { Vm } from "@lodge/kvm";
+import { type Doorbell, type Hypervisor, KvmError, type Notifier, type NotifierHandle, SharedLock } from "@lodge/kvm";
 
 /** What can be posted to the vCPUs' threads. */
 export interface DoorbellsHandle {

@@ -139,7 +139,8 @@ export class Board {
   signal(slot: number): void {
     const at = notifierAt(slot);
     // Whoever takes the counter leaves it at 0: above that somebody was woken already.
-    if (Atomics.add(this.#words, at + NotifierWord.count, 1) === 0) Atomics.notify(this.#words, at + NotifierWord.count);
+    if (Atomics.add(this.#words, at + NotifierWord.count, 1) === 0)
+      Atomics.notify(this.#words, at + NotifierWord.count);
     const owner = Atomics.load(this.#words, at + NotifierWord.owner);
     if (owner > 0) this.ask(owner - 1, Attention.IRQFD);
   }
