@@ -20,6 +20,9 @@ export {
   type TlsCredentials,
 } from "./nbd/index.ts";
 export { backingPath, type OpenImageOptions, openImage, openStore, probeFormat } from "./open.ts";
+export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";
 export { Qcow2Image } from "./qcow2/qcow2-image.ts";
+export type { Snapshot } from "./qcow2/snapshot-table.ts";
+export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./qcow2/snapshots.ts";
 export { RawImage } from "./raw/raw-image.ts";

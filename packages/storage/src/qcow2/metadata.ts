@@ -50,6 +50,8 @@ export class Metadata {
   readonly l2: TableCache;
   readonly blocks: TableCache;
   snapshotTable: { offset: number; length: number };
+  /** How often clusters were given up. */
+  frees = 0;
   readonly #gate: Gate;
   /** Clusters that hold L2 tables and refcount blocks. */
   readonly #tables = new Set<number>();
@@ -125,6 +127,7 @@ export class Metadata {
   /** Gives up clusters of the store; they are counted down when that is stored. */
   free(first: number, count: number): void {
     if (count === 0) return;
+    this.frees += 1;
     const last = this.#freed.at(-1);
     if (last !== undefined && last.first + last.count === first) last.count += count;
     else this.#freed.push({ first, count });
@@ -194,7 +197,7 @@ export class Metadata {
     this.#unflushed = false;
     let written = false;
     try {
-      if (lazy && (l2.length > 0 || this.blocks.dirtyCount > 0)) await this.#setDirty();
+      if (lazy && (l2.length > 0 || this.blocks.dirtyCount > 0)) await this.setDirty();
       await writeSlices(store, blocks);
       if (table.length > 0) {
         if (blocks.length > 0) await store.flush();
@@ -254,13 +257,21 @@ export class Metadata {
 
   /** Stores everything, also what was put off, and waits until given-up clusters are free. */
   async settle(): Promise<void> {
-    await this.commit();
-    await this.#reclaims.take(async () => {});
+    await this.reclaimed();
     await this.#commits.take(() => this.#store(true));
     await this.#clearDirty();
   }
 
-  async #setDirty(): Promise<void> {
+  /** Stores everything and waits until what was given up has been counted down. */
+  async reclaimed(): Promise<void> {
+    await this.commit();
+    await this.#reclaims.take(async () => {});
+  }
+
+  /** Whoever opens the image next counts its references again, unless it was settled. */
+  async setDirty(): Promise<void> {
+    // Version 2 has no such bit.
+    if (this.header.version === 2) return;
     if ((this.header.incompatible & Incompatible.DIRTY) !== 0n) return;
     this.header.incompatible |= Incompatible.DIRTY;
     await this.writeHeader();

@@ -81,8 +81,10 @@ export class NewClusters {
     try {
       // Behind the end of everything there are zeros already.
       const fresh = got.offset >= whollyNew;
-      const head = await this.#around(run.kind, offset - (offset % unit), offset, fresh);
-      const tail = await this.#around(run.kind, offset + length, roundUpTo(offset + length, unit), fresh);
+      // A whole cluster of subclusters may be held in several ways.
+      const kind = unit === mapping.unit ? run.kind : Kind.DATA;
+      const head = await this.#around(kind, offset - (offset % unit), offset, fresh);
+      const tail = await this.#around(kind, offset + length, roundUpTo(offset + length, unit), fresh);
       const host = got.offset + (offset % clusterSize) - bytesOf(head);
       await store.write(host, [...head, ...cutPieces(pieces, 0, length), ...tail]);
     } catch (cause) {

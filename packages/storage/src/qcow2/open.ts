@@ -2,28 +2,18 @@
 
 import { StorageError } from "../errors.ts";
 import type { Image, Store } from "../image.ts";
-import { clusterSizeOf, type Header, isQcow2, parseHeader } from "./header.ts";
-import { Autoclear, Incompatible, Limit } from "./layout.ts";
+import { checkQcow2 } from "./check/check.ts";
+import type { Header } from "./header.ts";
+import { Autoclear, Incompatible } from "./layout.ts";
 import type { CacheSizes } from "./metadata.ts";
 import { Qcow2Image, type Qcow2Parts } from "./qcow2-image.ts";
-import { parseSnapshots, type Snapshot } from "./snapshot-table.ts";
+import { readHeader, readSnapshots, readStored } from "./stored.ts";
 
 export interface OpenQcow2Options extends CacheSizes {
   /** Opens the backing image that the header names. Without this the image stands alone: what is absent are zeros. */
   openBacking?: (backing: { name: string; format?: string }) => Promise<Image>;
   /** Also opens, to be written, what only a repair should write. */
   damaged?: boolean;
-}
-
-/** Reads the header in the first cluster of a store. */
-export async function readHeader(store: Store): Promise<Header> {
-  const start = new Uint8Array(512);
-  await store.read(0, [start]);
-  if (!isQcow2(start))
-    throw new StorageError("STORAGE_OPEN", `${store.name}: no qcow2 image: it does not begin like one`);
-  const cluster = new Uint8Array(clusterSizeOf(start, store.name));
-  await store.read(0, [cluster]);
-  return parseHeader(cluster, store.name);
 }
 
 /** Opens the image in `store`, which becomes the image's to close; on failure it stays the caller's. */
@@ -39,10 +29,11 @@ export async function openQcow2(store: Store, options: OpenQcow2Options = {}): P
   }
   const dirty = (header.incompatible & Incompatible.DIRTY) !== 0n;
   if (dirty && !store.readOnly && options.damaged !== true) {
-    throw new StorageError(
-      "STORAGE_OPEN",
-      `${store.name}: the image was not closed when it was last written: repair it (qemu-img check -r all)`,
-    );
+    // Its refcounts were put off when it was last written ("lazy refcounts"): they are counted again first.
+    const { corruptions } = await checkQcow2(store, "all");
+    if (corruptions === 0) return openQcow2(store, options);
+    const how = "it was not closed when it was last written, and repairing it was not enough";
+    throw new StorageError("STORAGE_OPEN", `${store.name}: ${how}: see lodge image check`);
   }
   const parts = await readTables(store, header, clusterSize);
   const image = new Qcow2Image({ ...parts, cacheSizes: options });
@@ -62,23 +53,4 @@ async function readTables(store: Store, header: Header, clusterSize: number): Pr
   await readStored(store, header.refcountTableOffset, refcountTable);
   const { length } = await readSnapshots(store, header);
   return { store, header, l1, refcountTable, snapshotTable: { offset: header.snapshotsOffset, length } };
-}
-
-/** Reads no more than there is: a table that a header claims to be large costs nothing. */
-export async function readStored(store: Store, offset: number, into: Uint8Array): Promise<void> {
-  const there = Math.max(0, Math.min(into.length, store.sizeBytes - offset));
-  if (there > 0) await store.read(offset, [into.subarray(0, there)]);
-}
-
-export async function readSnapshots(store: Store, header: Header): Promise<{ snapshots: Snapshot[]; length: number }> {
-  if (header.snapshotCount === 0) return { snapshots: [], length: 0 };
-  const there = Math.max(0, Math.min(Limit.SNAPSHOT_TABLE_BYTES, store.sizeBytes - header.snapshotsOffset));
-  const most = Math.min(there, header.snapshotCount * (40 + 1024 + 2 * 65536));
-  const bytes = new Uint8Array(most);
-  await readStored(store, header.snapshotsOffset, bytes);
-  return parseSnapshots(bytes, header.snapshotCount, {
-    name: store.name,
-    sizeBytes: header.sizeBytes,
-    clusterSize: 2 ** header.clusterBits,
-  });
 }

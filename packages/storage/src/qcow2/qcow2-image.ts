@@ -3,6 +3,7 @@
 import { StorageError } from "../errors.ts";
 import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../file/pieces.ts";
 import type { Extent, Image, Store } from "../image.ts";
+import { CompressedWrites } from "./compressed-writes.ts";
 import { decompress } from "./compression.ts";
 import { Claims, Gate } from "./gate.ts";
 import type { Header } from "./header.ts";
@@ -10,6 +11,7 @@ import { Limit } from "./layout.ts";
 import { Kind, type MappedRun } from "./mapping.ts";
 import { type CacheSizes, Metadata, overwrites } from "./metadata.ts";
 import { NewClusters } from "./new-clusters.ts";
+import { resizeQcow2 } from "./resize.ts";
 import { Zeroing } from "./zeroing.ts";
 
 export interface Qcow2Parts {
@@ -33,6 +35,7 @@ export class Qcow2Image implements Image {
   readonly #store: Store;
   readonly #newClusters: NewClusters;
   readonly #zeroing: Zeroing;
+  readonly #compressedWrites: CompressedWrites;
 
   constructor({ store, header, l1, refcountTable, snapshotTable, backing, cacheSizes = {} }: Qcow2Parts) {
     this.#store = store;
@@ -40,6 +43,7 @@ export class Qcow2Image implements Image {
     this.metadata = new Metadata({ store, header, gate: this.gate, l1, refcountTable, snapshotTable, cacheSizes });
     this.#newClusters = new NewClusters(this);
     this.#zeroing = new Zeroing(this);
+    this.#compressedWrites = new CompressedWrites(this);
   }
 
   get name(): string {
@@ -164,6 +168,14 @@ export class Qcow2Image implements Image {
     this.metadata.wrote();
   }
 
+  /** Writes one cluster in compressed form, `offset` being its beginning; the disk's last may be shorter. */
+  async writeCompressed(offset: number, cluster: Uint8Array): Promise<void> {
+    const { clusterSize } = this.metadata;
+    const whole = cluster.length === clusterSize ? cluster : new Uint8Array(clusterSize);
+    if (whole !== cluster) whole.set(cluster);
+    await this.#change(() => this.#compressedWrites.write(offset, whole));
+  }
+
   /** Writes where the image says that guest data is; never over the image's own tables, whatever it says. */
   writeInPlace(host: number, pieces: Pieces): Promise<void> {
     const { metadata } = this;
@@ -238,7 +250,6 @@ export class Qcow2Image implements Image {
 
   async resize(sizeBytes: number): Promise<void> {
     this.#refuseReadOnly();
-    const { resizeQcow2 } = await import("./resize.ts");
     await this.alone(() => resizeQcow2(this, sizeBytes));
   }
 
