@@ -17,8 +17,11 @@ export const PCI_HOLE = 3 * GIB;
 /** Memory of PCI functions below 4 GiB. */
 export const PCI_WINDOW = { start: PCI_HOLE, sizeBytes: 512 * MIB } as const;
 
-/** PCI configuration space by memory (ECAM): 1 MiB for each of 256 buses, 4 KiB for each function. */
-export const ECAM = { start: 0xe000_0000, sizeBytes: 256 * MIB, buses: 256 } as const;
+/**
+ * PCI configuration space by memory (ECAM): 1 MiB for a bus, 4 KiB for each function. There is one bus, and Linux asks each
+ * one that there may be 32 times for what is on it (arch/x86/pci/legacy.c).
+ */
+export const ECAM = { start: 0xe000_0000, sizeBytes: MIB, buses: 1 } as const;
 
 /** pc-testdev's memory, where kvm-unit-tests look for it. */
 export const TEST_DEVICE_MEMORY = 0xff00_0000;

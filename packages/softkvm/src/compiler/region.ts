@@ -3,7 +3,7 @@
 import { Mode, State } from "../cpu/layout.ts";
 import type { Instruction } from "../decode/instruction.ts";
 import type { Blocks } from "../interpreter/blocks.ts";
-import { JumpCache, jump, jumpCacheEntry } from "../interpreter/handlers.ts";
+import { JumpCache, jumpCacheEntry } from "../interpreter/handlers.ts";
 import { BlockHeader, Record, Return } from "../interpreter/record.ts";
 import type { Outside } from "../interpreter/record-context.ts";
 import type { Member } from "../interpreter/regions.ts";
@@ -147,7 +147,7 @@ export class RegionWriter {
       const known = i32.eq(i32.load(entry, JumpCache.mode), c32(this.#mode));
       code.if(known, () => state.leave(Leave.ENTER, state.exitRip));
     });
-    state.leave(Return.LOOKUP, state.exitRip);
+    state.leave(Leave.ELSEWHERE, state.exitRip);
   }
 
   /** All is stored: goes on where that is not TypeScript's to do. */
@@ -172,10 +172,7 @@ export class RegionWriter {
       const isEntry = i32.eq(handler, c32(this.#slot));
       code.tailCallIndirect(handlerType, choose(isEntry, own, handler), record);
     });
-    code.if(i32.eq(reason, c32(Leave.ELSEWHERE)), () => {
-      jump(code, base, this.#outside);
-      code.set(reason, c32(Return.LOOKUP));
-    });
+    code.if(i32.eq(reason, c32(Leave.ELSEWHERE)), () => code.tailCall(this.#outside.lookup));
     code.store("i32", c32(base + State.chain), 0, c32(0));
   }
 

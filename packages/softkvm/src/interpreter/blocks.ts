@@ -388,6 +388,18 @@ export class Blocks {
     return this.#decoder.decode(this.#straddle, 0, head + MAX_LENGTH, bits, out);
   }
 
+  /**
+   * What a field of a record leads to: the block there, if it is decoded; 0 for one in the same page that is linked when first
+   * met; or a look-up every time, as the next page may be another one by then.
+   */
+  #chainTo(target: number, page: number, mode: number): number {
+    if (pageOf(target) !== page) return CHAIN_LOOKUP;
+    // Elsewhere addresses wrap around, and have limits.
+    if ((mode & Mode.BITS) !== 2) return 0;
+    const block = this.#byKey.get(keyOf(target, mode));
+    return block === undefined || block.secondPage >= 0 ? 0 : block.record;
+  }
+
   /** Writes an instruction's record; returns whether it ends the block. */
   #write(
     record: number,
@@ -421,11 +433,9 @@ export class Blocks {
         case "rel": {
           const distance = next + operand.value;
           view.setBigInt64(record + Record.immediate, BigInt(distance), true);
-          // A target in this page is linked when first met; one in another is looked up every time.
-          const target = host + distance;
-          const near = target >= pageOf(host) && target < pageEnd;
-          view.setUint32(record + Record.taken, near ? 0 : CHAIN_LOOKUP, true);
-          view.setUint32(record + Record.fallThrough, host + next < pageEnd ? 0 : CHAIN_LOOKUP, true);
+          const page = pageEnd - PAGE;
+          view.setUint32(record + Record.taken, this.#chainTo(host + distance, page, mode), true);
+          view.setUint32(record + Record.fallThrough, this.#chainTo(host + next, page, mode), true);
           break;
         }
         case "far":

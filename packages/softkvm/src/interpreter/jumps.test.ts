@@ -11,14 +11,17 @@ const LARGE = { pageShift: 21, global: true };
 
 /** What compiled code finds for an address: a record, or 0. */
 function reader(state: CpuState): (rip: number) => number {
+  const { shift, secondShift, secondFactor, entries } = JumpCache;
   return (rip) => {
     const low = rip | 0;
-    const entry = (low ^ (low >>> 12)) & (JumpCache.entries - 1);
-    const at = state.base + JumpCache.offset + entry * JumpCache.entrySize;
-    const isHit = state.view.getBigInt64(at + JumpCache.rip, true) === BigInt(rip);
-    return isHit && state.view.getUint32(at + JumpCache.mode, true) === MODE
-      ? state.view.getUint32(at + JumpCache.record, true)
-      : 0;
+    for (const hash of [low ^ (low >>> shift), (low >>> secondShift) ^ Math.imul(low, secondFactor)]) {
+      const at = state.base + JumpCache.offset + (hash & (entries - 1)) * JumpCache.entrySize;
+      const isHit = state.view.getBigInt64(at + JumpCache.rip, true) === BigInt(rip);
+      if (isHit && state.view.getUint32(at + JumpCache.mode, true) === MODE) {
+        return state.view.getUint32(at + JumpCache.record, true);
+      }
+    }
+    return 0;
   };
 }
 
@@ -55,6 +58,23 @@ test("an entry that is filled again counts once", () => {
   jumps.forgetAll();
   assert.equal(found(0x400123), 0);
   assert.equal(jumps.pages, 0);
+});
+
+test("an address that another drives from its place is found in its second", () => {
+  const { jumps, found } = made();
+  const one = 0x400123;
+  const other = Array.from({ length: 2 ** 20 }, (_, index) => 0x800000 + index).find(
+    (rip) => ((rip ^ (rip >>> 12)) & (JumpCache.entries - 1)) === ((one ^ (one >>> 12)) & (JumpCache.entries - 1)),
+  )!;
+  for (const round of [1, 2]) {
+    jumps.set(one, one, LARGE, MODE, 64 * round);
+    jumps.set(other, other, SMALL, MODE, 640 * round);
+    assert.deepEqual([one, other].map(found), [64 * round, 640 * round]);
+  }
+  jumps.forgetNonGlobal();
+  assert.deepEqual([one, other].map(found), [128, 0]);
+  jumps.forgetPage(one);
+  assert.equal(found(one), 0);
 });
 
 test("so many pages are remembered and no more", () => {

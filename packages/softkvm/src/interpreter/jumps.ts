@@ -28,9 +28,9 @@ export interface Translation {
 export class Jumps {
   readonly #view: DataView;
   readonly #at: number;
-  /** The entries in use, each once. */
-  readonly #filled = new Uint16Array(JumpCache.entries);
-  #filledCount = 0;
+  /** The entries in use: kernels load CR3 often, and most of what is here is global. */
+  readonly #global = new EntryList();
+  readonly #other = new EntryList();
   /** By entry: how its page was translated; 0 when it is not in use. */
   readonly #kinds = new Uint8Array(JumpCache.entries);
   /** By entry: its linear address. */
@@ -57,23 +57,38 @@ export class Jumps {
   /** From now on a jump to `rip`, which is at `linear`, goes to a record. */
   set(rip: number, linear: number, { pageShift, global }: Translation, mode: number, record: number): void {
     if (this.#pages.size >= CODE_LIMITS.jumpPages) this.forgetAll();
-    const low = rip | 0;
-    const entry = (low ^ (low >>> 12)) & (JumpCache.entries - 1);
-    if (this.#kinds[entry] === 0) this.#filled[this.#filledCount++] = entry;
-    this.#kinds[entry] = pageShift | (global ? GLOBAL : 0);
-    this.#linear[entry] = linear;
     this.#pages.add(pageKey(linear, pageShift));
     (pageShift === 12 ? this.#small : this.#large).note(linear, pageShift);
+    const low = rip | 0;
+    const high = Math.floor(rip / HIGH) | 0;
+    const entry = firstEntry(low);
+    if (this.#kinds[entry] !== 0 && this.#word(entry, JumpCache.rip) !== low) this.#driveAway(entry);
+    this.#fill(entry, pageShift | (global ? GLOBAL : 0), linear, [low, high, mode, record]);
+  }
+
+  /** What is in its first place goes to its second. */
+  #driveAway(entry: number): void {
+    const { rip, mode, record } = JumpCache;
+    const low = this.#word(entry, rip);
+    const words: Words = [low, this.#word(entry, rip + 4), this.#word(entry, mode), this.#word(entry, record)];
+    if (firstEntry(low) === entry) this.#fill(secondEntry(low), this.#kinds[entry]!, this.#linear[entry]!, words);
+  }
+
+  #fill(entry: number, kind: number, linear: number, words: Words): void {
+    (kind & GLOBAL ? this.#global : this.#other).add(entry);
+    this.#kinds[entry] = kind;
+    this.#linear[entry] = linear;
     const at = this.#at + entry * JumpCache.entrySize;
-    this.#view.setUint32(at + JumpCache.rip, low, true);
-    this.#view.setUint32(at + JumpCache.rip + 4, Math.floor(rip / HIGH), true);
-    this.#view.setUint32(at + JumpCache.mode, mode, true);
-    this.#view.setUint32(at + JumpCache.record, record, true);
+    for (let index = 0; index < words.length; index++) this.#view.setInt32(at + index * 4, words[index]!, true);
+  }
+
+  #word(entry: number, offset: number): number {
+    return this.#view.getInt32(this.#at + entry * JumpCache.entrySize + offset, true);
   }
 
   forgetAll(): void {
-    for (let index = 0; index < this.#filledCount; index++) this.#empty(this.#filled[index]!);
-    this.#filledCount = 0;
+    this.#global.takeIf((entry) => this.#empty(entry));
+    this.#other.takeIf((entry) => this.#empty(entry));
     this.#pages.clear();
     // Larger pages may be in the lookaside buffers still.
     this.#small.clear();
@@ -81,33 +96,59 @@ export class Jumps {
 
   /** A load of CR3. */
   forgetNonGlobal(): void {
-    let kept = 0;
-    for (let index = 0; index < this.#filledCount; index++) {
-      const entry = this.#filled[index]!;
-      if (this.#kinds[entry]! & GLOBAL) this.#filled[kept++] = entry;
-      else this.#empty(entry);
-    }
-    this.#filledCount = kept;
+    // One that has become global since is listed there.
+    this.#other.takeIf((entry) => (this.#kinds[entry]! & GLOBAL) !== 0 || this.#empty(entry));
   }
 
   /** INVLPG. */
   forgetPage(va: number): void {
     if (!PAGE_SHIFTS.some((shift) => this.#pages.delete(pageKey(va, shift)))) return;
-    let kept = 0;
-    for (let index = 0; index < this.#filledCount; index++) {
-      const entry = this.#filled[index]!;
+    const forget = (entry: number): boolean => {
       const size = 2 ** (this.#kinds[entry]! & ~GLOBAL);
-      if (Math.floor(this.#linear[entry]! / size) === Math.floor(va / size)) this.#empty(entry);
-      else this.#filled[kept++] = entry;
-    }
-    this.#filledCount = kept;
+      return Math.floor(this.#linear[entry]! / size) === Math.floor(va / size) && this.#empty(entry);
+    };
+    this.#global.takeIf(forget);
+    this.#other.takeIf(forget);
   }
 
-  #empty(entry: number): void {
+  #empty(entry: number): true {
     this.#kinds[entry] = 0;
     const at = this.#at + entry * JumpCache.entrySize;
     this.#view.setUint32(at + JumpCache.rip, EMPTY_LOW, true);
     this.#view.setUint32(at + JumpCache.rip + 4, EMPTY_HIGH, true);
+    return true;
+  }
+}
+
+/** An entry: an address's low half and high half, mode, record. */
+type Words = readonly [low: number, high: number, mode: number, record: number];
+
+/** As in handlers.ts. */
+const firstEntry = (low: number): number => (low ^ (low >>> JumpCache.shift)) & (JumpCache.entries - 1);
+const secondEntry = (low: number): number =>
+  ((low >>> JumpCache.secondShift) ^ Math.imul(low, JumpCache.secondFactor)) & (JumpCache.entries - 1);
+
+/** Entries, each once. What was emptied or became another kind may still be listed. */
+class EntryList {
+  readonly #entries = new Uint16Array(JumpCache.entries);
+  readonly #isListed = new Uint8Array(JumpCache.entries);
+  #count = 0;
+
+  add(entry: number): void {
+    if (this.#isListed[entry] !== 0) return;
+    this.#isListed[entry] = 1;
+    this.#entries[this.#count++] = entry;
+  }
+
+  /** Takes those off the list for which `take` says so. */
+  takeIf(take: (entry: number) => boolean): void {
+    let kept = 0;
+    for (let index = 0; index < this.#count; index++) {
+      const entry = this.#entries[index]!;
+      if (take(entry)) this.#isListed[entry] = 0;
+      else this.#entries[kept++] = entry;
+    }
+    this.#count = kept;
   }
 }
 

@@ -39,9 +39,9 @@ const DR6_BS = 1n << 14n;
 
 /**
  * What a vCPU's memory area takes: its state, jump cache and records. With 16 of them there is room for the bits of pages
- * that hold code in the 256 MiB behind the largest guest.
+ * that hold code in the 512 MiB behind the largest guest.
  */
-export const AREA_BYTES = 255 * 65536;
+export const AREA_BYTES = 511 * 65536;
 
 /** Hooks of the processor that the core answers itself. */
 type CoreHook = "halt" | "tripleFault" | "modeChanged" | "translationsFlushed" | "interruptsMayFlow" | "deliverQuickly";

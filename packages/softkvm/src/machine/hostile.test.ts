@@ -74,7 +74,7 @@ for (const [size, limits] of Object.entries({ standard: STANDARD, tiny: TINY }))
 }
 
 test("code and data may lie anywhere in what 32 bits reach", () => {
-  for (const offset of [2 ** 31 - 2 ** 20, 3.7 * 2 ** 30 - ((3.7 * 2 ** 30) % 65536)]) {
+  for (const offset of [2 ** 31 - 2 ** 20, 3.45 * 2 ** 30 - ((3.45 * 2 ** 30) % 65536)]) {
     const { vm, vcpu } = hostileMachine(COUNTING_GUEST, offset);
     using _vm = vm;
     using _vcpu = vcpu;

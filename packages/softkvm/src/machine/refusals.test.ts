@@ -53,7 +53,7 @@ test("leaves of another processor are refused with what they promise too much", 
 
 test("more memory than a software machine can have is refused", () => {
   for (const bytes of [3.875 * 2 ** 30, 5 * 2 ** 30]) {
-    const message = /guest memory of (3.88|5) GiB: a software machine has at most 3.75 GiB/;
+    const message = /guest memory of (3.88|5) GiB: a software machine has at most 3.5 GiB/;
     refused(() => openSoft().createVm(createGuestMemory(bytes)), "KVM_INVALID", message);
   }
 });

@@ -46,7 +46,7 @@ export interface SoftVmHandle extends VmHandle {
 }
 
 /** What 32 bits reach without room for the vCPUs' own state (see `createGuestMemory`). */
-const MAX_MEMORY_BYTES = 3.75 * 2 ** 30;
+const MAX_MEMORY_BYTES = 3.5 * 2 ** 30;
 const gib = (bytes: number): string => `${Number((bytes / 2 ** 30).toFixed(2))} GiB`;
 
 /** For `CodeWrites.push` by one who has no code himself. */
@@ -436,7 +436,7 @@ function grow(memory: GuestMemory, pages: number): number {
   } catch (cause) {
     throw new KvmError(
       "KVM_REQUEST_FAILED",
-      "no room for another vCPU behind the guest's memory: software machines have at most 3.75 GiB and 16 vCPUs",
+      "no room for another vCPU behind the guest's memory: software machines have at most 3.5 GiB and 16 vCPUs",
       { cause },
     );
   }
