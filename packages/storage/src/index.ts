@@ -1,5 +1,6 @@
 /** Disks: what they are to a device, the formats of images, and the files that hold them. */
 
+export { type CopyOptions, copyContent } from "./copy.ts";
 export type { Disk } from "./disk.ts";
 export { StorageError, type StorageErrorCode } from "./errors.ts";
 export { HostFile, type HostFileOptions } from "./file/host-file.ts";
@@ -20,6 +21,8 @@ export {
   type TlsCredentials,
 } from "./nbd/index.ts";
 export { backingPath, type OpenImageOptions, openImage, openStore, probeFormat } from "./open.ts";
+export { type ImportedDisk, type ImportedMachine, type ImportOptions, importAppliance } from "./ova/import.ts";
+export type { ApplianceNetwork } from "./ova/ovf.ts";
 export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";
 export { Qcow2Image } from "./qcow2/qcow2-image.ts";

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { imagePlace, prepareImage, RECIPES } from "@lodge/vmm";
 import { Command } from "commander";
 import { Progress } from "../progress.ts";
+import { importCommand } from "./import.ts";
 
 export function imageCommand(): Command {
   const image = new Command("image").description("build and list images, which machines are started from");
@@ -36,5 +37,6 @@ export function imageCommand(): Command {
         for (const one of images)
           console.log(`${one.name.padEnd(10)}${one.built ? "built    " : "not built"}  ${one.description}`);
     });
+  image.addCommand(importCommand());
   return image;
 }

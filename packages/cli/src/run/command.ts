@@ -118,7 +118,7 @@ async function runOne(options: MachineOptions, command: readonly string[]): Prom
 }
 
 /** Until a machine runs, a signal gives up what was begun, and is then obeyed. */
-function beginning() {
+export function beginning() {
   const controller = new AbortController();
   const signals = onSignals((signal) => {
     controller.abort(new Interrupted(signal));

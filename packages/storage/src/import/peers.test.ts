@@ -155,3 +155,41 @@ test("a VHDX whose writer was killed: the log is replayed", { skip }, async () =
   await run("qemu-img", "convert", "-f", "vhdx", "-O", "raw", path, raw);
   assert.ok(readFileSync(raw).equals(whole));
 });
+
+test("a stream-optimized VMDK whose directory is named by its footer, as VMware writes it", { skip }, async () => {
+  const raw = source("stream.raw", 8 * MIB, 5);
+  const path = join(dir.path, "stream.vmdk");
+  await run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, path);
+  // QEMU names it in the header: the header as it is becomes the footer, which stands before the end-of-stream marker.
+  const image = readFileSync(path);
+  const footer = Buffer.from(image.subarray(0, 512));
+  image.fill(255, 56, 64);
+  writeFileSync(path, Buffer.concat([image, footer, Buffer.alloc(512)]));
+  const streamed = await openImage(path, { readOnly: true });
+  assert.ok((await content(streamed)).equals(readFileSync(raw)));
+  await streamed.close();
+  writeFileSync(path, image);
+  await assert.rejects(openImage(path, { readOnly: true }), { code: "STORAGE_OPEN", message: /not complete/ });
+});
+
+test("disks that are parts of others are refused, with the way to whole ones", { skip }, async () => {
+  const parent = join(dir.path, "parent.vmdk");
+  const child = join(dir.path, "child.vmdk");
+  await run("qemu-img", "create", "-f", "vmdk", parent, "4M");
+  await run("qemu-img", "create", "-f", "vmdk", "-b", parent, "-F", "vmdk", child);
+  await assert.rejects(openImage(child, { readOnly: true }), {
+    code: "STORAGE_OPEN",
+    message: /consolidate its snapshots/,
+  });
+  const fixed = join(dir.path, "differencing.vhd");
+  await run("qemu-img", "create", "-f", "vpc", fixed, "4M");
+  const bytes = readFileSync(fixed);
+  for (const at of [0, bytes.length - 512]) {
+    const footer = bytes.subarray(at, at + 512);
+    footer.writeUInt32BE(4, 60);
+    // The sum of all bytes but its own four grew by one.
+    footer.writeUInt32BE(footer.readUInt32BE(64) - 1, 64);
+  }
+  writeFileSync(fixed, bytes);
+  await assert.rejects(openImage(fixed, { readOnly: true }), { code: "STORAGE_OPEN", message: /Merge-VHD/ });
+});
