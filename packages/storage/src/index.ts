@@ -21,10 +21,17 @@ export {
   type TlsCredentials,
 } from "./nbd/index.ts";
 export { backingPath, type OpenImageOptions, openImage, openStore, probeFormat } from "./open.ts";
+export { commitImage, type RebaseOptions, rebaseImage } from "./operations/chain.ts";
+export { type CompareOptions, compareImages, type Difference } from "./operations/compare.ts";
+export { type CopyOptions, copyImage } from "./operations/copy.ts";
+export { type CreateImageOptions, createImage } from "./operations/create.ts";
+export { extentsOf, mapImage } from "./operations/extents.ts";
+export { describeImage, type ImageInfo } from "./operations/info.ts";
 export { type ImportedDisk, type ImportedMachine, type ImportOptions, importAppliance } from "./ova/import.ts";
 export type { ApplianceNetwork } from "./ova/ovf.ts";
 export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";
+export type { Preallocation } from "./qcow2/preallocate.ts";
 export { Qcow2Image } from "./qcow2/qcow2-image.ts";
 export type { Snapshot } from "./qcow2/snapshot-table.ts";
 export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./qcow2/snapshots.ts";

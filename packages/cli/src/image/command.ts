@@ -1,13 +1,24 @@
-/** `lodge image`: what machines are started from. */
+/** `lodge image`: disk images, with qemu-img's names, and what machines are started from. */
 
 import { existsSync } from "node:fs";
 import { imagePlace, prepareImage, RECIPES } from "@lodge/vmm";
 import { Command } from "commander";
 import { Progress } from "../progress.ts";
+import { benchCommand } from "./bench.ts";
+import { commitCommand, rebaseCommand, resizeCommand } from "./change.ts";
+import { checkCommand } from "./check.ts";
+import { compareCommand } from "./compare.ts";
+import { convertCommand } from "./convert.ts";
+import { createCommand } from "./create.ts";
 import { importCommand } from "./import.ts";
+import { infoCommand } from "./info.ts";
+import { mapCommand } from "./map.ts";
+import { snapshotCommand } from "./snapshot.ts";
 
 export function imageCommand(): Command {
-  const image = new Command("image").description("build and list images, which machines are started from");
+  const image = new Command("image").description(
+    "disk images, with qemu-img's command and option names; build and list are of what machines are started from",
+  );
   image
     .command("build")
     .argument("<name>", `which image: ${RECIPES.map(({ name }) => name).join(", ")}`)
@@ -38,5 +49,20 @@ export function imageCommand(): Command {
           console.log(`${one.name.padEnd(10)}${one.built ? "built    " : "not built"}  ${one.description}`);
     });
   image.addCommand(importCommand());
+  for (const make of [
+    createCommand,
+    infoCommand,
+    checkCommand,
+    convertCommand,
+    resizeCommand,
+    mapCommand,
+    compareCommand,
+    commitCommand,
+    rebaseCommand,
+    snapshotCommand,
+    benchCommand,
+  ]) {
+    image.addCommand(make());
+  }
   return image;
 }

@@ -13,8 +13,8 @@ const ZEROS = new Uint8Array(1 << 20);
 
 export interface HostFileOptions {
   readOnly?: boolean;
-  /** Makes the file, which must not be there yet. */
-  create?: boolean;
+  /** Makes the file: one that is there already is refused, or with `replace` emptied. */
+  create?: boolean | "replace";
   /** Keeps QEMU's locks; default true. Without them another's half-written state may be read. */
   lock?: boolean;
 }
@@ -41,14 +41,16 @@ export class HostFile implements Store {
     const { readOnly = false, create = false, lock = true } = options;
     let file: FileHandle | undefined;
     try {
-      const making = create ? constants.O_CREAT | constants.O_EXCL : 0;
+      const making = create ? constants.O_CREAT | (create === "replace" ? 0 : constants.O_EXCL) : 0;
       // Opening a FIFO must not wait for its other end.
       const access = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK;
       file = await open(path, access | making, 0o644);
       const stat = await file.stat();
       if (!stat.isFile()) throw new StorageError("STORAGE_OPEN", `${path} is not a regular file`);
       if (lock) lockImage(file.fd, path, !readOnly);
-      return new HostFile(path, file, stat.size, readOnly);
+      // Not before it is ours alone.
+      if (create === "replace") ftruncate(file.fd, 0);
+      return new HostFile(path, file, create ? 0 : stat.size, readOnly);
     } catch (cause) {
       await file?.close();
       if (cause instanceof StorageError) throw cause;
@@ -109,6 +111,22 @@ export class HostFile implements Store {
       throw this.#failed("resize", cause);
     }
     this.#sizeBytes = sizeBytes;
+  }
+
+  /** Sets space aside for a range, which must hold nothing yet; `written` also writes its zeros. */
+  async fill(offset: number, length: number, written: boolean): Promise<void> {
+    if (!written) {
+      try {
+        fallocate(this.#file.fd, 0, offset, length);
+      } catch (cause) {
+        throw this.#failed("preallocation", cause);
+      }
+      this.#sizeBytes = Math.max(this.#sizeBytes, offset + length);
+      return;
+    }
+    for (let at = 0; at < length; at += ZEROS.length) {
+      await this.write(offset + at, [ZEROS.subarray(0, Math.min(ZEROS.length, length - at))]);
+    }
   }
 
   async status(offset: number, length: number): Promise<Extent> {

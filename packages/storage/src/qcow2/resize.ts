@@ -49,8 +49,34 @@ async function growL1(image: Qcow2Image, tables: number): Promise<void> {
 
 async function shrink(image: Qcow2Image, sizeBytes: number): Promise<void> {
   const { metadata } = image;
+  await dropFrom(image, Math.ceil(sizeBytes / metadata.clusterSize) * metadata.clusterSize);
+  await metadata.commit();
+  metadata.header.sizeBytes = sizeBytes;
+  await metadata.writeHeader();
+  await metadata.settle();
+}
+
+/** The image holds nothing any more: all of it is the backing image's. Runs while nobody else is at work on it. */
+export async function emptyQcow2(image: Qcow2Image): Promise<void> {
+  await dropFrom(image, 0);
+  await image.metadata.settle();
+}
+
+/** Another name in the header, and nothing else. Runs while nobody else is at work on the image. */
+export async function setBacking(
+  image: Qcow2Image,
+  backing: { name: string; format: string } | undefined,
+): Promise<void> {
+  const { header } = image.metadata;
+  if (backing === undefined) delete header.backing;
+  else header.backing = backing;
+  await image.metadata.writeHeader();
+}
+
+/** Gives up all clusters from a guest offset on; they are absent afterwards. */
+async function dropFrom(image: Qcow2Image, first: number): Promise<void> {
+  const { metadata } = image;
   const { header, mapping, clusterSize } = metadata;
-  const first = Math.ceil(sizeBytes / clusterSize) * clusterSize;
   for (let at = first; at < header.sizeBytes; ) {
     const index = mapping.tableIndex(at);
     const next = (index + 1) * mapping.tableSpan;
@@ -62,13 +88,9 @@ async function shrink(image: Qcow2Image, sizeBytes: number): Promise<void> {
         mapping.setEntry(at, 0);
         await metadata.room();
       }
-      // The whole table's clusters are behind the new end.
+      // The whole table's clusters are given up.
       if (index * mapping.tableSpan >= first) metadata.dropTable(index);
     }
     at = next;
   }
-  await metadata.commit();
-  header.sizeBytes = sizeBytes;
-  await metadata.writeHeader();
-  await metadata.settle();
 }

@@ -1,0 +1,90 @@
+/** `lodge image bench`: what qemu-img bench does, with its options. */
+
+import { openImage } from "@lodge/storage";
+import { Command } from "commander";
+import { parseSize, wholeNumber } from "./size.ts";
+
+interface Flags {
+  format?: string;
+  count: number;
+  depth: number;
+  bufferSize: number;
+  stepSize?: number;
+  offset: number;
+  pattern: number;
+  write?: true;
+  flushInterval: number;
+  random?: true;
+  quiet?: true;
+  json?: true;
+}
+
+export function benchCommand(): Command {
+  return new Command("bench")
+    .argument("<file>", "the image")
+    .description("send requests to an image, and tell how long they took")
+    .option("-f, --format <format>", "the image's format; its content decides unless it is given")
+    .option("-c, --count <n>", "how many requests", wholeNumber(1, 1e12), 75000)
+    .option("-d, --depth <n>", "how many at once", wholeNumber(1, 65536), 64)
+    .option("-s, --buffer-size <bytes>", "of a request", parseSize, 4096)
+    .option("-S, --step-size <bytes>", "from one request to the next (default: the buffer size)", parseSize)
+    .option("-o, --offset <bytes>", "of the first request", parseSize, 0)
+    .option("-w, --write", "write instead of reading: what is in the image is lost")
+    .option("--pattern <byte>", "what is written", wholeNumber(0, 255), 0)
+    .option("--flush-interval <n>", "flush after so many writes; 0 is never", wholeNumber(0, 1e12), 0)
+    .option("--random", "at offsets that a fixed sequence of random numbers says")
+    .option("-q, --quiet", "say nothing")
+    .option("--json", "as JSON")
+    .allowExcessArguments(false)
+    .action(async (file: string, flags: Flags) => {
+      const { format, write = false } = flags;
+      const image = await openImage(file, { readOnly: !write, ...(format !== undefined && { format }) });
+      try {
+        const start = performance.now();
+        await bench(image, flags);
+        const seconds = (performance.now() - start) / 1000;
+        if (flags.json)
+          console.log(JSON.stringify({ seconds, requests: flags.count, perSecond: flags.count / seconds }));
+        else if (!flags.quiet) console.log(`Run completed in ${seconds.toFixed(3)} seconds.`);
+      } finally {
+        await image.close();
+      }
+    });
+}
+
+async function bench(image: Awaited<ReturnType<typeof openImage>>, flags: Flags): Promise<void> {
+  const { count, depth, bufferSize, stepSize = bufferSize, offset, pattern, write, flushInterval, random } = flags;
+  const room = image.sizeBytes - bufferSize;
+  let sent = 0;
+  let at = offset;
+  let unflushed = 0;
+  let state = 1;
+  const next = (): number => {
+    const now = at;
+    if (random) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      at = Math.floor(((state / 2 ** 32) * (room + 1)) / bufferSize) * bufferSize;
+    } else {
+      at += stepSize;
+      if (at > room) at = offset > room ? 0 : (at % Math.max(1, room + 1)) - ((at % Math.max(1, room + 1)) % 512);
+    }
+    return now;
+  };
+  const worker = async () => {
+    const pieces = [new Uint8Array(bufferSize).fill(pattern)];
+    while (sent < count) {
+      sent += 1;
+      if (!write) {
+        await image.read(next(), pieces);
+        continue;
+      }
+      await image.write(next(), pieces);
+      unflushed += 1;
+      if (flushInterval > 0 && unflushed >= flushInterval) {
+        unflushed = 0;
+        await image.flush();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: depth }, worker));
+}

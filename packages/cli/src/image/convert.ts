@@ -1,0 +1,83 @@
+/** `lodge image convert`. */
+
+import { rm } from "node:fs/promises";
+import { copyImage, createImage, openImage, StorageError } from "@lodge/storage";
+import { Command } from "commander";
+import { Progress } from "../progress.ts";
+import { collect, parseImageOptions } from "./options.ts";
+
+interface Flags {
+  format?: string;
+  outputFormat: string;
+  options?: string[];
+  compress?: true;
+  progress?: true;
+  /** False with --no-create. */
+  create: boolean;
+  forceShare?: true;
+}
+
+export function convertCommand(): Command {
+  return new Command("convert")
+    .argument("<source>", "the image to be copied, with all that is below it")
+    .argument("<target>", "the new image")
+    .description("copy a disk into an image of another format, or of the same")
+    .option("-f, --format <format>", "the source's format; its content decides unless it is given")
+    .option("-O, --output-format <format>", "raw or qcow2", "raw")
+    .option("-o, --options <list>", "name=value,… of the new image", collect)
+    .option("-c, --compress", "compress the new image's clusters (qcow2)")
+    .option("-n, --no-create", "write into a target that is there already")
+    .option("-p, --progress", "show how far it is")
+    .option("-U, --force-share", "also while somebody writes the source")
+    .allowExcessArguments(false)
+    .action(async (from: string, to: string, flags: Flags) => {
+      const { format, outputFormat, compress = false } = flags;
+      const source = await openImage(from, {
+        readOnly: true,
+        lock: !flags.forceShare,
+        ...(format !== undefined && { format }),
+      });
+      using progress = new Progress();
+      let made = false;
+      try {
+        const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
+        if (backingName !== undefined || backingFormat !== undefined) {
+          throw new StorageError("STORAGE_OPEN", `${to}: a copy holds everything itself: it has no backing file`);
+        }
+        if (flags.create) {
+          await createImage(to, { ...options, format: outputFormat, sizeBytes: options.sizeBytes ?? source.sizeBytes });
+          made = true;
+        }
+        const target = await openImage(to, { format: outputFormat });
+        try {
+          await copyImage(source, target, {
+            compressed: compress,
+            overZeros: !made,
+            progress: flags.progress
+              ? percent()
+              : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
+          });
+          // Before the name is worth something.
+          await target.flush();
+        } finally {
+          await target.close();
+        }
+      } catch (cause) {
+        if (made) await rm(to, { force: true });
+        throw cause;
+      } finally {
+        await source.close();
+      }
+    });
+}
+
+/** As qemu-img's -p: one line that changes. */
+export function percent(): (done: number, total: number) => void {
+  let shown = -1;
+  return (done, total) => {
+    const now = Math.floor((done / Math.max(1, total)) * 10000);
+    if (now === shown) return;
+    shown = now;
+    process.stdout.write(`    (${(now / 100).toFixed(2)}/100%)${now === 10000 ? "\n" : "\r"}`);
+  };
+}

@@ -1,0 +1,46 @@
+/** `lodge image create`. */
+
+import { createImage, StorageError } from "@lodge/storage";
+import { Command } from "commander";
+import { collect, parseImageOptions } from "./options.ts";
+import { parseDiskSize } from "./size.ts";
+
+interface Flags {
+  format: string;
+  options?: string[];
+  backing?: string;
+  backingFormat?: string;
+  quiet?: true;
+  json?: true;
+}
+
+export function createCommand(): Command {
+  return new Command("create")
+    .argument("<file>", "the new image")
+    .argument("[size]", "of the disk, such as 20G; a backing file has one, too", parseDiskSize)
+    .description("make a new disk image")
+    .option("-f, --format <format>", "raw or qcow2", "raw")
+    .option("-o, --options <list>", "name=value,… as qemu-img has them: cluster_size, preallocation …", collect)
+    .option("-b, --backing <file>", "what the new image stands on, relative to its folder")
+    .option("-F, --backing-format <format>", "the backing file's format")
+    .option("-q, --quiet", "say nothing")
+    .option("--json", "say what was made as JSON")
+    .allowExcessArguments(false)
+    .action(async (file: string, size: number | undefined, flags: Flags) => {
+      const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
+      const name = flags.backing ?? backingName;
+      const format = flags.backingFormat ?? backingFormat;
+      if (name !== undefined && format === undefined) {
+        throw new StorageError("STORAGE_OPEN", `-b ${name}: name the backing file's format, with -F raw or -F qcow2`);
+      }
+      const sizeBytes = size ?? options.sizeBytes;
+      await createImage(file, {
+        ...options,
+        format: flags.format,
+        ...(sizeBytes !== undefined && { sizeBytes }),
+        ...(name !== undefined && { backing: { name, format: format! } }),
+      });
+      if (flags.json) console.log(JSON.stringify({ filename: file, format: flags.format }));
+      else if (!flags.quiet) console.log(`made ${file} (${flags.format})`);
+    });
+}

@@ -1,0 +1,50 @@
+/** `-o name=value,…` of new images, with qemu-img's names. */
+
+import { type CreateImageOptions, type Preallocation, StorageError } from "@lodge/storage";
+import { parseDiskSize, parseSize } from "./size.ts";
+
+const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];
+
+/** What `-o` says, added up from left to right. */
+export function parseImageOptions(
+  texts: readonly string[],
+): Partial<CreateImageOptions> & { backingName?: string; backingFormat?: string } {
+  const options: ReturnType<typeof parseImageOptions> = {};
+  for (const text of texts.flatMap((list) => list.split(",")).filter((part) => part !== "")) {
+    const cut = text.indexOf("=");
+    const [name, value] = cut < 0 ? [text, "on"] : [text.slice(0, cut), text.slice(cut + 1)];
+    const refuse = (possible: string) => new StorageError("STORAGE_OPEN", `-o ${text}: ${name} is ${possible}`);
+    const onOff = () => {
+      if (value !== "on" && value !== "off") throw refuse("on or off");
+      return value === "on";
+    };
+    if (name === "size") options.sizeBytes = parseDiskSize(value);
+    else if (name === "cluster_size") options.clusterSize = parseSize(value);
+    else if (name === "refcount_bits") options.refcountBits = Number(value);
+    else if (name === "lazy_refcounts") options.lazyRefcounts = onOff();
+    else if (name === "extended_l2") options.extendedL2 = onOff();
+    else if (name === "backing_file") options.backingName = value;
+    else if (name === "backing_fmt") options.backingFormat = value;
+    else if (name === "compression_type") {
+      if (value !== "zlib" && value !== "zstd") throw refuse("zlib or zstd");
+      options.compression = value;
+    } else if (name === "compat") {
+      if (!["0.10", "v2", "1.1", "v3"].includes(value)) throw refuse("0.10 (v2) or 1.1 (v3)");
+      options.version = value === "0.10" || value === "v2" ? 2 : 3;
+    } else if (name === "preallocation") {
+      if (!PREALLOCATIONS.includes(value)) throw refuse(`one of ${PREALLOCATIONS.join(", ")}`);
+      options.preallocation = value as Preallocation;
+    } else {
+      throw new StorageError(
+        "STORAGE_OPEN",
+        `-o ${name}: there are size, cluster_size, refcount_bits, lazy_refcounts, extended_l2, compression_type, compat, preallocation, backing_file, backing_fmt`,
+      );
+    }
+  }
+  return options;
+}
+
+/** For an option that may be given several times. */
+export function collect(text: string, before: string[] = []): string[] {
+  return [...before, text];
+}

@@ -1,0 +1,104 @@
+/** Changing what an image stands on. */
+
+import { StorageError } from "../errors.ts";
+import type { Image } from "../image.ts";
+import { backingPath, openImage } from "../open.ts";
+import { Qcow2Image } from "../qcow2/qcow2-image.ts";
+import { emptyQcow2, setBacking } from "../qcow2/resize.ts";
+import { type CopyOptions, copyImage } from "./copy.ts";
+import { extentsOf } from "./extents.ts";
+
+const CHUNK = 1 << 20;
+
+/**
+ * Writes what the image at `path` holds itself into its backing image. Afterwards it holds nothing, unless `keep` is set:
+ * then it is as it was, and of no more use.
+ */
+export async function commitImage(
+  path: string,
+  options: { format?: string; keep?: boolean; progress?: CopyOptions["progress"] } = {},
+): Promise<void> {
+  const { format, keep = false, progress } = options;
+  const image = await openImage(path, { ...(format !== undefined && { format }) });
+  try {
+    const named = image instanceof Qcow2Image ? image.header.backing : undefined;
+    if (!(image instanceof Qcow2Image) || named === undefined) {
+      throw new StorageError("STORAGE_OPEN", `${path}: the image has no backing file to be committed to`);
+    }
+    // It was opened to be read, and is opened to be written.
+    await image.backing?.close();
+    image.backing = undefined;
+    const target = await openImage(backingPath(path, named.name), { format: named.format! });
+    try {
+      if (target.sizeBytes < image.sizeBytes) await target.resize(image.sizeBytes);
+      await copyImage(image, target, { topOnly: true, overZeros: true, ...(progress && { progress }) });
+      await target.flush();
+    } finally {
+      await target.close();
+    }
+    if (!keep) await image.alone(() => emptyQcow2(image));
+  } finally {
+    await image.close();
+  }
+}
+
+export interface RebaseOptions {
+  format?: string;
+  /** What it is to stand on; undefined for nothing. */
+  backing: { name: string; format: string } | undefined;
+  /** The names change and nothing else: the content does, if the images differ. */
+  unsafe?: boolean;
+  progress?: CopyOptions["progress"];
+}
+
+/** Gives the image at `path` another backing image; what it reads as stays the same. */
+export async function rebaseImage(
+  path: string,
+  { format, backing, unsafe = false, progress }: RebaseOptions,
+): Promise<void> {
+  const image = await openImage(path, { ...(format !== undefined && { format }), backing: !unsafe });
+  let next: Image | undefined;
+  try {
+    if (!(image instanceof Qcow2Image))
+      throw new StorageError("STORAGE_OPEN", `${path}: a raw image has no backing file`);
+    if (backing !== undefined && !unsafe) {
+      next = await openImage(backingPath(path, backing.name), { format: backing.format, readOnly: true });
+    }
+    if (!unsafe) await keepDifferences(image, next, progress);
+    await image.alone(() => setBacking(image, backing));
+  } finally {
+    await image.close();
+    await next?.close();
+  }
+}
+
+/** Writes into the image what it had from below and would not have any more. */
+async function keepDifferences(
+  image: Qcow2Image,
+  next: Image | undefined,
+  progress: CopyOptions["progress"],
+): Promise<void> {
+  const [now, then] = [Buffer.alloc(CHUNK), Buffer.alloc(CHUNK)];
+  for await (const { start, length, depth, present } of extentsOf(image)) {
+    progress?.(start, image.sizeBytes);
+    // What it holds itself stays. What nobody holds reads as zeros, and the new image may have something there.
+    if (depth === 0 && present) continue;
+    for (let at = start; at < start + length; at += CHUNK) {
+      const part = now.subarray(0, Math.min(CHUNK, start + length - at));
+      await image.read(at, [part]);
+      const other = then.subarray(0, part.length).fill(0);
+      const below = Math.max(0, Math.min(part.length, (next?.sizeBytes ?? 0) - at));
+      if (below > 0) await next!.read(at, [other.subarray(0, below)]);
+      await writeDifferent(image, at, part, other);
+    }
+  }
+  await image.flush();
+}
+
+async function writeDifferent(image: Qcow2Image, offset: number, now: Buffer, then: Buffer): Promise<void> {
+  const unit = image.metadata.mapping.unit;
+  for (let at = 0; at < now.length; at += unit) {
+    const part = now.subarray(at, at + unit);
+    if (!part.equals(then.subarray(at, at + unit))) await image.write(offset + at, [part]);
+  }
+}

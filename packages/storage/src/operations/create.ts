@@ -1,0 +1,56 @@
+/** Making a new image file. */
+
+import { rm } from "node:fs/promises";
+import { StorageError } from "../errors.ts";
+import { HostFile } from "../file/host-file.ts";
+import { backingPath, openImage } from "../open.ts";
+import { type CreateQcow2Options, createQcow2 } from "../qcow2/create.ts";
+import { openQcow2 } from "../qcow2/open.ts";
+import { type Preallocation, preallocate } from "../qcow2/preallocate.ts";
+
+export interface CreateImageOptions extends Omit<CreateQcow2Options, "sizeBytes"> {
+  /** Default `raw`, as qemu-img's. */
+  format?: string;
+  /** Without it, the backing image's. */
+  sizeBytes?: number;
+  preallocation?: Preallocation;
+}
+
+/**
+ * Makes an image at `path`, in place of a file that may be there. A backing image is opened once to be sure that it can
+ * be, and for its size. A failure leaves no file that was not there before.
+ */
+export async function createImage(path: string, options: CreateImageOptions): Promise<void> {
+  const { format = "raw", preallocation = "off", backing } = options;
+  if (format !== "raw" && format !== "qcow2") {
+    throw new StorageError("STORAGE_OPEN", `${path}: images of the format ${format} cannot be made: raw and qcow2 can`);
+  }
+  if (format === "raw" && backing !== undefined) {
+    throw new StorageError("STORAGE_OPEN", `${path}: a raw image has no backing file: take qcow2`);
+  }
+  const sizeBytes = options.sizeBytes ?? (await backingSize(path, backing));
+  const store = await HostFile.open(path, { create: "replace" });
+  try {
+    if (format === "raw") {
+      await store.resize(sizeBytes);
+      if (preallocation !== "off") await store.fill(0, sizeBytes, preallocation === "full");
+      return;
+    }
+    await createQcow2(store, { ...options, sizeBytes });
+    if (preallocation !== "off") await preallocate(await openQcow2(store), store, preallocation);
+  } catch (cause) {
+    await rm(path, { force: true });
+    throw cause;
+  } finally {
+    await store.close();
+  }
+}
+
+async function backingSize(path: string, backing: CreateImageOptions["backing"]): Promise<number> {
+  if (backing === undefined)
+    throw new StorageError("STORAGE_OPEN", `${path}: an image without a backing file needs a size`);
+  const below = await openImage(backingPath(path, backing.name), { format: backing.format, readOnly: true });
+  const { sizeBytes } = below;
+  await below.close();
+  return sizeBytes;
+}
