@@ -1,6 +1,5 @@
 /** Disks: what they are to a device, the formats of images, and the files that hold them. */
 
-export { type CopyOptions, copyContent } from "./copy.ts";
 export type { Disk } from "./disk.ts";
 export { StorageError, type StorageErrorCode } from "./errors.ts";
 export { HostFile, type HostFileOptions } from "./file/host-file.ts";

@@ -2,12 +2,12 @@
 
 import { unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { copyContent } from "../copy.ts";
 import { StorageError } from "../errors.ts";
 import { HostFile } from "../file/host-file.ts";
-import type { Image, Store } from "../image.ts";
+import type { Image } from "../image.ts";
 import { IMPORT_FORMATS, probeImport } from "../import/open.ts";
 import { openImage } from "../open.ts";
+import { copyImage } from "../operations/copy.ts";
 import { createQcow2 } from "../qcow2/create.ts";
 import { RawImage } from "../raw/raw-image.ts";
 import { Archive } from "./archive.ts";
@@ -82,7 +82,8 @@ async function importDisk(archive: Archive, disk: ApplianceDisk, target: Target)
     const image = await make(target, sizeBytes);
     try {
       const progress = (done: number) => options.progress?.(step, done / source!.sizeBytes);
-      if (source !== undefined) await copyContent(source, image, { progress, ...pick(options.signal) });
+      if (source !== undefined) await copyImage(source, image, { progress, ...pick(options.signal) });
+      await image.flush();
     } finally {
       await image.close();
     }
@@ -108,7 +109,7 @@ async function openDisk(archive: Archive, name: string): Promise<Image> {
 }
 
 /** A new image, empty. */
-async function make({ file, format, made }: Target, sizeBytes: number): Promise<Store> {
+async function make({ file, format, made }: Target, sizeBytes: number): Promise<Image> {
   const store = await HostFile.open(file, { create: true });
   made.push(file);
   try {
