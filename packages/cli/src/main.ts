@@ -6,7 +6,8 @@ import { Command, CommanderError } from "commander";
 import { imageCommand } from "./image/command.ts";
 import { infoCommand } from "./info/command.ts";
 import { nbdCommand } from "./nbd/command.ts";
-import { Interrupted, runCommand } from "./run/command.ts";
+import { Interrupted } from "./run/beginning.ts";
+import { runCommand } from "./run/command.ts";
 
 /** The status for what cannot be meant, or cannot be done on this host: nothing was begun. Anything else that fails is 1. */
 const REFUSED = 2;

@@ -16,6 +16,7 @@ import { Advice, MapFlag, MemfdFlag, Protection } from "./memory.ts";
 import { MAX_CPUS, Prctl } from "./scheduling.ts";
 import * as signals from "./signals.ts";
 import { Cmsghdr, Msghdr, SocketType, Unix } from "./sockets.ts";
+import { RawMode, TerminalRequest, Termios } from "./terminal.ts";
 
 /** The keys of one of our tables as C spells them. */
 function prefixed(prefix: string, table: Record<string, number>): Record<string, number> {
@@ -41,6 +42,16 @@ const ours: Record<string, number> = {
   ...prefixed("PR_", Prctl),
   ...prefixed("SOCK_", SocketType),
   ...prefixed("", Unix),
+  ...prefixed("", TerminalRequest),
+  "offsetof(struct termios, c_iflag)": Termios.INPUT,
+  "offsetof(struct termios, c_oflag)": Termios.OUTPUT,
+  "offsetof(struct termios, c_cflag)": Termios.CONTROL,
+  "offsetof(struct termios, c_lflag)": Termios.LOCAL,
+  "IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON": RawMode.INPUT_OFF,
+  OPOST: RawMode.OUTPUT_OFF,
+  "CSIZE | PARENB": RawMode.CONTROL_OFF,
+  CS8: RawMode.CONTROL_ON,
+  "ECHO | ECHONL | ICANON | ISIG | IEXTEN": RawMode.LOCAL_OFF,
 
   EFD_CLOEXEC: events.CLOEXEC,
   EFD_NONBLOCK: events.NONBLOCK,
@@ -116,6 +127,7 @@ const program = `
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <termios.h>
 #include <time.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

@@ -54,3 +54,4 @@ export {
   unblockSignals,
 } from "./signals.ts";
 export { type Received, receiveDescriptors, SocketType, sendDescriptors, socketpair } from "./sockets.ts";
+export { PseudoTerminal } from "./terminal.ts";

@@ -230,6 +230,11 @@ export class Pc implements AsyncDisposable {
     this.#vcpus = threads;
   }
 
+  /** The vCPUs' threads, by the numbers that the host knows them by (/proc/PID/task). */
+  get threadIds(): readonly number[] {
+    return this.#vcpus.map(({ threadId }) => threadId);
+  }
+
   get state(): State {
     return this.#state;
   }

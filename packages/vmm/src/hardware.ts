@@ -8,19 +8,28 @@ import { Agents } from "./agent/agents.ts";
 import { BootFile } from "./boot-files.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
 import type { Image } from "./images/store.ts";
+import { openSerial, type SerialLine } from "./serial.ts";
 
 /** A disk as the guest has it. */
 export interface AttachedDisk {
   readonly file: string;
+  /** As `qemu-img` spells it. */
+  readonly format: string;
   readonly readOnly: boolean;
   readonly sizeBytes: number;
   readonly serial: string | undefined;
 }
 
 export interface Hardware {
+  readonly memoryBytes: number;
   readonly agents: Agents;
   readonly balloon: BalloonDevice;
   readonly disks: readonly AttachedDisk[];
+  /** Told when the guest's balloon has another size. */
+  onBalloon: (bytes: number) => void;
+  /** Told when something does not work any more. */
+  onTrouble: (message: string) => void;
+  readonly serial: SerialLine | undefined;
   /** What a PC is made from, at the start and at every reset. */
   describe(): Promise<PcDescription>;
 }
@@ -42,15 +51,20 @@ export async function assemble(
   const { backing } = checked;
   // Pages of a file or of a reserved pool are not given back one by one.
   const keeps = backing?.file !== undefined || backing?.hugePages === "2M";
-  const balloon = new BalloonDevice(keeps ? { release: () => {} } : {});
+  const balloon = new BalloonDevice({
+    onResize: (bytes) => hardware.onBalloon(bytes),
+    ...(keeps && { release: () => {} }),
+  });
   const disks: AttachedDisk[] = [];
   const virtio: VirtioDevice[] = [console, new RngDevice(), balloon];
   for (const { file, readonly: readOnly = false, serial } of checked.disks) {
     const disk = await openImage(file, { readOnly });
     undo.defer(() => disk.close());
     virtio.push(new BlkDevice({ disk, queues: checked.cpus.count, ...(serial !== undefined && { serial }) }));
-    disks.push({ file, readOnly, sizeBytes: disk.sizeBytes, serial });
+    disks.push({ file, format: disk.format, readOnly, sizeBytes: disk.sizeBytes, serial });
   }
+  const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
+  const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);
   const description: Omit<PcDescription, "kernel" | "initrd"> = {
     accelerator: accelerator.kind,
     memoryBytes: checked.memoryBytes,
@@ -58,7 +72,11 @@ export async function assemble(
     ...(backing !== undefined && { memoryBacking: backing }),
     ...(checked.nodes !== undefined && { nodes: checked.nodes }),
     commandLine: commandLine(options, image),
-    serial: [options.console ?? (() => {})],
+    serial: [
+      (bytes) => {
+        for (const sink of sinks) sink(bytes);
+      },
+    ],
     ...(options.debugConsole && { debugConsole: options.debugConsole }),
     ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
     ...(options.testDevice && { testDevice: true }),
@@ -69,7 +87,19 @@ export async function assemble(
     kernel: await kernel.read(),
     ...(initrd && { initrd: await initrd.read() }),
   });
-  return { agents, balloon, disks, describe };
+  const { memoryBytes } = checked;
+  const nobody = () => {};
+  const hardware: Hardware = {
+    memoryBytes,
+    agents,
+    balloon,
+    disks,
+    serial,
+    onBalloon: nobody,
+    onTrouble: nobody,
+    describe,
+  };
+  return hardware;
 }
 
 /** The image's, what its first program is told, and the user's, which comes last so that it counts. */

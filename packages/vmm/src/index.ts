@@ -19,3 +19,4 @@ export type { AttachedDisk } from "./hardware.ts";
 export { type Image, imagePlace, imageStore, type PrepareOptions, prepareImage, RECIPES } from "./images/store.ts";
 export type { LifeEvent, MachineEnd } from "./life.ts";
 export { describeEnd, type ExecOptions, type ExecResult, Machine, type SpawnOptions } from "./machine.ts";
+export type { SerialTarget } from "./serial.ts";

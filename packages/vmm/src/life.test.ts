@@ -90,8 +90,8 @@ suite("a machine's life", { skip: noKernel }, () => {
     run.machine.type("p");
     assert.deepEqual(await run.machine.ended, { reason: "panicked" });
     assert.deepEqual(run.told.slice(0, 2), [
-      { event: "panicked", crashLoaded: true },
-      { event: "panicked", crashLoaded: false },
+      { event: "panicked", crashLoaded: true, ends: false },
+      { event: "panicked", crashLoaded: false, ends: true },
     ]);
 
     await using other = await begin({ onPanic: "continue" });

@@ -16,8 +16,12 @@ export type LifeEvent =
   | { readonly event: "paused" }
   | { readonly event: "resumed" }
   | { readonly event: "power-button" }
-  /** With `crashLoaded`, a second kernel deals with it. */
-  | { readonly event: "panicked"; readonly crashLoaded: boolean }
+  /** With `crashLoaded`, a second kernel deals with it; with `ends`, it is the machine's end. */
+  | { readonly event: "panicked"; readonly crashLoaded: boolean; readonly ends: boolean }
+  /** The guest's balloon has another size. */
+  | { readonly event: "balloon"; readonly bytes: number }
+  /** Something does not work any more, and the machine goes on without it. */
+  | { readonly event: "trouble"; readonly message: string }
   | { readonly event: "ended"; readonly end: MachineEnd };
 
 export interface LifeOptions {
@@ -45,7 +49,7 @@ export class Life {
     this.#pc = pc;
     this.#options = options;
     this.ended = this.#live().then((end) => {
-      this.#tell({ event: "ended", end });
+      this.tell({ event: "ended", end });
       return end;
     });
     pc.start();
@@ -71,19 +75,19 @@ export class Life {
     if (this.#paused || this.#stopping) return;
     this.#paused = true;
     if (this.#pc.state === "running") await this.#pc.pause();
-    this.#tell({ event: "paused" });
+    this.tell({ event: "paused" });
   }
 
   resume(): void {
     if (!this.#paused || this.#stopping) return;
     this.#paused = false;
     if (this.#pc.state === "paused" || this.#pc.state === "created") this.#pc.start();
-    this.#tell({ event: "resumed" });
+    this.tell({ event: "resumed" });
   }
 
   pressPowerButton(): void {
     this.#pc.pressPowerButton();
-    this.#tell({ event: "power-button" });
+    this.tell({ event: "power-button" });
   }
 
   /** Resolves when the guest begins anew, or the machine has ended. */
@@ -97,8 +101,9 @@ export class Life {
 
   /** What the PC's guest says by its panic device. */
   panicked(crashLoaded: boolean): void {
-    this.#tell({ event: "panicked", crashLoaded });
-    if (crashLoaded || !this.#options.panicEnds) return;
+    const ends = this.#options.panicEnds && !crashLoaded;
+    this.tell({ event: "panicked", crashLoaded, ends });
+    if (!ends) return;
     this.#panicked = true;
     void this.stop();
   }
@@ -127,7 +132,7 @@ export class Life {
     await this.#pc.stop();
     const byGuest = this.#resets.length === 0;
     this.#options.resetting();
-    this.#tell({ event: "reset", byGuest });
+    this.tell({ event: "reset", byGuest });
     try {
       const pc = await this.#options.make();
       this.#pc = pc;
@@ -141,7 +146,8 @@ export class Life {
     }
   }
 
-  #tell(event: LifeEvent): void {
+  /** To all that watch. */
+  tell(event: LifeEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
 }

@@ -17,6 +17,7 @@ import { serveGdb } from "./gdb/server.ts";
 import { type AttachedDisk, assemble, type Hardware } from "./hardware.ts";
 import { prepareImage } from "./images/store.ts";
 import { Life, type LifeEvent, type MachineEnd } from "./life.ts";
+import { type QmpServer, serveQmp } from "./qmp/server.ts";
 
 export interface SpawnOptions extends CommandOptions {
   /** Gives up waiting for an agent that is free. */
@@ -37,6 +38,14 @@ export interface ExecResult {
   readonly status: number;
 }
 
+/** A vCPU: where it is, and the thread of the host that runs it, as in /proc/PID/task. */
+export interface VcpuPlace {
+  readonly threadId: number;
+  readonly socket: number;
+  readonly core: number;
+  readonly thread: number;
+}
+
 export class Machine implements AsyncDisposable {
   readonly name: string | undefined;
   /** What it runs on, and why. */
@@ -45,7 +54,7 @@ export class Machine implements AsyncDisposable {
   readonly ended: Promise<MachineEnd>;
   readonly #life: Life;
   readonly #hardware: Hardware;
-  readonly #resources: AsyncDisposableStack;
+  readonly #resources = new AsyncDisposableStack();
 
   /**
    * Makes a machine and lets it run; its kernel has not said a word yet when this resolves. A `VmmError`, `MachineError` or
@@ -61,6 +70,9 @@ export class Machine implements AsyncDisposable {
         : await prepareImage(checked.image, { progress, ...(signal && { signal }) });
     signal?.throwIfAborted();
     await using undo = new AsyncDisposableStack();
+    // Closed when the machine has ended, so that its clients hear of that.
+    let qmp: QmpServer | undefined;
+    undo.defer(() => qmp?.[Symbol.asyncDispose]());
     const hardware = await assemble(options, checked, image, accelerator, undo);
     let life: Life | undefined;
     let target: MachineTarget | undefined;
@@ -68,6 +80,8 @@ export class Machine implements AsyncDisposable {
       const pc = await Pc.create(await hardware.describe(), {
         debugged: (exit) => target?.debugged(exit),
         panicked: (crashLoaded) => life?.panicked(crashLoaded),
+        deviceFailed: (reason) =>
+          hardware.onTrouble(`the guest's driver broke the rules of a device, which waits for its reset: ${reason}`),
       });
       await target?.follow(pc);
       return pc;
@@ -85,20 +99,24 @@ export class Machine implements AsyncDisposable {
       resetting: () => hardware.agents.restart(new VmmError("VMM_ENDED", "the guest was reset")),
     });
     void life.ended.then(() => target?.ended());
-    return new Machine(options.name, life, accelerator, hardware, undo.move());
+    const begun = life;
+    hardware.onBalloon = (bytes) => begun.tell({ event: "balloon", bytes });
+    hardware.onTrouble = (message) => begun.tell({ event: "trouble", message });
+    if (hardware.serial) hardware.serial.onTyped = (bytes) => begun.pc.serial[0]!.write(bytes);
+    const machine = new Machine(options.name, life, accelerator, hardware);
+    if (options.qmp !== undefined) {
+      const server = await serveQmp(machine, options.qmp);
+      qmp = server;
+      life.watch((event) => server.tell(event));
+    }
+    machine.#resources.use(undo.move());
+    return machine;
   }
 
-  private constructor(
-    name: string | undefined,
-    life: Life,
-    accelerator: Choice,
-    hardware: Hardware,
-    resources: AsyncDisposableStack,
-  ) {
+  private constructor(name: string | undefined, life: Life, accelerator: Choice, hardware: Hardware) {
     this.name = name;
     this.#life = life;
     this.#hardware = hardware;
-    this.#resources = resources;
     this.accelerator = accelerator;
     this.ended = life.ended.then((end) => {
       hardware.agents.end(new VmmError("VMM_ENDED", `the machine has ended: ${describeEnd(end)}`));
@@ -110,9 +128,30 @@ export class Machine implements AsyncDisposable {
     return this.#life.state;
   }
 
+  get memoryBytes(): number {
+    return this.#hardware.memoryBytes;
+  }
+
+  /** The vCPUs, with their places in the topology and the host's numbers of their threads. */
+  get vcpus(): readonly VcpuPlace[] {
+    const { threadIds, description } = this.#life.pc;
+    const { cores, threads } = description.cpus.topology ?? { cores: 1, threads: 1 };
+    return threadIds.map((threadId, index) => ({
+      threadId,
+      socket: Math.floor(index / (cores * threads)),
+      core: Math.floor(index / threads) % cores,
+      thread: index % threads,
+    }));
+  }
+
   /** The guest's disks, in their order. */
   get disks(): readonly AttachedDisk[] {
     return this.#hardware.disks;
+  }
+
+  /** The serial console's file, or the terminal for other programs, where one was asked for. */
+  get serialPath(): string | undefined {
+    return this.#hardware.serial?.path;
   }
 
   /** Types on the serial console. */

@@ -6,7 +6,7 @@ import { type ImportedMachine, importAppliance } from "@lodge/storage";
 import { formatSize, VmmError } from "@lodge/vmm";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
-import { beginning } from "../run/command.ts";
+import { beginning } from "../run/beginning.ts";
 
 interface ImportFlags {
   into: string;

@@ -5,23 +5,35 @@ import {
   type CpuOptions,
   type DiskOptions,
   type MachineOptions,
+  type NumaNode,
   parseAccelerator,
   parseCount,
   parseFields,
   parseSwitch,
   VmmError,
 } from "@lodge/vmm";
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { affinityOf, type Pin, parseCpus, parseNode, parsePin } from "./cpus.ts";
+import { parseMemory } from "./memory.ts";
+import { parseSerial, type SerialPlace } from "./serial.ts";
 
 export interface RunFlags {
   accel?: Accelerator;
   cpu?: string;
   cpus?: CpuOptions;
-  memory?: string;
+  memory?: Pick<MachineOptions, "memory" | "memoryBacking">;
+  numa: NumaNode[];
+  pin: Pin[];
   kernel?: string;
   initrd?: string;
   append?: string;
   disk: DiskOptions[];
+  serial: SerialPlace;
+  name?: string;
+  qmp?: string;
+  reboot: boolean;
+  onPanic?: "end" | "continue";
+  json?: true;
   gdb?: number;
   device?: MachineOptions;
 }
@@ -32,13 +44,43 @@ export function addRunOptions(command: Command): Command {
     .option("--accel <name>", "what runs the guest's code: auto, kvm or soft", checked(parseAccelerator))
     .option("--cpu <model>", "the processor's model, such as x86-64-v2 or x86-64-v3")
     .option("--cpus <n>", "vCPUs: N[,sockets=S][,cores=C][,threads=T]", checked(parseCpus))
-    .option("--memory <size>", "the guest's memory, such as 512M or 4G")
+    .option("--memory <size>", "SIZE[,hugepages=2M|transparent][,file=F][,mergeable]", checked(parseMemory))
+    .option("--numa <node>", "a NUMA node: SIZE,cpus=0-1[,distances=10:20]; repeated for each", checked(parseNode), [])
+    .option("--pin <vcpu>", "run a vCPU on these host processors: VCPU=0-3:8; may be repeated", checked(parsePin), [])
     .option("--kernel <file>", "boot this kernel instead of an image")
     .option("--initrd <file>", "with this initial RAM disk")
     .option("--append <text>", "the kernel's command line, or what is added to the image's")
     .option("--disk <file>", "a raw disk: FILE[,readonly][,serial=TEXT]; may be repeated", checked(parseDisk), [])
+    .option("--serial <place>", "where the console is: stdio, file:F, pty or none", checked<SerialPlace>(parseSerial), {
+      to: "stdio",
+    } as SerialPlace)
+    .option("--name <name>", "what the machine is called, also as a host name")
+    .option("--qmp <socket>", "speak QMP on this Unix socket")
+    .option("--no-reboot", "end when the guest resets the machine, instead of letting it begin anew")
+    .addOption(new Option("--on-panic <what>", "what a panic of the guest's kernel is").choices(["end", "continue"]))
+    .option("--json", "print what becomes of the machine as lines of JSON; of a command, all that it gave")
     .option("--gdb <port>", "let GDB attach here: target remote :PORT", checked(parseGdbPort))
     .option("--device <name>", "isa-debug-exit[,iobase=0xf4] or pc-testdev", checked(parseDevice), {});
+}
+
+/** What the flags mean to the library. */
+export function machineOptions(image: string | undefined, flags: RunFlags): MachineOptions {
+  const { device, disk, gdb, memory, numa, pin, cpus, reboot, serial, json, ...same } = flags;
+  const affinity = affinityOf(pin);
+  return {
+    ...same,
+    ...device,
+    ...memory,
+    disks: disk,
+    ...((cpus ?? affinity.length > 0) && {
+      cpus: { ...(cpus ?? { count: 1 }), ...(affinity.length > 0 && { affinity }) },
+    }),
+    ...(numa.length > 0 && { numa }),
+    ...(gdb !== undefined && { gdbPort: gdb }),
+    ...(serial.to !== "stdio" && serial.to !== "none" && { serial }),
+    ...(!reboot && { onReset: "end" }),
+    ...(image !== undefined && { image }),
+  };
 }
 
 /** commander takes a refusal only as an error of its own. */
@@ -51,12 +93,6 @@ function checked<T>(parse: (text: string, before: T) => T): (text: string, befor
       throw error;
     }
   };
-}
-
-function parseCpus(text: string): CpuOptions {
-  const { value, named } = parseFields(text, "--cpus", ["sockets", "cores", "threads"]);
-  const arranged = [...named].map(([name, count]) => [name, parseCount(count, `--cpus ${name}`)]);
-  return { count: parseCount(value, "--cpus"), ...Object.fromEntries(arranged) };
 }
 
 function parseDisk(text: string, before: DiskOptions[]): DiskOptions[] {

@@ -2,8 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
+import { on, once } from "node:events";
+import { mkdtempDisposableSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 
@@ -36,6 +41,66 @@ test("signals are the command's", { skip }, async () => {
   assert.equal(await output, "ready\nstopped\n");
 });
 
+test("a machine with its console elsewhere tells what becomes of it, and is worked by QMP", { skip }, async () => {
+  using folder = mkdtempDisposableSync(join(tmpdir(), "lodge-run-"));
+  const qmp = join(folder.path, "qmp");
+  const child = start("--serial", "pty", "--json", "--name", "elsewhere", "--qmp", qmp, "--cpus", "2", "--pin", "1=0");
+  const closed = once(child, "close");
+  const stderr = text(child.stderr);
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const next = async () => JSON.parse((await lines.next()).value ?? "null");
+  const { serial, ...started } = await next();
+  const which = { event: "started", name: "elsewhere", accelerator: "soft", pid: child.pid };
+  assert.deepEqual(started, which);
+  assert.match(serial, /^\/dev\/pts\/\d+$/);
+
+  // The terminal's own program, as somebody's would be.
+  const terminal = spawn("sh", ["-c", `exec <>${serial} >&0; cat >&3`], {
+    stdio: ["ignore", "ignore", "inherit", "pipe"],
+  });
+  const said = terminal.stdio[3] as Readable;
+  const until = async (words: string) => {
+    let heard = "";
+    for await (const bytes of on(said, "data")) {
+      heard += bytes;
+      if (heard.includes(words)) return;
+    }
+  };
+  await until("# ");
+  writeFileSync(serial, "hostname; grep Cpus_allowed_list /proc/self/status\n");
+  await until("elsewhere\r\nCpus_allowed_list:\t0-1");
+
+  const client = connect(qmp);
+  client.write('{"execute":"qmp_capabilities"}{"execute":"stop"}{"execute":"cont"}{"execute":"quit"}');
+  client.resume();
+  assert.deepEqual([(await next()).event, (await next()).event], ["paused", "resumed"]);
+  assert.deepEqual(await next(), { event: "ended", end: { reason: "stopped" } });
+  assert.deepEqual(await closed, [0, null]);
+  terminal.kill();
+  assert.doesNotMatch(await stderr, /Error/);
+});
+
+test("a command's output as JSON; a guest that is reset or panics under it", { skip }, async () => {
+  const one = spawnSync(process.execPath, [
+    bin,
+    "run",
+    "--accel",
+    "soft",
+    "--memory",
+    "256M",
+    "--json",
+    "--",
+    "sh",
+    "-c",
+    "echo out; echo err >&2; exit 4",
+  ]);
+  assert.deepEqual(JSON.parse(String(one.stdout)), { status: 4, stdout: "out\n", stderr: "err\n" });
+  assert.equal(one.status, 4);
+  const lost = spawnSync(process.execPath, [bin, "run", "--accel", "soft", "--memory", "256M", "--", "reboot", "-f"]);
+  assert.match(String(lost.stderr), /lodge: the guest was reset\n$/);
+  assert.equal(lost.status, 1);
+});
+
 for (const [args, message] of [
   [["--memory", "lots"], 'memory "lots" is no size: write 512M, 4G or a number of bytes'],
   [["--cpus", "2,cores=3"], "2 vCPUs are not 1 sockets of 3 cores of 1 threads"],
@@ -45,6 +110,20 @@ for (const [args, message] of [
   [["--disk", "a,colour=red"], undefined],
   [["--accel", "fast"], undefined],
   [["--device", "floppy"], undefined],
+  [["--json"], "--json has stdout, and so has the console: send that elsewhere with --serial"],
+  [["--serial", "modem"], undefined],
+  [["--serial", "file:/no/such/folder/log"], undefined],
+  [["--name", "two words"], 'name "two words": 1 to 63 letters, digits and hyphens, as in a host name'],
+  [["--memory", "64M,hugepages=1G"], undefined],
+  [["--memory", "64M,hugepages=2M,file=/dev/shm/x"], undefined],
+  [["--memory", "64M,colour=red"], undefined],
+  [["--pin", "3=0"], "vCPU 3 is pinned: the machine's are 0 to 0"],
+  [["--pin", "0=1023"], undefined],
+  [["--pin", "0"], undefined],
+  [["--numa", "64M"], undefined],
+  [["--numa", "64M,cpus=0"], undefined],
+  [["--on-panic", "faint"], undefined],
+  [["--qmp", "/no/such/folder/qmp"], undefined],
   [["tinny"], 'there is no image "tinny"; there is tiny'],
 ] as const) {
   test(`lodge run ${args.join(" ").replace(/\/\S+\//, "")}: one line and status 2`, { skip }, () => {

@@ -65,8 +65,8 @@ export interface Registers {
 }
 
 export type Message =
-  /** The answer to `open`. */
-  | { readonly type: "ready"; readonly kick: KickHandle }
+  /** The answer to `open`. `threadId` is the host's, as in /proc/PID/task. */
+  | { readonly type: "ready"; readonly kick: KickHandle; readonly threadId: number }
   /** The answer to `run`. */
   | { readonly type: "stopped"; readonly stop: Stop }
   | { readonly type: "registers"; readonly registers: Registers }

@@ -21,6 +21,7 @@ export class VcpuThread {
   #listener: VcpuListener | undefined;
   #state: State = "starting";
   #kicker: Kicker | undefined;
+  #threadId = 0;
   /** Who waits for the next message of a type. */
   #waiting: { type: Message["type"]; resolve: (message: Message) => void; reject: (error: Error) => void }[] = [];
   /** Why the thread came to nothing before anybody waited for it. */
@@ -53,13 +54,19 @@ export class VcpuThread {
     this.#listener = listener;
     this.#post({ do: "open", setup });
     try {
-      const { kick } = await this.#next("ready");
+      const { kick, threadId } = await this.#next("ready");
+      this.#threadId = threadId;
       this.#kicker = hypervisor.attachKicker(kick);
       this.#state = "stopped";
     } catch (error) {
       await this.#worker.terminate();
       throw error;
     }
+  }
+
+  /** The host's number of its thread. */
+  get threadId(): number {
+    return this.#threadId;
   }
 
   get isRunning(): boolean {

@@ -2,6 +2,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import type { Hypervisor, Msi, Vcpu, Vm } from "@lodge/kvm";
+import { gettid, setAffinity } from "@lodge/linux";
 import { openHypervisor } from "../accelerator.ts";
 import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
@@ -66,10 +67,8 @@ function serve(vm: Vm, vcpu: Vcpu, buses: Buses, setup: VcpuSetup, resources: Di
 }
 
 async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: DisposableStack): Promise<void> {
-  if (setup.affinity !== undefined) {
-    const { gettid, setAffinity } = await import("@lodge/linux");
-    setAffinity(gettid(), setup.affinity);
-  }
+  const threadId = gettid();
+  if (setup.affinity !== undefined) setAffinity(threadId, setup.affinity);
   const vm = hypervisor.attachVm(setup.vm);
   const notifier = resources.use(hypervisor.attachNotifier(setup.wakeHost));
   const line = (gsi: number) => interruptLine(vm, gsi);
@@ -84,7 +83,7 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
   vcpu.setCpuid(setup.cpuid);
   if (setup.entry !== undefined) enter(vcpu, setup.entry);
   serve(vm, vcpu, chipset, setup, resources);
-  post({ type: "ready", kick: vcpu.kickHandle });
+  post({ type: "ready", kick: vcpu.kickHandle, threadId });
 }
 
 async function begin(): Promise<void> {

@@ -1,9 +1,11 @@
 /** What a user says of a machine, and what becomes of it once all of it is checked. */
 
 import { availableParallelism } from "node:os";
+import { getAffinity } from "@lodge/linux";
 import { MachineLimits, type MemoryBacking, type NumaNode } from "@lodge/machine";
 import { type Accelerator, parseAccelerator } from "../accelerator.ts";
 import { VmmError } from "../errors.ts";
+import type { SerialTarget } from "../serial.ts";
 import { formatSize, parseSize } from "./size.ts";
 
 export interface MachineOptions {
@@ -32,6 +34,8 @@ export interface MachineOptions {
   readonly disks?: readonly DiskOptions[];
   /** What the guest writes on its serial console. Default: nowhere. */
   readonly console?: (bytes: Uint8Array) => void;
+  /** Where the serial console leads beside that: a file, or a terminal for other programs ({@link Machine.serialPath}). */
+  readonly serial?: SerialTarget;
   /** A port whose writes end the machine with a status, as QEMU's isa-debug-exit does. */
   readonly debugExitPort?: number;
   /** The devices that kvm-unit-tests need. */
@@ -40,6 +44,8 @@ export interface MachineOptions {
   readonly debugConsole?: (bytes: Uint8Array) => void;
   /** Where GDB can attach, on the loopback address. */
   readonly gdbPort?: number;
+  /** A Unix socket on which QEMU's machine protocol is spoken. */
+  readonly qmp?: string;
   /** What a reset does, the guest's or {@link Machine.reset}. Default: the guest begins anew. */
   readonly onReset?: "restart" | "end";
   /** What becomes of a guest whose kernel says that it has panicked. Default: that is the machine's end. */
@@ -54,8 +60,8 @@ export interface CpuOptions {
   readonly sockets?: number;
   readonly cores?: number;
   readonly threads?: number;
-  /** The host processors that each vCPU may run on, by number. Default: all. */
-  readonly affinity?: readonly (readonly number[])[];
+  /** The host processors that each vCPU may run on, by number. Default, and for those left out or undefined: all. */
+  readonly affinity?: readonly (readonly number[] | undefined)[];
 }
 
 export interface DiskOptions {
@@ -154,10 +160,20 @@ function checkCpus(wanted: number | CpuOptions): CheckedOptions["cpus"] {
       );
     }
   }
-  const pinned = affinity === undefined ? {} : { affinity };
+  const pinned = affinity === undefined ? {} : { affinity: checkAffinity(affinity, count) };
   if (Object.keys(arranged).length === 0) return { count, ...pinned };
   if (sockets * cores * threads !== count) {
     refuse(`${count} vCPUs are not ${sockets} sockets of ${cores} cores of ${threads} threads`);
   }
   return { count, topology: { sockets, cores, threads }, ...pinned };
+}
+
+function checkAffinity(wanted: readonly (readonly number[] | undefined)[], count: number): (readonly number[])[] {
+  if (wanted.length > count) refuse(`vCPU ${wanted.length - 1} is pinned: the machine's are 0 to ${count - 1}`);
+  const all = getAffinity(0);
+  const missing = wanted.flatMap((list) => list ?? []).find((processor) => !all.includes(processor));
+  if (missing !== undefined) {
+    refuse(`a vCPU is pinned to host processor ${missing}, where this process may not run: it has ${all.join(", ")}`);
+  }
+  return Array.from({ length: count }, (_, index) => wanted[index] ?? all);
 }

@@ -1,0 +1,151 @@
+/** QMP's commands and events, as far as a machine has them: names, arguments and answers are those of QEMU's QAPI schema. */
+
+import type { AttachedDisk } from "../hardware.ts";
+import type { LifeEvent, MachineEnd } from "../life.ts";
+import type { Machine } from "../machine.ts";
+import { QmpError, VERSION } from "./protocol.ts";
+
+type Arguments = Readonly<Record<string, unknown>>;
+interface Command {
+  /** The names that it takes, all of them needed. */
+  readonly takes: readonly string[];
+  readonly run: (machine: Machine, args: Arguments) => unknown;
+}
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  "query-version": asks(() => VERSION),
+  "query-name": asks(({ name }) => (name === undefined ? {} : { name })),
+  "query-kvm": asks(({ accelerator }) => ({
+    enabled: accelerator.kind === "kvm",
+    present: accelerator.kind === "kvm",
+  })),
+  "query-commands": asks(() => commandNames().map((name) => ({ name }))),
+  "query-status": asks(({ state }) => ({
+    status: state === "ended" ? "shutdown" : state,
+    running: state === "running",
+    singlestep: false,
+  })),
+  "query-cpus-fast": asks(({ vcpus }) =>
+    vcpus.map(({ threadId, socket, core, thread }, index) => ({
+      "cpu-index": index,
+      "thread-id": threadId,
+      "qom-path": `/machine/vcpu[${index}]`,
+      target: "x86_64",
+      props: { "socket-id": socket, "core-id": core, "thread-id": thread },
+    })),
+  ),
+  "query-block": asks(({ disks }) => disks.map(blockInfo)),
+  "query-balloon": asks(({ memoryBytes, balloonBytes }) => ({ actual: memoryBytes - balloonBytes })),
+  stop: tells((machine) => machine.pause()),
+  cont: tells((machine) => machine.resume()),
+  system_powerdown: tells((machine) => machine.shutDown()),
+  // The answer says that the button was pressed; the event, that the guest begins anew.
+  system_reset: tells((machine) => void machine.reset()),
+  // The answer goes out before its connection is closed with the machine.
+  quit: tells((machine) => void setImmediate(() => void machine.stop())),
+  balloon: {
+    takes: ["value"],
+    run: (machine, { value }) => {
+      if (typeof value !== "number" || !Number.isSafeInteger(value) || value <= 0) {
+        throw new QmpError("Parameter 'value' expects a size in bytes");
+      }
+      machine.setBalloon(Math.max(0, machine.memoryBytes - value));
+      return {};
+    },
+  },
+};
+
+function asks(answer: (machine: Machine) => unknown): Command {
+  return { takes: [], run: answer };
+}
+
+function tells(act: (machine: Machine) => void | Promise<void>): Command {
+  return {
+    takes: [],
+    run: async (machine) => {
+      await act(machine);
+      return {};
+    },
+  };
+}
+
+export function commandNames(): string[] {
+  return ["qmp_capabilities", ...Object.keys(COMMANDS)].toSorted();
+}
+
+/** Performs a command; throws a {@link QmpError} for what cannot be. */
+export async function perform(machine: Machine, name: string, args: Arguments): Promise<unknown> {
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw new QmpError(`The command ${name} has not been found`, "CommandNotFound");
+  const missing = command.takes.find((taken) => !Object.hasOwn(args, taken));
+  if (missing !== undefined) throw new QmpError(`Parameter '${missing}' is missing`);
+  const unknown = Object.keys(args).find((given) => !command.takes.includes(given));
+  if (unknown !== undefined) throw new QmpError(`Parameter '${unknown}' is unexpected`);
+  try {
+    return await command.run(machine, args);
+  } catch (error) {
+    if (error instanceof QmpError) throw error;
+    throw new QmpError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function blockInfo({ file, format, readOnly, sizeBytes }: AttachedDisk, index: number): object {
+  const unlimited = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
+  const inserted = {
+    file,
+    drv: format,
+    ro: readOnly,
+    encrypted: false,
+    backing_file_depth: 0,
+    detect_zeroes: "off",
+    write_threshold: 0,
+    cache: { writeback: true, direct: false, "no-flush": false },
+    image: { filename: file, format, "virtual-size": sizeBytes },
+    ...unlimited,
+  };
+  const device = `disk${index}`;
+  return { device, qdev: `/machine/${device}`, locked: false, removable: false, type: "unknown", inserted };
+}
+
+/** The QMP events that tell of one of ours. */
+export function eventsOf(told: LifeEvent, machine: Machine): { name: string; data?: object }[] {
+  switch (told.event) {
+    case "paused":
+      return [{ name: "STOP" }];
+    case "resumed":
+      return [{ name: "RESUME" }];
+    case "power-button":
+      return [{ name: "POWERDOWN" }];
+    case "reset": {
+      const reason = told.byGuest ? "guest-reset" : "host-qmp-system-reset";
+      return [{ name: "RESET", data: { guest: told.byGuest, reason } }];
+    }
+    case "panicked":
+      return told.crashLoaded
+        ? [{ name: "GUEST_CRASHLOADED", data: { action: "run" } }]
+        : [{ name: "GUEST_PANICKED", data: { action: told.ends ? "poweroff" : "run" } }];
+    case "balloon":
+      return [{ name: "BALLOON_CHANGE", data: { actual: machine.memoryBytes - told.bytes } }];
+    case "trouble":
+      // QEMU says such things on stderr.
+      return [];
+    case "ended":
+      return [{ name: "SHUTDOWN", data: shutdownData(told.end) }];
+  }
+}
+
+function shutdownData(end: MachineEnd): object {
+  switch (end.reason) {
+    case "power-off":
+    case "debug-exit":
+      return { guest: true, reason: "guest-shutdown" };
+    case "reset":
+      return { guest: true, reason: "guest-reset" };
+    case "panicked":
+      return { guest: true, reason: "guest-panic" };
+    case "stopped":
+      return { guest: false, reason: "host-qmp-quit" };
+    case "crash":
+      return { guest: false, reason: "host-error" };
+  }
+}
