@@ -22,7 +22,7 @@ export const MAX_GUEST_MEMORY = 16 * 2 ** 30;
  * What a 32-bit memory may grow by, where there is room: a hypervisor in software puts its vCPUs' state behind the
  * guest's memory. Addresses only; nothing is used until somebody grows it.
  */
-const HEADROOM_PAGES = (256 * 2 ** 20) / PAGE;
+const HEADROOM_PAGES = (512 * 2 ** 20) / PAGE;
 
 /** Reserves guest memory. Pages cost nothing until touched. `sizeBytes` is a multiple of 64 KiB, up to 16 GiB. */
 export function createGuestMemory(sizeBytes: number): GuestMemory {

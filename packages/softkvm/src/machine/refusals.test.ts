@@ -58,6 +58,15 @@ test("more memory than a software machine can have is refused", () => {
   }
 });
 
+test("sixteen vCPUs have room behind the largest guest, and behind a small one", () => {
+  for (const bytes of [2 ** 20, 3.5 * 2 ** 30]) {
+    using vm = openSoft().createVm(createGuestMemory(bytes));
+    using vcpus = new DisposableStack();
+    for (let id = 0; id < 16; id++) vcpus.use(vm.createVcpu(id));
+    refused(() => vm.createVcpu(16), "KVM_REQUEST_FAILED", /no room for another vCPU .* at most 3.5 GiB and 16 vCPUs/);
+  }
+});
+
 test("a slot that overlaps another, or leaves the memory, is refused", () => {
   using vm = openSoft().createVm(createGuestMemory(2 ** 20));
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: 0x80000, memoryOffset: 0 });
