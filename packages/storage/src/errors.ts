@@ -6,7 +6,9 @@ export type StorageErrorCode =
   /** What an image says of itself cannot be. */
   | "STORAGE_CORRUPT"
   /** A transfer failed: the host's disk is full or broken, or the file has shrunk. */
-  | "STORAGE_IO";
+  | "STORAGE_IO"
+  /** The host lacks a tool or a mount, or its tool refuses. */
+  | "STORAGE_HOST";
 
 export class StorageError extends Error {
   override readonly name = "StorageError";

@@ -28,6 +28,20 @@ export { extentsOf, mapImage } from "./operations/extents.ts";
 export { describeImage, type ImageInfo } from "./operations/info.ts";
 export { type ImportedDisk, type ImportedMachine, type ImportOptions, importAppliance } from "./ova/import.ts";
 export type { ApplianceNetwork } from "./ova/ovf.ts";
+export {
+  type Capacity,
+  DevicePool,
+  FolderPool,
+  type IscsiOptions,
+  IscsiPool,
+  type LvmOptions,
+  LvmPool,
+  type NetworkFolderOptions,
+  NetworkFolderPool,
+  type NewVolume,
+  type Pool,
+  type Volume,
+} from "./pools/index.ts";
 export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";
 export type { Preallocation } from "./qcow2/preallocate.ts";
