@@ -21,27 +21,50 @@ export class RunPage {
   readonly view: DataView;
   readonly io: IoExit;
   readonly mmio: MmioExit;
-  readonly msr: MsrExit;
-  readonly hypercall: HypercallExit;
-  readonly debug: DebugExit;
-  readonly internal: InternalErrorExit;
-  readonly failEntry: FailEntryExit;
-  readonly systemEvent: SystemEventExit;
-  readonly memoryFault: MemoryFaultExit;
   readonly #bytes: Uint8Array;
+  #msr: MsrExit | undefined;
+  #hypercall: HypercallExit | undefined;
+  #debug: DebugExit | undefined;
+  #internal: InternalErrorExit | undefined;
+  #failEntry: FailEntryExit | undefined;
+  #systemEvent: SystemEventExit | undefined;
+  #memoryFault: MemoryFaultExit | undefined;
 
   constructor(buffer: ArrayBufferLike, byteOffset = 0, byteLength: number = buffer.byteLength - byteOffset) {
     this.view = new DataView(buffer, byteOffset, byteLength);
     this.#bytes = new Uint8Array(buffer, byteOffset, byteLength);
     this.io = new IoExit(this.view);
     this.mmio = new MmioExit(this.view);
-    this.msr = new MsrExit(this.view);
-    this.hypercall = new HypercallExit(this.view);
-    this.debug = new DebugExit(this.view);
-    this.internal = new InternalErrorExit(this.view);
-    this.failEntry = new FailEntryExit(this.view);
-    this.systemEvent = new SystemEventExit(this.view);
-    this.memoryFault = new MemoryFaultExit(this.view);
+  }
+
+  // The rarer exits are made when somebody asks for them: a vCPU is created sooner.
+  get msr(): MsrExit {
+    this.#msr ??= new MsrExit(this.view);
+    return this.#msr;
+  }
+  get hypercall(): HypercallExit {
+    this.#hypercall ??= new HypercallExit(this.view);
+    return this.#hypercall;
+  }
+  get debug(): DebugExit {
+    this.#debug ??= new DebugExit(this.view);
+    return this.#debug;
+  }
+  get internal(): InternalErrorExit {
+    this.#internal ??= new InternalErrorExit(this.view);
+    return this.#internal;
+  }
+  get failEntry(): FailEntryExit {
+    this.#failEntry ??= new FailEntryExit(this.view);
+    return this.#failEntry;
+  }
+  get systemEvent(): SystemEventExit {
+    this.#systemEvent ??= new SystemEventExit(this.view);
+    return this.#systemEvent;
+  }
+  get memoryFault(): MemoryFaultExit {
+    this.#memoryFault ??= new MemoryFaultExit(this.view);
+    return this.#memoryFault;
   }
 
   /** Asks for an `IRQ_WINDOW_OPEN` exit as soon as the guest can take an interrupt (no in-kernel interrupt chip). */

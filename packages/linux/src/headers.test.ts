@@ -72,7 +72,10 @@ const ours: Record<string, number> = {
   SIGRTMIN: signals.SIGRTMIN,
   SIG_BLOCK: signals.SIG_BLOCK,
   SIG_UNBLOCK: signals.SIG_UNBLOCK,
-  "(intptr_t) SIG_IGN": signals.SIG_IGN,
+  SA_RESTART: signals.SA_RESTART,
+  "offsetof(struct sigaction, sa_handler)": signals.Sigaction.HANDLER,
+  "offsetof(struct sigaction, sa_flags)": signals.Sigaction.FLAGS,
+  "sizeof(struct sigaction)": signals.Sigaction.SIZE,
   "sizeof(sigset_t)": signals.SIGSET_BYTES,
   CPU_SETSIZE: MAX_CPUS,
 

@@ -41,13 +41,13 @@ export {
   Protection,
   viewMemory,
 } from "./memory.ts";
-export { getAffinity, Prctl, prctl, setAffinity, setThreadName } from "./scheduling.ts";
+export { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded } from "./scheduling.ts";
 export {
   blockedSignals,
   blockSignals,
   consumeSignal,
   gettid,
-  ignoreSignal,
+  interruptOnly,
   SIGRTMIN,
   sendSignal,
   signalSet,

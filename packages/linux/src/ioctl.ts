@@ -1,10 +1,10 @@
 /** ioctl(2): requests of devices, and the encoding of their numbers (asm-generic/ioctl.h). */
 
+import { directIoctl } from "./direct-ioctl.ts";
 import { hex, SystemError } from "./errors.ts";
 import { bind, lastErrno } from "./libc.ts";
 
 const c = {
-  value: bind<(fd: number, request: number, argument: number) => number>("int ioctl(int, unsigned long, intptr_t)"),
   buffer: bind<(fd: number, request: number, argument: ArrayBufferLike | ArrayBufferView) => number>(
     "int ioctl(int, unsigned long, void *)",
   ),
@@ -43,9 +43,16 @@ export function iowr(type: number, number: number, size: number): number {
  * Returns the result, or the negative `errno`: no error object is made, as callers in hot paths expect some failures.
  */
 export function tryIoctl(fd: number, request: number, argument: number | ArrayBufferLike | ArrayBufferView): number {
-  const result = typeof argument === "number" ? c.value(fd, request, argument) : c.buffer(fd, request, argument);
+  if (typeof argument === "number") return direct(fd, request, argument);
+  const result = c.buffer(fd, request, argument);
   return result < 0 ? -lastErrno() : result;
 }
+
+/** Made at its first use, for each thread. */
+let direct: ReturnType<typeof directIoctl> = (...call) => {
+  direct = directIoctl();
+  return direct(...call);
+};
 
 /** {@link tryIoctl} that throws; `name` is the request's name in messages. */
 export function ioctl(

@@ -63,6 +63,8 @@ export interface MapRequest {
 /** Maps memory and returns its address. The caller unmaps it. */
 export function mmap({ length, protection, flags, address = 0, fd = -1, offset = 0 }: MapRequest): number {
   const result = c.mmap(address, length, protection, flags, fd, offset);
+  if (result >= 0) return result;
+  // Words only for a refusal: they take as long as the call.
   return check(result, "mmap", fd >= 0 ? `fd ${fd}, ${hex(length)} bytes` : `${hex(length)} bytes`);
 }
 

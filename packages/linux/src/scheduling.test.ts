@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
 import { refused } from "../testing/refusal.ts";
-import { getAffinity, Prctl, prctl, setAffinity, setThreadName } from "./scheduling.ts";
-import { gettid } from "./signals.ts";
+import { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded } from "./scheduling.ts";
+import { gettid, interruptOnly, SIGRTMIN, sendSignal } from "./signals.ts";
 
 /** No Linux gives out a thread number of 2^22 (PID_MAX_LIMIT) or more. */
 const NO_THREAD = 2 ** 22;
@@ -26,6 +29,28 @@ test("affinity is what the kernel says, and setting it moves the thread", () => 
   assert.equal(Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[36]), last);
   setAffinity(0, before);
   assert.deepEqual(getAffinity(gettid()), before);
+});
+
+test("a thread has ended when it was joined, even if the kernel still knows it", async () => {
+  for (let round = 0; round < 5; round++) {
+    const worker = new Worker(new URL("../testing/interrupted.ts", import.meta.url));
+    const [tid] = await once(worker, "message");
+    assert.equal(threadEnded(tid), false);
+    interruptOnly(SIGRTMIN + 5);
+    // It may not wait yet when the first one comes.
+    const over = once(worker, "exit");
+    let ended = false;
+    void over.then(() => {
+      ended = true;
+    });
+    while (!ended) {
+      sendSignal(process.pid, tid, SIGRTMIN + 5);
+      await setImmediate();
+    }
+    assert.equal(threadEnded(tid), true);
+  }
+  assert.equal(threadEnded(gettid()), false);
+  assert.equal(threadEnded(NO_THREAD), true);
 });
 
 test("a thread's name is its comm, cut at 15 bytes", () => {

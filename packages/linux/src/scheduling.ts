@@ -1,7 +1,9 @@
 /** Where and how a thread runs: sched_setaffinity(2), prctl(2). */
 
+import { readFileSync } from "node:fs";
 import { check } from "./errors.ts";
 import { bind } from "./libc.ts";
+import { sendSignal } from "./signals.ts";
 
 const c = {
   setAffinity: bind<(tid: number, size: number, mask: ArrayBufferView) => number>(
@@ -36,6 +38,25 @@ export function getAffinity(tid: number): number[] {
   const cpus: number[] = [];
   for (let cpu = 0; cpu < MAX_CPUS; cpu++) if (mask[cpu >> 3]! & (1 << (cpu & 7))) cpus.push(cpu);
   return cpus;
+}
+
+/** linux/sched.h, as /proc/PID/stat shows it. */
+const PF_EXITING = 4;
+
+/**
+ * Whether a thread of this process is past all that it may do: gone, or about to be. (Whoever joins a thread is woken a moment
+ * before the kernel forgets it.) The number of an ended thread may be another's later, which counts as not ended.
+ */
+export function threadEnded(tid: number): boolean {
+  if (!sendSignal(process.pid, tid, 0)) return true;
+  try {
+    const stat = readFileSync(`/proc/self/task/${tid}/stat`, "utf8");
+    // The name in parentheses may have any character; state, parent, group, session, terminal, its group, flags follow.
+    return (Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[6]) & PF_EXITING) !== 0;
+  } catch {
+    // It went between the two, or there is no /proc.
+    return !sendSignal(process.pid, tid, 0);
+  }
 }
 
 /** linux/prctl.h: PR_*. */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -10,7 +11,7 @@ import {
   blockSignals,
   consumeSignal,
   gettid,
-  ignoreSignal,
+  interruptOnly,
   SIGRTMIN,
   sendSignal,
   signalSet,
@@ -66,17 +67,31 @@ test("blocking, consuming and unblocking on this thread", () => {
   assert.equal(blockedSignals(), before);
 });
 
-test("an ignored signal has no effect, and becomes pending where it is blocked", () => {
-  const set = signalSet(KICK);
-  ignoreSignal(KICK);
-  assert.equal(status(process.pid, "SigIgn") & bit(KICK), bit(KICK));
+test("a signal that only interrupts does nothing else, and is no concern of children", () => {
+  interruptOnly(KICK);
+  assert.equal(status(process.pid, "SigCgt") & bit(KICK), bit(KICK));
   // Its default action would end this process.
   assert.equal(sendSignal(process.pid, process.pid, KICK), true);
-  blockSignals(KICK);
-  assert.equal(consumeSignal(set), 0);
-  sendSignal(process.pid, process.pid, KICK);
-  assert.equal(consumeSignal(set), KICK);
-  unblockSignals(KICK);
+  // An ignored signal would be ignored there too.
+  const child = execFileSync("cat", ["/proc/self/status"], { encoding: "utf8" });
+  assert.equal(BigInt(`0x${/^SigIgn:\s+(\w+)/m.exec(child)![1]}`) & bit(KICK), 0n);
+});
+
+test("a signal ends a system call that waits", async () => {
+  interruptOnly(KICK);
+  const worker = new Worker(new URL("../testing/interrupted.ts", import.meta.url));
+  const [tid] = await once(worker, "message");
+  const answer = once(worker, "message");
+  let over = false;
+  void answer.then(() => {
+    over = true;
+  });
+  // It may not wait yet when the first one comes.
+  while (!over) {
+    sendSignal(process.pid, tid, KICK);
+    await setImmediate();
+  }
+  assert.deepEqual(await answer, [0]);
 });
 
 test("a set holds exactly its signals", () => {
@@ -90,8 +105,8 @@ test("a set holds exactly its signals", () => {
 
 test("each refusal names its call and its argument", () => {
   refused(() => sendSignal(process.pid, process.pid, 65), "EINVAL", "tgkill", `thread ${process.pid}, signal 65`);
-  refused(() => ignoreSignal(9), "EINVAL", "signal", "9, SIG_IGN");
-  refused(() => ignoreSignal(65), "EINVAL", "signal", "65, SIG_IGN");
+  refused(() => interruptOnly(9), "EINVAL", "sigaction", "9");
+  refused(() => interruptOnly(65), "EINVAL", "sigaction", "65");
   assert.throws(() => blockSignals(0), RangeError);
   assert.throws(() => unblockSignals(65), RangeError);
 });

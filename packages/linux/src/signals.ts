@@ -1,6 +1,6 @@
 /**
- * Signals of one thread: block, consume, send. There are no handlers: a JavaScript function called in the middle of
- * another is never safe.
+ * Signals of one thread: block, consume, send. No handler is JavaScript: a function called in the middle of another is never
+ * safe there.
  */
 
 import { check, Errno, SystemError } from "./errors.ts";
@@ -15,7 +15,12 @@ export const SIGSET_BYTES = 128;
 /** asm-generic/signal-defs.h. */
 export const SIG_BLOCK = 0;
 export const SIG_UNBLOCK = 1;
-export const SIG_IGN = 1;
+
+/** asm/signal.h. */
+export const SA_RESTART = 0x1000_0000;
+
+/** The C library's struct sigaction: offsets and size. */
+export const Sigaction = { HANDLER: 0, FLAGS: 136, SIZE: 152 } as const;
 
 const c = {
   pthreadSigmask: bind<(how: number, set: ArrayBufferView | null, old: ArrayBufferView | null) => number>(
@@ -25,9 +30,15 @@ const c = {
     "int sigtimedwait(const void *, void *, const void *)",
   ),
   tgkill: bind<(tgid: number, tid: number, signal: number) => number>("int tgkill(int, int, int)"),
-  signal: bind<(signal: number, handler: number) => number>("intptr_t signal(int, intptr_t)"),
+  sigaction: bind<(signal: number, action: ArrayBufferView, old: null) => number>(
+    "int sigaction(int, const void *, void *)",
+  ),
+  dlsym: bind<(library: number, name: string) => number>("intptr_t dlsym(intptr_t, const char *)"),
   gettid: bind<() => number>("int gettid()"),
 };
+
+/** dlfcn.h. */
+const RTLD_DEFAULT = 0;
 
 const IMMEDIATELY = new BigInt64Array(2);
 
@@ -69,9 +80,15 @@ export function consumeSignal(set: BigUint64Array): number {
   }
 }
 
-/** Gives a signal no effect in the whole process, except where it is blocked: there it still becomes pending. */
-export function ignoreSignal(signal: number): void {
-  check(c.signal(signal, SIG_IGN), "signal", `${signal}, SIG_IGN`);
+/**
+ * From now on a signal does nothing in this process but end the system call that a thread waits in, with EINTR where the
+ * kernel does not begin it anew. The handler is abs(3): a function of one int that touches nothing.
+ */
+export function interruptOnly(signal: number): void {
+  const action = new DataView(new ArrayBuffer(Sigaction.SIZE));
+  action.setBigUint64(Sigaction.HANDLER, BigInt(c.dlsym(RTLD_DEFAULT, "abs")), true);
+  action.setUint32(Sigaction.FLAGS, SA_RESTART, true);
+  check(c.sigaction(signal, action, null), "sigaction", signal);
 }
 
 /** Sends a signal to one thread of a process. Returns false when that thread is gone. */
@@ -84,8 +101,12 @@ export function sendSignal(pid: number, tid: number, signal: number): boolean {
 
 /** The kernel's number of this thread. */
 export function gettid(): number {
-  return c.gettid();
+  tid ??= c.gettid();
+  return tid;
 }
+
+/** This module is loaded anew for each thread. */
+let tid: number | undefined;
 
 function changeMask(how: number, signals: number[]): void {
   // pthread functions return the error instead of setting errno.

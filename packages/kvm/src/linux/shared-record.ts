@@ -1,39 +1,55 @@
 /**
  * What every thread of this process knows of a machine: its slots' sizes, because the kernel writes as many bits into a
- * dirty bitmap as the slot has pages and asks nobody; and how many vCPUs are open, because the machine outlives them.
+ * dirty bitmap as the slot has pages and asks nobody; and its vCPUs, because the machine outlives them.
  */
 
+import { close, gettid } from "@lodge/linux";
 import { KvmError } from "../errors.ts";
+import { VCPU_WORDS, VcpuEntry } from "./vcpu-entry.ts";
 
 /** More than a PC has DIMMs, ROMs and device memories. */
-export const MAX_SLOTS = 1024;
+export const MAX_SLOTS = 512;
+/** As many as 8-bit APIC ids tell apart. A machine has so many in its whole life: the kernel gives no id twice. */
+const MAX_VCPUS = 256;
 
 const PAGE = 4096;
 
 /** Words of the shared record. */
-const OPEN_VCPUS = 0;
-const CLOSED = 1;
-const DIRTY_RING_BYTES = 2;
+const CLOSED = 0;
+const DIRTY_RING_BYTES = 1;
+/** How many vCPUs there have been. */
+const VCPUS = 2;
 /** Then the slots' sizes in pages: a word counts up to 16 TiB. */
 const SLOTS = 4;
+const ENTRIES = SLOTS + MAX_SLOTS;
 
 export class SharedVmRecord {
   readonly buffer: SharedArrayBuffer;
   readonly #words: Uint32Array;
 
-  constructor(buffer = new SharedArrayBuffer((SLOTS + MAX_SLOTS) * 4)) {
+  constructor(buffer = new SharedArrayBuffer((ENTRIES + MAX_VCPUS * VCPU_WORDS) * 4)) {
     this.buffer = buffer;
     this.#words = new Uint32Array(buffer);
   }
 
-  get openVcpus(): number {
-    return Atomics.load(this.#words, OPEN_VCPUS);
+  /** Takes in the vCPU `fd` of this thread; a machine that has had too many closes it. */
+  newVcpu(fd: number): VcpuEntry {
+    const index = Atomics.add(this.#words, VCPUS, 1);
+    if (index >= MAX_VCPUS) {
+      Atomics.store(this.#words, VCPUS, MAX_VCPUS);
+      close(fd);
+      throw new KvmError("KVM_INVALID", `a machine has at most ${MAX_VCPUS} vCPUs in its life`);
+    }
+    const entry = this.#entry(index);
+    entry.opened(fd, gettid());
+    return entry;
   }
-  vcpuOpened(): void {
-    Atomics.add(this.#words, OPEN_VCPUS, 1);
+  openVcpus(): VcpuEntry[] {
+    const count = Atomics.load(this.#words, VCPUS);
+    return Array.from({ length: count }, (_, index) => this.#entry(index)).filter((entry) => entry.isOpen);
   }
-  vcpuClosed(): void {
-    Atomics.sub(this.#words, OPEN_VCPUS, 1);
+  #entry(index: number): VcpuEntry {
+    return new VcpuEntry(this.buffer, (ENTRIES + index * VCPU_WORDS) * 4);
   }
 
   get closed(): boolean {

@@ -1,7 +1,7 @@
 /** A vCPU of the kernel's KVM. */
 
 import { markAsUncloneable } from "node:worker_threads";
-import { close, Errno, MapFlag, Mapping, Protection, SystemError, tryIoctl } from "@lodge/linux";
+import { close, Errno, MapFlag, Mapping, munmap, Protection, SystemError, tryIoctl } from "@lodge/linux";
 import { Capability } from "../capability.ts";
 import { CoalescedRing } from "../coalesced-ring.ts";
 import { DirtyRing } from "../dirty-ring.ts";
@@ -26,11 +26,12 @@ import { Run } from "../layout/run.ts";
 import { RunPage } from "../run-page.ts";
 import type { Vcpu } from "../vcpu.ts";
 import type { Vm } from "../vm.ts";
-import { acceptKicks, consumeKicks, type LinuxKickHandle, refuseKicks } from "./kick.ts";
+import { acceptKicks, type LinuxKickHandle } from "./kick.ts";
 import { readMsrs, writeMsrs } from "./msrs.ts";
 import { enableCapability, get, growing, request, requireCapability, set } from "./request.ts";
 import { Request } from "./requests.ts";
 import type { SharedVmRecord } from "./shared-record.ts";
+import type { VcpuEntry } from "./vcpu-entry.ts";
 
 const PAGE = 4096;
 /** KVM_DIRTY_LOG_PAGE_OFFSET: where a vCPU's file has its dirty ring, in pages. */
@@ -41,8 +42,9 @@ export class LinuxVcpu implements Vcpu {
   readonly page: RunPage;
   readonly dirtyRing: DirtyRing | undefined;
   readonly #vm: Vm;
-  readonly #record: SharedVmRecord;
-  readonly #mappings: Mapping[] = [];
+  readonly #entry: VcpuEntry;
+  readonly #pageMapping: Mapping;
+  readonly #ringMapping: Mapping | undefined;
   #kickHandle: LinuxKickHandle | undefined;
   #coalescedRing: CoalescedRing | undefined;
   #fd = -1;
@@ -50,34 +52,37 @@ export class LinuxVcpu implements Vcpu {
   constructor(id: number, vm: Vm, vmFd: number, deviceFd: number, record: SharedVmRecord) {
     this.id = id;
     this.#vm = vm;
-    this.#record = record;
     // Posted to another thread it would lose its methods without a word; the page would be a copy.
     markAsUncloneable(this);
 
     this.#fd = request(vmFd, "KVM_CREATE_VCPU", id, `vCPU ${id}`, REFUSED_VCPU);
+    this.#entry = record.newVcpu(this.#fd);
     try {
-      this.page = new RunPage(this.#map(request(deviceFd, "KVM_GET_VCPU_MMAP_SIZE", 0)));
+      this.#pageMapping = mapVcpu(this.#fd, request(deviceFd, "KVM_GET_VCPU_MMAP_SIZE", 0));
+      this.#entry.page = this.#pageMapping.address;
+      this.page = new RunPage(this.#pageMapping.buffer);
       markAsUncloneable(this.page);
       if (record.dirtyRingBytes > 0) {
-        this.dirtyRing = new DirtyRing(this.#map(record.dirtyRingBytes, DIRTY_RING_PAGE * PAGE));
+        this.#ringMapping = mapVcpu(this.#fd, record.dirtyRingBytes, DIRTY_RING_PAGE * PAGE);
+        this.#entry.ring = this.#ringMapping.address;
+        this.dirtyRing = new DirtyRing(this.#ringMapping.buffer);
       }
     } catch (error) {
-      this.#release();
+      closeAbandoned(this.#entry, deviceFd, record);
       throw error;
     }
-    record.vcpuOpened();
   }
 
-  /** A vCPU whose handle nobody took cannot be kicked, and is made sooner. */
   get kickHandle(): LinuxKickHandle {
-    this.#kickHandle ??= acceptKicks(this.#open(), this.#mappings[0]!.address);
+    this.#open();
+    this.#kickHandle ??= acceptKicks(this.#entry);
     return this.#kickHandle;
   }
 
   get coalescedRing(): CoalescedRing | undefined {
     if (this.#coalescedRing === undefined) {
       const ringPage = this.#vm.checkExtension(Capability.COALESCED_MMIO);
-      if (ringPage > 0) this.#coalescedRing = new CoalescedRing(this.#mappings[0]!.buffer, ringPage * PAGE);
+      if (ringPage > 0) this.#coalescedRing = new CoalescedRing(this.#pageMapping.buffer, ringPage * PAGE);
     }
     return this.#coalescedRing;
   }
@@ -93,9 +98,8 @@ export class LinuxVcpu implements Vcpu {
     switch (errno) {
       case Errno.EINTR:
       case Errno.EAGAIN:
-        // First the byte, then the signals, and only then does the caller read what it was kicked for.
+        // Only then does the caller read what it was kicked for.
         this.page.immediateExit = false;
-        consumeKicks();
         this.page.view.setUint32(Run.offset.exitReason, ExitReason.INTR, true);
         return ExitReason.INTR;
       case Errno.EFAULT:
@@ -295,9 +299,12 @@ export class LinuxVcpu implements Vcpu {
 
   close(): void {
     if (this.#fd < 0) return;
-    if (this.#kickHandle !== undefined) refuseKicks(this.#kickHandle);
-    this.#release();
-    this.#record.vcpuClosed();
+    this.#entry.shut();
+    this.#ringMapping?.close();
+    this.#pageMapping.close();
+    close(this.#fd);
+    this.#fd = -1;
+    this.#entry.closed();
   }
 
   [Symbol.dispose](): void {
@@ -309,20 +316,6 @@ export class LinuxVcpu implements Vcpu {
     return this.#fd;
   }
 
-  /** Maps a part of the vCPU's file: the run page first. */
-  #map(length: number, offset = 0): ArrayBuffer {
-    const protection = Protection.READ | Protection.WRITE;
-    const mapping = new Mapping({ length, offset, fd: this.#fd, protection, flags: MapFlag.SHARED });
-    this.#mappings.push(mapping);
-    return mapping.buffer;
-  }
-
-  #release(): void {
-    for (const mapping of this.#mappings) mapping.close();
-    close(this.#fd);
-    this.#fd = -1;
-  }
-
   #xsaveSize(): number {
     return Math.max(XSAVE_SIZE, this.#vm.checkExtension(Capability.XSAVE2));
   }
@@ -330,6 +323,24 @@ export class LinuxVcpu implements Vcpu {
   #require(capability: Capability, what: string): void {
     requireCapability((wanted) => this.#vm.checkExtension(wanted), capability, what);
   }
+}
+
+/**
+ * Closes a vCPU whose thread ended without closing it, as `Worker.terminate` makes it: nobody runs it, and as long as it is
+ * open the machine is too.
+ */
+export function closeAbandoned(entry: VcpuEntry, deviceFd: number, record: SharedVmRecord): void {
+  entry.shut();
+  if (entry.ring !== 0) munmap(entry.ring, record.dirtyRingBytes);
+  if (entry.page !== 0) munmap(entry.page, request(deviceFd, "KVM_GET_VCPU_MMAP_SIZE", 0));
+  close(entry.fd);
+  entry.closed();
+}
+
+/** Maps a part of a vCPU's file. */
+function mapVcpu(fd: number, length: number, offset = 0): Mapping {
+  const protection = Protection.READ | Protection.WRITE;
+  return new Mapping({ length, offset, fd, protection, flags: MapFlag.SHARED });
 }
 
 const NO_LAPIC = { [Errno.EINVAL]: "this machine's local APICs are not in the hypervisor" };

@@ -1,7 +1,7 @@
 /** A machine of the kernel's KVM. */
 
 import { markAsUncloneable } from "node:worker_threads";
-import { addressOf, close, Errno, tryIoctl } from "@lodge/linux";
+import { addressOf, close, Errno, threadEnded, tryIoctl } from "@lodge/linux";
 import { Capability } from "../capability.ts";
 import { KvmError } from "../errors.ts";
 import type { Notifier, VmHandle } from "../hypervisor.ts";
@@ -41,7 +41,7 @@ import { enableCapability, get, refused, request, requireCapability, set } from 
 import { Request } from "./requests.ts";
 import { encodeRouting } from "./routing.ts";
 import { checkSlot, SharedVmRecord } from "./shared-record.ts";
-import { LinuxVcpu } from "./vcpu.ts";
+import { closeAbandoned, LinuxVcpu } from "./vcpu.ts";
 
 export interface LinuxVmHandle extends VmHandle {
   readonly kind: "kvm";
@@ -63,12 +63,12 @@ export class LinuxVm implements Vm {
   readonly #record: SharedVmRecord;
   readonly #memoryAddress: number;
 
-  private constructor(handle: LinuxVmHandle, owner: boolean) {
+  private constructor(handle: LinuxVmHandle, record: SharedVmRecord, owner: boolean) {
     this.handle = handle;
     this.memory = handle.memory;
     this.#fd = handle.fd;
     this.#owner = owner;
-    this.#record = new SharedVmRecord(handle.record);
+    this.#record = record;
     markAsUncloneable(this);
     this.#memoryAddress = addressOf(handle.memory.buffer);
     if (owner) openMachines.add(this);
@@ -86,12 +86,13 @@ export class LinuxVm implements Vm {
         );
       }
       if (fd < 0) throw refused(-fd, "KVM_CREATE_VM", "creating a machine");
-      return new LinuxVm({ kind: "kvm", deviceFd, fd, memory, record: new SharedVmRecord().buffer }, true);
+      const record = new SharedVmRecord();
+      return new LinuxVm({ kind: "kvm", deviceFd, fd, memory, record: record.buffer }, record, true);
     }
   }
 
   static attach(handle: LinuxVmHandle): LinuxVm {
-    return new LinuxVm(handle, false);
+    return new LinuxVm(handle, new SharedVmRecord(handle.record), false);
   }
 
   checkExtension(capability: Capability): number {
@@ -106,8 +107,7 @@ export class LinuxVm implements Vm {
     const { guestAddress, sizeBytes, memoryOffset } = slot;
     checkSlot(slot.slot);
     const subject = () => `memory slot ${slot.slot} (${hex(sizeBytes)} bytes at ${hex(guestAddress)})`;
-    for (const value of [guestAddress, sizeBytes, memoryOffset]) {
-      if (Number.isSafeInteger(value) && value >= 0 && value % PAGE === 0) continue;
+    if (!(isPageMultiple(guestAddress) && isPageMultiple(sizeBytes) && isPageMultiple(memoryOffset))) {
       throw new KvmError("KVM_INVALID", `${subject()}: addresses and sizes are multiples of 4 KiB`);
     }
     if (sizeBytes === 0) throw new KvmError("KVM_INVALID", `${subject()}: a slot has at least one page`);
@@ -178,7 +178,8 @@ export class LinuxVm implements Vm {
         ? Capability.DIRTY_LOG_RING_ACQ_REL
         : Capability.DIRTY_LOG_RING;
     this.#require(capability, "dirty rings");
-    if (this.#record.openVcpus > 0) throw new KvmError("KVM_INVALID", "dirty rings are enabled before the first vCPU");
+    if (this.#record.openVcpus().length > 0)
+      throw new KvmError("KVM_INVALID", "dirty rings are enabled before the first vCPU");
     this.enableCapability(capability, BigInt(bytes));
     this.#record.dirtyRingBytes = bytes;
   }
@@ -309,7 +310,10 @@ export class LinuxVm implements Vm {
 
   close(): void {
     if (!this.#owner || this.#record.closed) return;
-    const open = this.#record.openVcpus;
+    for (const vcpu of this.#record.openVcpus()) {
+      if (threadEnded(vcpu.tid)) closeAbandoned(vcpu, this.handle.deviceFd, this.#record);
+    }
+    const open = this.#record.openVcpus().length;
     if (open > 0) {
       throw new KvmError(
         "KVM_IN_USE",
@@ -396,6 +400,10 @@ const NEEDS_IRQCHIP = { [Errno.ENXIO]: "the machine has no interrupt chip; creat
 
 function encodeZone(zone: CoalescedZoneRange) {
   return { addr: zone.address, size: zone.sizeBytes, pio: zone.bus === "pio" ? 1 : 0 };
+}
+
+function isPageMultiple(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0 && value % PAGE === 0;
 }
 
 function hex(value: number): string {
