@@ -21,6 +21,12 @@ wanted='
   lz4:lz4
   xz:xz-utils
   chromium:chromium
+  ip:iproute2
+  ping:iputils-ping
+  dhclient:isc-dhcp-client
+  dig:bind9-dnsutils
+  dnsmasq:dnsmasq-base
+  tshark:tshark
 '
 missing_packages() {
   for pair in $wanted; do

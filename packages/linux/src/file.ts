@@ -37,6 +37,7 @@ export const AllocateFlag = {
 export const Seek = { DATA: 3, HOLE: 4 } as const;
 
 type Transfer = (fd: number, address: number, length: number) => number;
+type TransferBuffer = (fd: number, data: Uint8Array, length: number) => number;
 type TransferAt = (fd: number, address: number, length: number, offset: number) => number;
 type VectorAt = (fd: number, pieces: ArrayBuffer, count: number, offset: number) => number;
 type VectorAt2 = (fd: number, pieces: ArrayBuffer, count: number, offset: number, flags: number) => number;
@@ -46,6 +47,8 @@ const c = {
   close: bind<(fd: number) => number>("int close(int)"),
   read: bind<Transfer>("intptr_t read(int, intptr_t, size_t)"),
   write: bind<Transfer>("intptr_t write(int, intptr_t, size_t)"),
+  readBuffer: bind<TransferBuffer>("intptr_t read(int, void *, size_t)"),
+  writeBuffer: bind<TransferBuffer>("intptr_t write(int, const void *, size_t)"),
   pread: bind<TransferAt>("intptr_t pread(int, intptr_t, size_t, int64_t)"),
   pwrite: bind<TransferAt>("intptr_t pwrite(int, intptr_t, size_t, int64_t)"),
   preadv: bind<VectorAt>("intptr_t preadv(int, const void *, int, int64_t)"),
@@ -98,6 +101,21 @@ export function read(fd: number, address: number, length: number): number {
 /** Writes up to `length` bytes from `address`; returns the bytes written. */
 export function write(fd: number, address: number, length: number): number {
   return check(c.write(fd, address, length), "write", `fd ${fd}`);
+}
+
+/**
+ * Reads into a buffer; returns the bytes read, or the negative `errno`: of a descriptor that does not block, `EAGAIN` is what
+ * is expected.
+ */
+export function tryRead(fd: number, room: Uint8Array): number {
+  const result = c.readBuffer(fd, room, room.length);
+  return result < 0 ? -lastErrno() : result;
+}
+
+/** Writes a buffer, in the same way. */
+export function tryWrite(fd: number, data: Uint8Array): number {
+  const result = c.writeBuffer(fd, data, data.length);
+  return result < 0 ? -lastErrno() : result;
 }
 
 /** {@link read} at a byte offset of the file. */

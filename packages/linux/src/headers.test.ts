@@ -10,11 +10,14 @@ import { Errno } from "./errors.ts";
 import * as events from "./events.ts";
 import { AllocateFlag, OpenFlag, Seek, TransferFlag } from "./file.ts";
 import { At, Dirent, FolderFlag } from "./folder.ts";
+import * as internet from "./internet.ts";
 import { io, ior, iow, iowr } from "./ioctl.ts";
 import { Fcntl, Flock } from "./locks.ts";
 import { Advice, MapFlag, MemfdFlag, Protection } from "./memory.ts";
+import { Namespace } from "./namespaces.ts";
 import { MAX_CPUS, Prctl } from "./scheduling.ts";
 import * as signals from "./signals.ts";
+import { AddressFamily, Sockaddr, SockaddrUnix } from "./socket-address.ts";
 import { Cmsghdr, Msghdr, SocketType, Unix } from "./sockets.ts";
 import { RawMode, TerminalRequest, Termios } from "./terminal.ts";
 
@@ -42,6 +45,29 @@ const ours: Record<string, number> = {
   ...prefixed("PR_", Prctl),
   ...prefixed("SOCK_", SocketType),
   ...prefixed("", Unix),
+  ...prefixed("AF_", AddressFamily),
+  ...prefixed("IPPROTO_", internet.Protocol),
+  ...prefixed("", internet.SocketLevel),
+  ...prefixed("", internet.SocketOption),
+  ...prefixed("", internet.MessageFlag),
+  ...prefixed("", internet.Shutdown),
+  ...prefixed("CLONE_", Namespace),
+  ...prefixed("SO_EE_ORIGIN_", internet.ErrorOrigin),
+  "offsetof(struct sockaddr_in, sin_family)": Sockaddr.FAMILY,
+  "offsetof(struct sockaddr_in, sin_port)": Sockaddr.PORT,
+  "offsetof(struct sockaddr_in, sin_addr)": Sockaddr.ADDRESS4,
+  "sizeof(struct sockaddr_in)": Sockaddr.SIZE4,
+  "offsetof(struct sockaddr_in6, sin6_addr)": Sockaddr.ADDRESS6,
+  "offsetof(struct sockaddr_in6, sin6_scope_id)": Sockaddr.SCOPE6,
+  "sizeof(struct sockaddr_in6)": Sockaddr.SIZE6,
+  "offsetof(struct sockaddr_un, sun_path)": SockaddrUnix.PATH,
+  "sizeof(struct sockaddr_un)": SockaddrUnix.SIZE,
+  "offsetof(struct sock_extended_err, ee_errno)": internet.ExtendedError.ERRNO,
+  "offsetof(struct sock_extended_err, ee_origin)": internet.ExtendedError.ORIGIN,
+  "offsetof(struct sock_extended_err, ee_type)": internet.ExtendedError.TYPE,
+  "offsetof(struct sock_extended_err, ee_code)": internet.ExtendedError.CODE,
+  "offsetof(struct sock_extended_err, ee_info)": internet.ExtendedError.INFO,
+  "sizeof(struct sock_extended_err)": internet.ExtendedError.SIZE,
   ...prefixed("", TerminalRequest),
   "offsetof(struct termios, c_iflag)": Termios.INPUT,
   "offsetof(struct termios, c_oflag)": Termios.OUTPUT,
@@ -137,6 +163,11 @@ const program = `
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <time.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <linux/errqueue.h>
+#include <sys/un.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>

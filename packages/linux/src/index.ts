@@ -21,9 +21,39 @@ export {
   TransferFlag,
   tryPreadv2,
   tryPwritev2,
+  tryRead,
+  tryWrite,
   write,
 } from "./file.ts";
 export { At, Dirent, FolderFlag, getdents64, linkat, openat, type PathBytes, readlinkat, seek } from "./folder.ts";
+export {
+  bindSocket,
+  type DatagramError,
+  ErrorOrigin,
+  ExtendedError,
+  internetSocket,
+  listen,
+  localEndpoint,
+  MessageFlag,
+  Protocol,
+  peerEndpoint,
+  resetOnClose,
+  Shutdown,
+  SocketLevel,
+  SocketOption,
+  setSocketOption,
+  socket,
+  socketError,
+  socketOption,
+  takeDatagramError,
+  tryAccept,
+  tryConnect,
+  tryReceive,
+  tryReceiveFrom,
+  trySend,
+  trySendTo,
+  tryShutdown,
+} from "./internet.ts";
 export { io, ioctl, ior, iow, iowr, tryIoctl } from "./ioctl.ts";
 export { canLockRange, Fcntl, lockRange } from "./locks.ts";
 export {
@@ -41,6 +71,7 @@ export {
   Protection,
   viewMemory,
 } from "./memory.ts";
+export { Namespace, setns, unshare } from "./namespaces.ts";
 export { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded } from "./scheduling.ts";
 export {
   blockedSignals,
@@ -53,5 +84,6 @@ export {
   signalSet,
   unblockSignals,
 } from "./signals.ts";
+export { AddressFamily, decodeEndpoint, type Endpoint, encodeEndpoint, encodeUnixPath } from "./socket-address.ts";
 export { type Received, receiveDescriptors, SocketType, sendDescriptors, socketpair } from "./sockets.ts";
 export { PseudoTerminal } from "./terminal.ts";

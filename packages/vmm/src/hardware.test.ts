@@ -8,8 +8,9 @@ import { spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { before, suite, test } from "node:test";
-import { BlkDevice, ConsoleDevice, NetDevice, type PacketPort, RngDevice, VsockDevice } from "@lodge/devices";
+import { BlkDevice, ConsoleDevice, NetDevice, RngDevice, VsockDevice } from "@lodge/devices";
 import { Pc, type PcEnd } from "@lodge/machine";
+import type { PacketPort } from "@lodge/network";
 import { cpio } from "./images/cpio.ts";
 import { prepareImage } from "./images/store.ts";
 
@@ -70,7 +71,7 @@ suite("Debian's kernel on the machine", { skip }, () => {
     const port: PacketPort = {
       takesOffloads: false,
       givesOffloads: false,
-      transmit: (frame) => frames.push(frame),
+      transmit: (frame) => frames.push(frame.slice()),
       connect: () => {},
     };
     let line = "";

@@ -8,6 +8,7 @@ import { Agents } from "./agent/agents.ts";
 import { BootFile } from "./boot-files.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
 import type { Image } from "./images/store.ts";
+import { type AttachedNetwork, attachNetwork } from "./network.ts";
 import { openSerial, type SerialLine } from "./serial.ts";
 
 /** A disk as the guest has it. */
@@ -30,6 +31,7 @@ export interface Hardware {
   /** Told when something does not work any more. */
   onTrouble: (message: string) => void;
   readonly serial: SerialLine | undefined;
+  readonly networks: readonly AttachedNetwork[];
   /** What a PC is made from, at the start and at every reset. */
   describe(): Promise<PcDescription>;
 }
@@ -65,6 +67,8 @@ export async function assemble(
   }
   const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
   const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);
+  const networks = checked.networks.map((network) => undo.use(attachNetwork(network, options.name)));
+  virtio.push(...networks.map(({ device }) => device));
   const description: Omit<PcDescription, "kernel" | "initrd"> = {
     accelerator: accelerator.kind,
     memoryBytes: checked.memoryBytes,
@@ -94,6 +98,7 @@ export async function assemble(
     agents,
     balloon,
     disks,
+    networks,
     serial,
     onBalloon: nobody,
     onTrouble: nobody,

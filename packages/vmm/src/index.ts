@@ -12,6 +12,7 @@ export {
 export type { GuestProcess } from "./agent/channel.ts";
 export type { CommandOptions } from "./agent/job.ts";
 export { parseCount, parseFields, parseSwitch } from "./configuration/fields.ts";
+export { type NetworkOptions, parseNetwork } from "./configuration/networks.ts";
 export type { CpuOptions, DiskOptions, MachineOptions } from "./configuration/options.ts";
 export { formatSize, parseSize } from "./configuration/size.ts";
 export { VmmError, type VmmErrorCode } from "./errors.ts";
@@ -19,4 +20,5 @@ export type { AttachedDisk } from "./hardware.ts";
 export { type Image, imagePlace, imageStore, type PrepareOptions, prepareImage, RECIPES } from "./images/store.ts";
 export type { LifeEvent, MachineEnd } from "./life.ts";
 export { describeEnd, type ExecOptions, type ExecResult, Machine, type SpawnOptions } from "./machine.ts";
+export type { AttachedNetwork } from "./network.ts";
 export type { SerialTarget } from "./serial.ts";

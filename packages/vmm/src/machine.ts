@@ -17,6 +17,7 @@ import { serveGdb } from "./gdb/server.ts";
 import { type AttachedDisk, assemble, type Hardware } from "./hardware.ts";
 import { prepareImage } from "./images/store.ts";
 import { Life, type LifeEvent, type MachineEnd } from "./life.ts";
+import type { AttachedNetwork } from "./network.ts";
 import { type QmpServer, serveQmp } from "./qmp/server.ts";
 
 export interface SpawnOptions extends CommandOptions {
@@ -152,6 +153,11 @@ export class Machine implements AsyncDisposable {
   /** The serial console's file, or the terminal for other programs, where one was asked for. */
   get serialPath(): string | undefined {
     return this.#hardware.serial?.path;
+  }
+
+  /** The guest's network cards, in their order. */
+  get networks(): readonly AttachedNetwork[] {
+    return this.#hardware.networks;
   }
 
   /** Types on the serial console. */

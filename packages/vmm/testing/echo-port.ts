@@ -1,6 +1,6 @@
 /** The other end of a guest's network cable: a station that answers ARP and ICMP echo requests, and nothing else. */
 
-import { finishChecksum, type GuestSide, type Offload, type PacketPort } from "@lodge/devices";
+import { finishChecksum, type GuestSide, type Offload, type PacketPort } from "@lodge/network";
 
 const ARP = 0x0806;
 const IPV4 = 0x0800;
@@ -24,8 +24,9 @@ export class EchoPort implements PacketPort {
     this.#guest = guest;
   }
 
-  transmit(frame: Uint8Array, offload?: Offload): void {
+  transmit(from: Uint8Array, offload?: Offload): void {
     this.frames += 1;
+    const frame = from.slice();
     if (offload?.checksum !== undefined) finishChecksum(frame, offload.checksum);
     const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
     const type = view.getUint16(12);

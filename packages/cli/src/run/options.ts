@@ -5,10 +5,12 @@ import {
   type CpuOptions,
   type DiskOptions,
   type MachineOptions,
+  type NetworkOptions,
   type NumaNode,
   parseAccelerator,
   parseCount,
   parseFields,
+  parseNetwork,
   parseSwitch,
   VmmError,
 } from "@lodge/vmm";
@@ -28,6 +30,7 @@ export interface RunFlags {
   initrd?: string;
   append?: string;
   disk: DiskOptions[];
+  net?: NetworkOptions[];
   serial: SerialPlace;
   name?: string;
   qmp?: string;
@@ -51,6 +54,11 @@ export function addRunOptions(command: Command): Command {
     .option("--initrd <file>", "with this initial RAM disk")
     .option("--append <text>", "the kernel's command line, or what is added to the image's")
     .option("--disk <file>", "a raw disk: FILE[,readonly][,serial=TEXT]; may be repeated", checked(parseDisk), [])
+    .option(
+      "--net <network>",
+      "nat[,hostfwd=tcp:127.0.0.1:8080-:80][,restrict][,loopback], tap,ifname=NAME or none; ,pcap=FILE; may be repeated",
+      checked(addNetwork),
+    )
     .option("--serial <place>", "where the console is: stdio, file:F, pty or none", checked<SerialPlace>(parseSerial), {
       to: "stdio",
     } as SerialPlace)
@@ -65,13 +73,14 @@ export function addRunOptions(command: Command): Command {
 
 /** What the flags mean to the library. */
 export function machineOptions(image: string | undefined, flags: RunFlags): MachineOptions {
-  const { device, disk, gdb, memory, numa, pin, cpus, reboot, serial, json, ...same } = flags;
+  const { device, disk, gdb, memory, numa, pin, cpus, reboot, serial, json, net, ...same } = flags;
   const affinity = affinityOf(pin);
   return {
     ...same,
     ...device,
     ...memory,
     disks: disk,
+    ...(net !== undefined && { networks: net }),
     ...((cpus ?? affinity.length > 0) && {
       cpus: { ...(cpus ?? { count: 1 }), ...(affinity.length > 0 && { affinity }) },
     }),
@@ -106,6 +115,11 @@ function parseDisk(text: string, before: DiskOptions[]): DiskOptions[] {
     ...before,
     { file, readonly: parseSwitch(named.get("readonly"), "readonly"), ...(serial !== undefined && { serial }) },
   ];
+}
+
+function addNetwork(text: string, before: NetworkOptions[] = []): NetworkOptions[] {
+  const network = parseNetwork(text, "--net");
+  return network === undefined ? before : [...before, network];
 }
 
 function parseGdbPort(text: string): number {

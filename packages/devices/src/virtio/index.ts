@@ -7,7 +7,7 @@ export { ConsoleDevice, type ConsoleOptions } from "./console/console.ts";
 export type { ConsolePort, PortOptions } from "./console/port.ts";
 export { DeviceType, type DriverLink, Feature, VirtioDevice } from "./device.ts";
 export { NetDevice, type NetOptions } from "./net/net.ts";
-export { finishChecksum, type GuestSide, type Offload, type PacketPort } from "./net/port.ts";
+
 export { P9Device, type P9Options } from "./p9/p9.ts";
 export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
 export {

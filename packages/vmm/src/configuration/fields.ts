@@ -7,10 +7,20 @@ export interface Fields {
   readonly value: string;
   /** A field without `=` is `on`. */
   readonly named: ReadonlyMap<string, string>;
+  /** The values of a field that may be repeated, in their order. */
+  readonly listed: (name: string) => readonly string[];
 }
 
-/** A comma in a value is written twice, as QEMU has it. Unknown and repeated fields are refused. */
-export function parseFields(text: string, option: string, known: readonly string[]): Fields {
+/**
+ * A comma in a value is written twice, as QEMU has it. Unknown fields are refused, and repeated ones unless they are
+ * `lists`: their values are in {@link Fields.listed}.
+ */
+export function parseFields(
+  text: string,
+  option: string,
+  known: readonly string[],
+  lists: readonly string[] = [],
+): Fields {
   // No path or option can hold the NUL that stands for a comma meanwhile.
   const parts = text
     .replaceAll(",,", "\0")
@@ -18,20 +28,27 @@ export function parseFields(text: string, option: string, known: readonly string
     .map((part) => part.replaceAll("\0", ","));
   const [value = "", ...rest] = parts;
   const named = new Map<string, string>();
+  const listed = new Map<string, string[]>();
   for (const part of rest) {
     const at = part.indexOf("=");
     const name = at < 0 ? part : part.slice(0, at);
     const refuse = (why: string): never => {
       throw new VmmError("VMM_CONFIG", `${option} ${text}: ${why}`);
     };
+    const value = at < 0 ? "on" : part.slice(at + 1);
+    if (lists.includes(name)) {
+      listed.set(name, [...(listed.get(name) ?? []), value]);
+      continue;
+    }
     if (!known.includes(name)) {
-      const list = known.length === 0 ? "it has no fields" : `it has ${known.join(", ")}`;
+      const all = [...known, ...lists];
+      const list = all.length === 0 ? "it has no fields" : `it has ${all.join(", ")}`;
       refuse(`there is no field ${JSON.stringify(name)}; ${list}`);
     }
     if (named.has(name)) refuse(`${name} stands there twice`);
-    named.set(name, at < 0 ? "on" : part.slice(at + 1));
+    named.set(name, value);
   }
-  return { value, named };
+  return { value, named, listed: (name) => listed.get(name) ?? [] };
 }
 
 /** A field that is on or off. */

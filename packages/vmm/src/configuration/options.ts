@@ -6,6 +6,7 @@ import { MachineLimits, type MemoryBacking, type NumaNode } from "@lodge/machine
 import { type Accelerator, parseAccelerator } from "../accelerator.ts";
 import { VmmError } from "../errors.ts";
 import type { SerialTarget } from "../serial.ts";
+import { checkNetworks, DEFAULT_NETWORKS, type NetworkOptions } from "./networks.ts";
 import { formatSize, parseSize } from "./size.ts";
 
 export interface MachineOptions {
@@ -32,6 +33,8 @@ export interface MachineOptions {
   readonly numa?: readonly NumaNode[];
   /** Disks, which the guest finds as /dev/vda, /dev/vdb and on. */
   readonly disks?: readonly DiskOptions[];
+  /** Its network cards, and what each is connected to. Default: one, with user-mode NAT. */
+  readonly networks?: readonly NetworkOptions[];
   /** What the guest writes on its serial console. Default: nowhere. */
   readonly console?: (bytes: Uint8Array) => void;
   /** Where the serial console leads beside that: a file, or a terminal for other programs ({@link Machine.serialPath}). */
@@ -87,6 +90,7 @@ export interface CheckedOptions {
   };
   /** Undefined when the kernel is the user's. */
   readonly image: string | undefined;
+  readonly networks: readonly NetworkOptions[];
   readonly disks: readonly DiskOptions[];
 }
 
@@ -118,6 +122,7 @@ export function checkOptions(options: MachineOptions): CheckedOptions {
     cpus: checkCpus(options.cpus ?? 1),
     image: kernel === undefined ? (image ?? "tiny") : undefined,
     disks: checkDisks(options.disks ?? []),
+    networks: checkNetworks(options.networks ?? DEFAULT_NETWORKS),
   };
 }
 

@@ -28,20 +28,6 @@ export const NetFeature = {
 export const Config = { MAC: 0, STATUS: 6, MAX_PAIRS: 8, MTU: 10, LENGTH: 12 } as const;
 export const LinkStatus = { UP: 1, ANNOUNCE: 2 } as const;
 
-/** struct virtio_net_hdr (5.1.6): u8 flags, u8 type, then u16 each. Always with num_buffers, as this is virtio 1. */
-export const Header = {
-  FLAGS: 0,
-  GSO_TYPE: 1,
-  HDR_LEN: 2,
-  GSO_SIZE: 4,
-  CSUM_START: 6,
-  CSUM_OFFSET: 8,
-  NUM_BUFFERS: 10,
-  LENGTH: 12,
-} as const;
-export const NEEDS_CSUM = 1;
-export const Gso = { NONE: 0, TCPV4: 1, TCPV6: 4, ECN: 0x80 } as const;
-
 /** The control queue's commands (5.1.6.5): u8 class, u8 command, data; u8 answer. */
 export const Control = { RX: 0, MAC: 1, VLAN: 2, ANNOUNCE: 3, MQ: 4, GUEST_OFFLOADS: 5 } as const;
 export const CONTROL_OK = 0;

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { finishChecksum, type GuestSide, type Offload, type PacketPort, VnetHeader } from "@lodge/network";
 import { Feature } from "../device.ts";
 import { RING_KINDS, TestGuest } from "../testing/guest.ts";
-import { Config, Control, Header, NetFeature } from "./layout.ts";
+import { Config, Control, NetFeature } from "./layout.ts";
 import { NetDevice } from "./net.ts";
-import { finishChecksum, type GuestSide, type Offload, type PacketPort } from "./port.ts";
 
 const MAC = "52:54:00:12:34:56";
 
@@ -20,7 +20,7 @@ class Port implements PacketPort {
     this.givesOffloads = offloads;
   }
   transmit(frame: Uint8Array, offload?: Offload): void {
-    this.frames.push({ frame, offload });
+    this.frames.push({ frame: frame.slice(), offload });
   }
   connect(guest: GuestSide): void {
     this.guest = guest;
@@ -38,10 +38,10 @@ function frameTo(to: string, length = 60, vlan?: number): Uint8Array {
   return frame;
 }
 
-function header(fields: Partial<Record<keyof typeof Header, number>> = {}): Uint8Array {
-  const view = new DataView(new ArrayBuffer(Header.LENGTH));
+function header(fields: Partial<Record<keyof typeof VnetHeader, number>> = {}): Uint8Array {
+  const view = new DataView(new ArrayBuffer(VnetHeader.LENGTH));
   for (const [name, value] of Object.entries(fields)) {
-    const offset = Header[name as keyof typeof Header];
+    const offset = VnetHeader[name as keyof typeof VnetHeader];
     if (offset < 2) view.setUint8(offset, value);
     else view.setUint16(offset, value, true);
   }
@@ -72,7 +72,7 @@ for (const { name, features } of RING_KINDS) {
     guest.send(0, [room]);
     const received = frameTo(MAC, 1200);
     assert.equal(port.guest.receive(received), true);
-    assert.equal(guest.rings[0]!.take()[0]!.length, Header.LENGTH + 1200);
+    assert.equal(guest.rings[0]!.take()[0]!.length, VnetHeader.LENGTH + 1200);
     const bytes = guest.bytes(room);
     assert.deepEqual(bytes.subarray(0, 12), header({ NUM_BUFFERS: 1 }));
     assert.deepEqual(bytes.subarray(12, 1212), received);

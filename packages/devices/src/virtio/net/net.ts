@@ -1,5 +1,14 @@
 /** The network device (virtio 1.2, 5.1). */
 
+import {
+  finishChecksum,
+  type GuestSide,
+  type Offload,
+  type PacketPort,
+  readVnetHeader,
+  VnetHeader,
+  writeVnetHeader,
+} from "@lodge/network";
 import { DeviceError } from "../../errors.ts";
 import { flag, integer, type SavedState, stateRecord, text } from "../../state.ts";
 import { DeviceType, VirtioDevice } from "../device.ts";
@@ -10,16 +19,12 @@ import {
   CONTROL_OK,
   Config,
   Control,
-  Gso,
-  Header,
   LinkStatus,
   MAX_FRAME,
   MacCommand,
-  NEEDS_CSUM,
   NetFeature,
   VlanCommand,
 } from "./layout.ts";
-import { finishChecksum, type GuestSide, type Offload, type PacketPort } from "./port.ts";
 
 const QUEUE_SIZE = 256;
 const MOST_PAIRS = 64;
@@ -55,7 +60,9 @@ export class NetDevice extends VirtioDevice {
   readonly #ownMac: Uint8Array;
   readonly #mac: Uint8Array;
   readonly #maxPairs: number;
-  readonly #header = new DataView(new ArrayBuffer(Header.LENGTH));
+  readonly #header = new DataView(new ArrayBuffer(VnetHeader.LENGTH));
+  /** Where frames of the guest are put together; making 64 KiB anew for each costs more than sending it. */
+  readonly #frame = new Uint8Array(MAX_FRAME);
   readonly #headerBytes = new Uint8Array(this.#header.buffer);
   #filter = new ReceiveFilter();
   /** Pairs that the driver uses now. */
@@ -134,13 +141,13 @@ export class NetDevice extends VirtioDevice {
   }
 
   #transmit(queue: Virtqueue, chain: Chain): void {
-    const length = chain.readableBytes - Header.LENGTH;
+    const length = chain.readableBytes - VnetHeader.LENGTH;
     if (length >= 14 && length <= MAX_FRAME && this.#isUp) {
       chain.read(0, this.#headerBytes);
       const offload = this.#readOffload(length);
       if (offload !== false) {
-        const frame = new Uint8Array(length);
-        chain.read(Header.LENGTH, frame);
+        const frame = this.#frame.subarray(0, length);
+        chain.read(VnetHeader.LENGTH, frame);
         this.#port.transmit(frame, offload);
       }
     }
@@ -149,24 +156,11 @@ export class NetDevice extends VirtioDevice {
 
   /** What the header asks for; undefined for nothing, false for what was not negotiated or does not fit the frame. */
   #readOffload(length: number): Offload | undefined | false {
-    const header = this.#header;
-    const needsChecksum = (header.getUint8(Header.FLAGS) & NEEDS_CSUM) !== 0;
-    const type = header.getUint8(Header.GSO_TYPE);
-    if (!needsChecksum) return type === Gso.NONE ? undefined : false;
-    const checksum = {
-      start: header.getUint16(Header.CSUM_START, true),
-      offset: header.getUint16(Header.CSUM_OFFSET, true),
-    };
-    if (!this.#has(NetFeature.CSUM) || checksum.start + checksum.offset + 2 > length) return false;
-    if (type === Gso.NONE) return { checksum };
-    const kind = type & ~Gso.ECN;
-    const version = kind === Gso.TCPV4 ? 4 : 6;
-    const size = header.getUint16(Header.GSO_SIZE, true);
-    const headerBytes = header.getUint16(Header.HDR_LEN, true);
-    const known = kind === Gso.TCPV4 || kind === Gso.TCPV6;
-    if (!known || !this.#has(version === 4 ? NetFeature.HOST_TSO4 : NetFeature.HOST_TSO6)) return false;
-    if (size === 0 || headerBytes > length) return false;
-    return { checksum, segments: { version, size, headerBytes, congestion: (type & Gso.ECN) !== 0 } };
+    const offload = readVnetHeader(this.#header, length);
+    if (!offload) return offload;
+    if (!this.#has(NetFeature.CSUM)) return false;
+    if (offload.segments === undefined) return offload;
+    return this.#has(offload.segments.version === 4 ? NetFeature.HOST_TSO4 : NetFeature.HOST_TSO6) && offload;
   }
 
   #guestSide(): GuestSide {
@@ -189,18 +183,18 @@ export class NetDevice extends VirtioDevice {
     if (!this.#filter.accepts(frame, this.#mac, this.#has(NetFeature.CTRL_VLAN))) return true;
     const queue = this.link.queues[2 * flowOf(frame, this.#pairs)] ?? this.link.queues[0];
     const chains =
-      queue === undefined || this.#paused ? undefined : this.#takeRoom(queue, Header.LENGTH + frame.length);
+      queue === undefined || this.#paused ? undefined : this.#takeRoom(queue, VnetHeader.LENGTH + frame.length);
     if (queue === undefined || chains === undefined) {
       this.#refused = true;
       return false;
     }
     this.#fillHeader(frame, offload, chains.length);
-    let done = -Header.LENGTH;
+    let done = -VnetHeader.LENGTH;
     for (const chain of chains) {
       let at = 0;
       if (done < 0) {
         chain.write(0, this.#headerBytes);
-        [at, done] = [Header.LENGTH, 0];
+        [at, done] = [VnetHeader.LENGTH, 0];
       }
       const written = chain.write(at, frame.subarray(done));
       done += written;
@@ -221,7 +215,7 @@ export class NetDevice extends VirtioDevice {
       if (chain === undefined) break;
       chains.push(chain);
       // The header is in one piece of the guest's; a buffer without room for it is nobody's.
-      if (chains.length === 1 && chain.writableBytes < Header.LENGTH) {
+      if (chains.length === 1 && chain.writableBytes < VnetHeader.LENGTH) {
         queue.break("a receive buffer shorter than a header");
         return undefined;
       }
@@ -233,25 +227,10 @@ export class NetDevice extends VirtioDevice {
   }
 
   #fillHeader(frame: Uint8Array, offload: Offload | undefined, buffers: number): void {
-    const header = this.#header;
-    this.#headerBytes.fill(0);
-    header.setUint16(Header.NUM_BUFFERS, buffers, true);
-    const { checksum, segments } = offload ?? {};
-    if (checksum === undefined) return;
-    if (!this.#has(NetFeature.GUEST_CSUM) || !this.#offloads) {
-      finishChecksum(frame, checksum);
-      return;
-    }
-    header.setUint8(Header.FLAGS, NEEDS_CSUM);
-    header.setUint16(Header.CSUM_START, checksum.start, true);
-    header.setUint16(Header.CSUM_OFFSET, checksum.offset, true);
-    if (segments === undefined) return;
-    header.setUint8(
-      Header.GSO_TYPE,
-      (segments.version === 4 ? Gso.TCPV4 : Gso.TCPV6) | (segments.congestion ? Gso.ECN : 0),
-    );
-    header.setUint16(Header.GSO_SIZE, segments.size, true);
-    header.setUint16(Header.HDR_LEN, segments.headerBytes, true);
+    this.#header.setUint16(VnetHeader.NUM_BUFFERS, buffers, true);
+    const takes = this.#has(NetFeature.GUEST_CSUM) && this.#offloads;
+    if (offload?.checksum !== undefined && !takes) finishChecksum(frame, offload.checksum);
+    writeVnetHeader(this.#header, takes ? offload : undefined);
   }
 
   /** Commands (5.1.6.5); whatever is not understood is answered with an error. */
@@ -299,6 +278,7 @@ export class NetDevice extends VirtioDevice {
     this.#offloads = true;
     this.#refused = false;
     this.#mac.set(this.#ownMac);
+    this.#port.reset?.();
   }
 
   override pause(): void {

@@ -18,16 +18,18 @@ export interface PacketPort {
   readonly takesOffloads: boolean;
   /** Whether what it delivers may be so too, if the guest takes that ({@link GuestSide.takes}). */
   readonly givesOffloads: boolean;
-  /** A frame from the guest, without FCS; the callee's to keep. */
+  /** A frame from the guest, without FCS. The callee may write to it, and has it until it returns. */
   transmit(frame: Uint8Array, offload?: Offload): void;
   /** The device is there: where to deliver to. Called once. */
   connect(guest: GuestSide): void;
   /** There is room again after {@link GuestSide.receive} said false. */
   room?(): void;
+  /** The driver is gone or begins anew: what was under way with it is over. */
+  reset?(): void;
 }
 
 export interface GuestSide {
-  /** Gives the guest a frame. False: it has no room for it now. True: it is with the guest, or was not for it. */
+  /** Gives the guest a frame, which is the caller's again at once. False: it has no room for it now. True: it is with the guest, or was not for it. */
   receive(frame: Uint8Array, offload?: Offload): boolean;
   /** What the guest's driver takes now. */
   readonly takes: { readonly checksum: boolean; readonly tcp4: boolean; readonly tcp6: boolean };

@@ -1,0 +1,15 @@
+/** A guest's network: user-mode NAT, taps, captures. Frames go through a {@link PacketPort}. */
+
+export { CapturePort } from "./capture/capture-port.ts";
+export { PcapFile } from "./capture/pcap.ts";
+export { type Clock, systemClock } from "./clock.ts";
+export { NetworkError, type NetworkErrorCode } from "./errors.ts";
+export type { Resolvers } from "./nat/dns/upstream.ts";
+export { type Forward, formatForward, parseForward } from "./nat/forward.ts";
+export { Nat, type NatStatus } from "./nat/nat.ts";
+export type { NatOptions } from "./nat/options.ts";
+export { formatAddress, formatMac, parseAddress, parsePrefix } from "./packet/address.ts";
+export { finishChecksum, type GuestSide, type Offload, type PacketPort } from "./port.ts";
+export { TapDevice } from "./tap/device.ts";
+export { TapPort } from "./tap/port.ts";
+export { readVnetHeader, VnetHeader, writeVnetHeader } from "./vnet-header.ts";

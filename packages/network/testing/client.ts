@@ -1,0 +1,118 @@
+/**
+ * What runs on a guest of the tests: `node client.ts JOB ADDRESS PORT [NUMBER]`. It writes what it found as JSON.
+ */
+
+import { createHash } from "node:crypto";
+import { createSocket } from "node:dgram";
+import { connect, type Socket } from "node:net";
+
+const [job = "", host = "", portText = "", numberText = "1"] = process.argv.slice(2);
+const [port, number] = [Number(portText), Number(numberText)];
+
+function open(allowHalfOpen = false): Promise<Socket> {
+  const socket = connect({ host, port, allowHalfOpen });
+  return new Promise((resolve, reject) => {
+    socket.once("connect", () => resolve(socket));
+    socket.once("error", reject);
+  });
+}
+
+/** Everything until the end, as its hash; an error by its code. */
+async function drain(socket: Socket): Promise<{ bytes: number; sha256: string; error?: string }> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  try {
+    for await (const data of socket) {
+      hash.update(data as Buffer);
+      bytes += (data as Buffer).length;
+    }
+    return { bytes, sha256: hash.digest("hex") };
+  } catch (error) {
+    return { bytes, sha256: "", error: (error as NodeJS.ErrnoException).code ?? String(error) };
+  }
+}
+
+const jobs: Record<string, () => Promise<unknown>> = {
+  /** How a connect fails. */
+  connect: async () => {
+    try {
+      (await open()).destroy();
+      return "connected";
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code;
+    }
+  },
+  /** So many at the same time, each read to its end. */
+  download: async () =>
+    Promise.all(Array.from({ length: number }, async () => drain(await open().then((socket) => socket.end())))),
+  /** Sends so many MiB of one byte, ends, and reads what comes then. */
+  upload: async () => {
+    const socket = await open(true);
+    const block = Buffer.alloc(1 << 20, "u");
+    for (let sent = 0; sent < number; sent++) {
+      if (!socket.write(block)) await new Promise((resolve) => socket.once("drain", resolve).once("close", resolve));
+      if (socket.errored) return { error: (socket.errored as NodeJS.ErrnoException).code };
+    }
+    socket.end();
+    return drain(socket);
+  },
+  /** Connects and resets. */
+  reset: async () => {
+    const socket = await open();
+    socket.write("x");
+    await new Promise((resolve) => socket.once("data", resolve));
+    socket.resetAndDestroy();
+    return "reset";
+  },
+  /** Connects and reads nothing until its input ends. */
+  stall: async () => {
+    const socket = await open();
+    socket.pause();
+    process.stdout.write("connected\n");
+    await new Promise((resolve) => process.stdin.once("end", resolve).resume());
+    return drain(socket.end());
+  },
+  /** So many connections, some at a time, each with a question and its answer. */
+  many: async () => {
+    let left = number;
+    let answered = 0;
+    const one = async () => {
+      while (left > 0) {
+        left -= 1;
+        const socket = await open();
+        socket.end("ping");
+        const { bytes } = await drain(socket);
+        if (bytes === 4) answered += 1;
+      }
+    };
+    await Promise.all(Array.from({ length: 50 }, one));
+    return answered;
+  },
+  /** Sends a datagram of so many bytes and waits for one. */
+  datagram: async () => {
+    const socket = createSocket(host.includes(":") ? "udp6" : "udp4");
+    return new Promise((resolve) => {
+      socket.once("message", (data, { address }) => {
+        socket.close();
+        resolve({ bytes: data.length, sha256: createHash("sha256").update(data).digest("hex"), from: address });
+      });
+      socket.once("error", (error: NodeJS.ErrnoException) => {
+        socket.close();
+        resolve({ error: error.code });
+      });
+      socket.connect(port, host, () => socket.send(Buffer.alloc(number, "d")));
+    });
+  },
+  /** Serves: every stream is answered with what it sent. */
+  echo: async () => {
+    const { createServer } = await import("node:net");
+    const server = createServer({ allowHalfOpen: true }, (socket) => socket.on("error", () => {}).pipe(socket));
+    server.listen(port, host === "any" ? undefined : host, () => process.stdout.write("listening\n"));
+    const datagrams = createSocket("udp4");
+    datagrams.on("message", (data, { address, port: from }) => datagrams.send(data, from, address));
+    datagrams.bind(port);
+    await new Promise(() => {});
+  },
+};
+
+console.log(JSON.stringify(await jobs[job]!()));

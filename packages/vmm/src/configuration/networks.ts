@@ -1,0 +1,104 @@
+/** A machine's network cards as a user says them: `nat,hostfwd=tcp:127.0.0.1:8080-:80`. */
+
+import { type Forward, parseForward } from "@lodge/network";
+import { VmmError } from "../errors.ts";
+import { parseCount, parseFields, parseSwitch } from "./fields.ts";
+
+interface Card {
+  /** Default: one made up for the machine. */
+  readonly mac?: string;
+  /** The largest IP packet. Default: 1500. */
+  readonly mtu?: number;
+  /** A file that all frames are written to, for Wireshark. */
+  readonly pcap?: string;
+}
+
+/** A card, and what it is connected to. */
+export type NetworkOptions =
+  | (Card & {
+      /** User-mode NAT: no privileges, nothing to set up. */
+      readonly mode: "nat";
+      readonly network?: string;
+      readonly network6?: string;
+      /** No way out. Default: false. */
+      readonly restrict?: boolean;
+      /** The gateway's address leads to the host's loopback address. Default: false. */
+      readonly loopback?: boolean;
+      readonly forwards?: readonly Forward[];
+    })
+  | (Card & {
+      /** A tap of the host. */
+      readonly mode: "tap";
+      readonly ifname: string;
+    });
+
+export const DEFAULT_NETWORKS: readonly NetworkOptions[] = [{ mode: "nat" }];
+const MOST_CARDS = 16;
+
+/** Reads one; undefined for `none`. */
+export function parseNetwork(text: string, option: string): NetworkOptions | undefined {
+  const mode = text.split(",")[0];
+  const card = ["mac", "mtu", "pcap"];
+  switch (mode) {
+    case "none":
+      parseFields(text, option, []);
+      return undefined;
+    case "nat":
+    case "user": {
+      const known = [...card, "network", "network6", "restrict", "loopback"];
+      const { named, listed } = parseFields(text, option, known, ["hostfwd"]);
+      const [network, network6] = [named.get("network"), named.get("network6")];
+      return {
+        mode: "nat",
+        ...cardOf(named),
+        ...(network !== undefined && { network }),
+        ...(network6 !== undefined && { network6 }),
+        restrict: parseSwitch(named.get("restrict"), "restrict"),
+        loopback: parseSwitch(named.get("loopback"), "loopback"),
+        forwards: listed("hostfwd").map(readForward),
+      };
+    }
+    case "tap": {
+      const { named } = parseFields(text, option, [...card, "ifname"]);
+      const ifname = named.get("ifname");
+      if (ifname === undefined) throw new VmmError("VMM_CONFIG", `${option} ${text}: which one? tap,ifname=NAME`);
+      return { mode: "tap", ...cardOf(named), ifname };
+    }
+    default:
+      throw new VmmError("VMM_CONFIG", `${option} ${text}: there is nat, tap and none`);
+  }
+}
+
+function cardOf(named: ReadonlyMap<string, string>): Card {
+  const [mac, mtu, pcap] = [named.get("mac"), named.get("mtu"), named.get("pcap")];
+  return {
+    ...(mac !== undefined && { mac }),
+    ...(mtu !== undefined && { mtu: parseCount(mtu, "mtu") }),
+    ...(pcap !== undefined && { pcap }),
+  };
+}
+
+function readForward(text: string): Forward {
+  try {
+    return parseForward(text);
+  } catch (error) {
+    throw new VmmError("VMM_CONFIG", (error as Error).message, { cause: error });
+  }
+}
+
+export function checkNetworks(networks: readonly NetworkOptions[]): readonly NetworkOptions[] {
+  if (networks.length > MOST_CARDS) {
+    throw new VmmError("VMM_CONFIG", `${networks.length} network cards: a machine has up to ${MOST_CARDS}`);
+  }
+  for (const { mac } of networks) {
+    if (mac === undefined) continue;
+    // The lowest bit of the first byte says that it is a group's.
+    const isStation = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac) && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 0;
+    if (!isStation)
+      throw new VmmError("VMM_CONFIG", `mac ${mac} is no address of one station, such as 52:54:00:12:34:56`);
+    if (networks.some((other) => other.mac === mac && other !== networks.find((one) => one.mac === mac))) {
+      throw new VmmError("VMM_CONFIG", `two network cards have the address ${mac}`);
+    }
+  }
+  return networks;
+}

@@ -1,0 +1,37 @@
+/** A network card of a machine, and what it is connected to. */
+
+import { randomBytes } from "node:crypto";
+import { NetDevice } from "@lodge/devices";
+import { CapturePort, formatMac, Nat, type PacketPort, PcapFile, TapPort } from "@lodge/network";
+import type { NetworkOptions } from "./configuration/networks.ts";
+
+export interface AttachedNetwork extends Disposable {
+  readonly options: NetworkOptions;
+  readonly mac: string;
+  readonly device: NetDevice;
+  /** Of a card with NAT: its port forwards, which may be changed while the machine runs, and what it is doing. */
+  readonly nat: Nat | undefined;
+}
+
+/** Connects a card. Throws a `NetworkError` of the host; nothing is left behind then. */
+export function attachNetwork(options: NetworkOptions, hostName: string | undefined): AttachedNetwork {
+  using undo = new DisposableStack();
+  const { mac = madeUpMac(), mtu, pcap } = options;
+  let nat: Nat | undefined;
+  let port: PacketPort;
+  if (options.mode === "nat") {
+    nat = undo.use(new Nat({ ...options, ...(hostName !== undefined && { hostName }) }));
+    port = nat;
+  } else {
+    port = undo.use(new TapPort(options.ifname));
+  }
+  if (pcap !== undefined) port = new CapturePort(port, undo.use(new PcapFile(pcap)));
+  const device = new NetDevice({ port, mac, ...(mtu !== undefined && { mtu }) });
+  const resources = undo.move();
+  return { options, mac, device, nat, [Symbol.dispose]: () => resources[Symbol.dispose]() };
+}
+
+/** QEMU's range of addresses that machines have, and three bytes by chance. */
+function madeUpMac(): string {
+  return formatMac(Uint8Array.of(0x52, 0x54, 0x00, ...randomBytes(3)));
+}
