@@ -381,8 +381,7 @@ export class RegionContext extends RecordContext {
   }
 
   override flagResult(): I64 {
-    this.#region.flags.use();
-    return this.#region.flags.result;
+    return this.#region.flags.result();
   }
   override flagAux(): I32 {
     return this.#region.flags.aux();
