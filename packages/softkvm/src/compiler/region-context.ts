@@ -3,7 +3,7 @@
  * region's function. Everything else (memory, segments, slow paths) is as in the interpreter's view.
  */
 
-import { State, Tlb } from "../cpu/layout.ts";
+import { Mode, State, Tlb } from "../cpu/layout.ts";
 import type { Instruction, Operand } from "../decode/instruction.ts";
 import { registerOffset } from "../interpreter/blocks.ts";
 import { BlockHeader, Return } from "../interpreter/record.ts";
@@ -59,8 +59,8 @@ export class RegionState {
   /** The virtual address from which the region's blocks have their distances. */
   readonly entryRip: Local<"i64">;
   readonly budget: Local<"i32">;
-  /** `State.tlb`. */
-  readonly lookasideBuffer: Local<"i32">;
+  /** `State.tlb`: known, where the mode says all, so that it is part of each address. */
+  readonly lookasideBuffer: I32;
   /** Why the region is left, and at which address to go on. */
   readonly reason: Local<"i32">;
   readonly exitRip: Local<"i64">;
@@ -92,12 +92,13 @@ export class RegionState {
   readonly #usedUppers = new Set<number>();
   readonly #writtenUppers = new Set<number>();
 
-  constructor(code: Code, base: number, { hasVectors, hasAvx, hasX87 }: RegionUnits) {
+  constructor(code: Code, base: number, mode: number, { hasVectors, hasAvx, hasX87 }: RegionUnits) {
     this.code = code;
     this.base = base;
     this.entryRip = code.local("i64");
     this.budget = code.local("i32");
-    this.lookasideBuffer = code.local("i32");
+    const bank = bankOf(mode);
+    this.lookasideBuffer = bank === undefined ? code.local("i32") : c32(base + State.tlbs + bank * Tlb.bankSize);
     this.reason = code.local("i32");
     this.exitRip = code.local("i64");
     this.next = code.local("i32");
@@ -163,7 +164,7 @@ export class RegionState {
     code.set(this.exitRip, i64.load(this.#at(State.blockRip)));
     this.enter(code.parameters[0] as Local<"i32">, this.exitRip);
     code.set(this.budget, i32.load(this.#at(State.budget)));
-    code.set(this.lookasideBuffer, i32.load(this.#at(State.tlb)));
+    if (this.lookasideBuffer instanceof Local) code.set(this.lookasideBuffer, i32.load(this.#at(State.tlb)));
     for (const register of this.#used) code.set(this.#gpr[register]!, i64.load(this.#at(State.gpr + register * 8)));
     for (const register of this.#usedVectors) {
       code.set(this.#vectors[register]!, v128.load(this.#at(State.vector + register * 32)));
@@ -220,6 +221,12 @@ export class RegionState {
   #at(offset: number): I32 {
     return c32(this.base + offset);
   }
+}
+
+/** The bank of lookaside buffers that code of a mode goes by; undefined where RFLAGS.AC decides. */
+function bankOf(mode: number): number | undefined {
+  if (mode & Mode.USER) return Tlb.USER;
+  return mode & Mode.NO_SMAP ? Tlb.SUPERVISOR_AC : undefined;
 }
 
 /** Where an instruction stands in its region. */
@@ -416,8 +423,11 @@ export class RegionContext extends RecordContext {
   }
 
   override selectBank(bank: I32): void {
-    this.code.set(this.#region.lookasideBuffer, bank);
-    this.setState32(State.tlb, this.#region.lookasideBuffer);
+    const { lookasideBuffer } = this.#region;
+    const address = this.let(bank);
+    // Where it is no local, another bank comes with another mode, and the region is left.
+    if (lookasideBuffer instanceof Local) this.code.set(lookasideBuffer, address);
+    this.setState32(State.tlb, address);
   }
 
   override stackTags(): I32 {

@@ -54,7 +54,7 @@ export class RegionWriter {
       operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
     );
     const hasX87 = all.some(({ form }) => form.feature === "fpu");
-    this.#state = new RegionState(code, base, { hasVectors: hasSse || hasAvx, hasAvx, hasX87 });
+    this.#state = new RegionState(code, base, this.#mode, { hasVectors: hasSse || hasAvx, hasAvx, hasX87 });
     this.#places = new Map(members.map(({ block }, index) => [block.host, index]));
     const { entries, graph } = this.#plan(seeds);
     this.entries = entries.map((index) => members[index]!);

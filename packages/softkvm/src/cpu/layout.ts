@@ -213,6 +213,8 @@ export const Mode = {
   NO_SSE: 0x200,
   /** CR4.OSXSAVE or XCR0's bits of SSE and AVX are not set: AVX is #UD. */
   NO_AVX: 0x400,
+  /** CR4.SMAP is not set: the supervisor's view of memory is one, whatever RFLAGS.AC is. */
+  NO_SMAP: 0x800,
 } as const;
 
 /**

@@ -703,10 +703,14 @@ export class RecordContext implements Context {
   /** Whether the lookaside buffer does not know the page of an access, and what to add to an address there. */
   protected lookaside(size: number, linear: Local<"i64">, table: number): { miss: I32; addend: I32 } {
     const index = i32.and(i32.shr_u(i32.wrap(linear), c32(8)), c32((Tlb.entries - 1) * Tlb.entrySize));
-    const entry = this.let(i32.add(this.lookasideBuffer(), index));
+    const buffer = this.lookasideBuffer();
+    // A buffer that is known becomes the loads' offset.
+    const isKnown = buffer instanceof ConstI32;
+    const entry = this.let(isKnown ? index : i32.add(buffer, index));
+    const offset = table + (isKnown ? buffer.value >>> 0 : 0);
     // In the right page what differs is the offset; what begins too far behind in it ends in the next one.
-    const difference = i64.xor(linear, i64.load(entry, table + Tlb.tag));
-    return { miss: i64.ge_u(difference, c64(4097 - size)), addend: i32.load(entry, table + Tlb.addend) };
+    const difference = i64.xor(linear, i64.load(entry, offset + Tlb.tag));
+    return { miss: i64.ge_u(difference, c64(4097 - size)), addend: i32.load(entry, offset + Tlb.addend) };
   }
 
   protected lookasideBuffer(): I32 {

@@ -45,6 +45,7 @@ export function updateMode(state: CpuState, tlb: LookasideBuffers): boolean {
   if ((cr4 & OSFXSR) === 0) mode |= Mode.NO_SSE;
   if ((cr4 & OSXSAVE) === 0 || (state.get32(State.xcr0) & AVX_STATE) !== AVX_STATE) mode |= Mode.NO_AVX;
   if (long) mode |= Mode.LONG;
+  if ((cr4 & SMAP) === 0) mode |= Mode.NO_SMAP;
 
   if (is64Bit) {
     mode |= Mode.FLAT;

@@ -1,12 +1,12 @@
 /** Single instructions on the interpreter or compiled, from the same state as native.ts and with the same result. */
 
 import { Compiler } from "../../compiler/compiler.ts";
-import { Mode, NO_FAULT, STATE_SIZE, State, Vector } from "../../cpu/layout.ts";
+import { Mode, NO_FAULT, STATE_SIZE, State, Tlb, Vector } from "../../cpu/layout.ts";
 import { CpuState } from "../../cpu/state.ts";
 import { Blocks } from "../../interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../../interpreter/handlers.ts";
 import { Return } from "../../interpreter/record.ts";
-import { LookasideBuffers } from "../../mmu/tlb.ts";
+import { LookasideBuffers, TlbTable } from "../../mmu/tlb.ts";
 import { CODE, DATA, DATA_BYTES, newMachine, type Outcome, STACK, type Trial } from "./native.ts";
 
 const GUEST = 1 << 20;
@@ -35,10 +35,10 @@ export class Interpreted {
     const state = new CpuState(memory.buffer, GUEST);
     this.#state = state;
     const tlb = new LookasideBuffers(state);
-    tlb.select(0);
+    tlb.select(Tlb.USER);
     for (const page of [CODE, DATA]) {
-      tlb.fill(0, 0, page, page, 12, false);
-      tlb.fill(0, 1, page, page, 12, false);
+      tlb.fill(Tlb.USER, TlbTable.READ, page, page, 12, false);
+      tlb.fill(Tlb.USER, TlbTable.WRITE, page, page, 12, false);
     }
     const fault = () => {
       state.raise(Vector.PF);
