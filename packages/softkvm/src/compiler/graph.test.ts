@@ -64,6 +64,7 @@ test("a thousand random graphs run as their jumps say", () => {
           if (nodes[from]!.to[way]! >= 0) leaves.add(`${from} ${way}`);
           code.br(exit);
         },
+        passGate: () => {},
         backEdge: () => {
           code.set(budget, i32.sub(budget, c32(1)));
           code.brIf(exit, i32.eqz(budget));
@@ -115,6 +116,7 @@ test("loops nest, and a jump into the middle of one leaves", () => {
         code.br(exit);
       },
       backEdge: (from, to) => order.push(`back ${from}-${to}`),
+      passGate: () => {},
     });
     code.unreachable();
   });

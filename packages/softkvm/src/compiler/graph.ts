@@ -6,34 +6,39 @@
 
 import type { Code, Label } from "../wasm/code.ts";
 import type { I32 } from "../wasm/expr.ts";
+import { i32 } from "../wasm/ops.ts";
 
 /**
  * A block of the region and where it leads: indexes of other blocks, -1 for the way out. With one way on it jumps, with two
- * it branches (the taken side is the first). Block 0 is the entry; it may be a table of any number of ways.
+ * it branches (the taken side is the first). Block 0 is the entry; it may be a table of any number of ways. So may gates (see
+ * gates.ts): the first way is that of jumps, which -1 stands for among the others.
  */
 export interface FlowNode {
   readonly to: readonly number[];
   readonly isTable?: boolean;
+  readonly isGate?: boolean;
 }
 
 /** What writes the code of the blocks. */
 export interface FlowWriter {
   /**
    * Writes block `index` up to its branch; returns the branch's condition if it has two ways, the way's number if it is
-   * the table. `from`: the block that this one comes right behind in the code, if there is no other way to it.
+   * the table or a gate. `from`: the block that this one comes right behind in the code, if there is no other way to it.
    */
   body(index: number, from: number | undefined): I32 | undefined;
   /** Writes a way out of the region, or to a block that the structure does not reach: see {@link FlowGraph.unkept}. */
   leave(from: number, way: number): void;
   /** Writes what a jump back costs: the budget. */
   backEdge(from: number, to: number): void;
+  /** Makes the way's number 0, for a jump to a gate. */
+  passGate(): void;
 }
 
 export class FlowGraph {
   /** Blocks that can be reached, in reverse postorder, and each one's place in it. */
   readonly order: number[] = [];
   readonly #place: number[];
-  readonly #nodes: readonly FlowNode[];
+  readonly nodes: readonly FlowNode[];
   /** Immediate dominators, by block. */
   readonly #dominator: number[];
   readonly #children = new Map<number, number[]>();
@@ -41,7 +46,7 @@ export class FlowGraph {
   readonly #isMerge = new Set<number>();
 
   constructor(nodes: readonly FlowNode[]) {
-    this.#nodes = nodes;
+    this.nodes = nodes;
     this.#place = nodes.map(() => -1);
     this.#number();
     this.#dominator = this.#dominators();
@@ -81,8 +86,15 @@ export class FlowGraph {
     };
 
     const end = (index: number, selector: I32 | undefined): void => {
-      const { to, isTable } = this.#nodes[index]!;
-      if (isTable) {
+      const { to, isTable, isGate } = this.nodes[index]!;
+      if (isGate) {
+        code.block((through) => {
+          code.brIf(through, i32.eqz(selector!), true);
+          const targets = to.map((target, way) => (way === 0 || target < 0 ? through : labels.get(target)!));
+          code.brTable(targets, through, selector!);
+        });
+        branch(index, 0);
+      } else if (isTable) {
         const targets = to.map((target) => labels.get(target)!);
         code.brTable(targets.slice(0, -1), targets.at(-1)!, selector!);
       } else if (to.length < 2 || selector === undefined) branch(index, 0);
@@ -96,13 +108,15 @@ export class FlowGraph {
     };
 
     const branch = (from: number, way: number): void => {
-      const to = this.#nodes[from]!.to[way] ?? -1;
+      const to = this.nodes[from]!.to[way] ?? -1;
       if (to < 0 || !this.#isKept(from, to)) {
         writer.leave(from, way);
         return;
       }
-      if (this.#isBack(from, to)) {
-        writer.backEdge(from, to);
+      const isBack = this.#isBack(from, to);
+      if (isBack) writer.backEdge(from, to);
+      if (this.nodes[to]!.isGate) writer.passGate();
+      if (isBack) {
         code.br(loops.get(to)!);
       } else if (this.#isMerge.has(to)) code.br(labels.get(to)!);
       else tree(to, from);
@@ -111,9 +125,21 @@ export class FlowGraph {
     tree(0, undefined);
   }
 
-  /** Blocks that jumps lead back to, but the entry. */
-  get loops(): number[] {
-    return [...this.#isLoop].filter((index) => index !== 0);
+  /** The loops by the block that jumps lead back to, which is in it like all from which such jumps are reached. */
+  get loops(): ReadonlyMap<number, ReadonlySet<number>> {
+    const before = this.#predecessors();
+    const loops = new Map<number, Set<number>>();
+    for (const header of this.#isLoop) {
+      const body = new Set([header]);
+      const ends = before.get(header)!.filter((from) => this.#isBack(from, header) && this.#dominates(header, from));
+      for (let block = ends.pop(); block !== undefined; block = ends.pop()) {
+        if (body.has(block)) continue;
+        body.add(block);
+        ends.push(...before.get(block)!);
+      }
+      loops.set(header, body);
+    }
+    return loops;
   }
 
   /** Blocks that jumps lead back to in ways that have no structured form: into the middle of a loop. */
@@ -142,7 +168,7 @@ export class FlowGraph {
 
   #successors(index: number): number[] {
     // What is visited first comes last: a branch's taken side first.
-    return this.#nodes[index]!.to.filter((to) => to >= 0).reverse();
+    return this.nodes[index]!.to.filter((to) => to >= 0).reverse();
   }
 
   /** Numbers the blocks in reverse postorder, without recursion: a guest decides how long chains are. */
@@ -163,14 +189,23 @@ export class FlowGraph {
     for (const [place, index] of this.order.entries()) this.#place[index] = place;
   }
 
-  /** Cooper, Harvey and Kennedy's "A Simple, Fast Dominance Algorithm". */
-  #dominators(): number[] {
-    const dominator = this.#nodes.map(() => -1);
-    dominator[0] = 0;
+  #predecessors(): Map<number, number[]> {
     const before = new Map<number, number[]>();
     for (const index of this.order) {
-      for (const to of this.#successors(index)) before.set(to, [...(before.get(to) ?? []), index]);
+      for (const to of this.#successors(index)) {
+        const known = before.get(to);
+        if (known === undefined) before.set(to, [index]);
+        else known.push(index);
+      }
     }
+    return before;
+  }
+
+  /** Cooper, Harvey and Kennedy's "A Simple, Fast Dominance Algorithm". */
+  #dominators(): number[] {
+    const dominator = this.nodes.map(() => -1);
+    dominator[0] = 0;
+    const before = this.#predecessors();
     const meet = (one: number, other: number): number => {
       let a = one;
       let b = other;
@@ -207,6 +242,8 @@ export class FlowGraph {
     }
     for (const [index, count] of forward) if (count > 1) this.#isMerge.add(index);
     // A table needs labels.
-    for (const { to, isTable } of this.#nodes) if (isTable) for (const target of to) this.#isMerge.add(target);
+    for (const { to, isTable, isGate } of this.nodes) {
+      if (isTable || isGate) for (const target of to.slice(isGate ? 1 : 0)) this.#isMerge.add(target);
+    }
   }
 }

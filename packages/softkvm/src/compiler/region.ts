@@ -13,7 +13,8 @@ import { meaningOf } from "../semantics/table.ts";
 import type { Code } from "../wasm/code.ts";
 import type { Expr, I32, I64 } from "../wasm/expr.ts";
 import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
-import { FlowGraph, type FlowNode } from "./graph.ts";
+import { gated } from "./gates.ts";
+import type { FlowGraph, FlowNode } from "./graph.ts";
 import type { KnownFlags } from "./lazy-flags.ts";
 import { Leave, RegionContext, RegionState } from "./region-context.ts";
 
@@ -74,13 +75,12 @@ export class RegionWriter {
       // The dispatcher is block 0.
       return { to: to.filter((host) => host !== undefined).map((host) => this.#place(member, host) + 1 || -1) };
     });
-    for (;;) {
-      const entries = [...wanted];
-      const graph = new FlowGraph([{ to: entries.map((index) => index + 1), isTable: true }, ...ways]);
-      // Loops end up outside when their budget ends, and want to come back.
-      for (const index of [...graph.unkept, ...graph.loops]) wanted.add(index - 1);
-      if (wanted.size === entries.length) return { entries, graph };
-    }
+    // Loops end up outside when their budget ends, and want to come back.
+    const { graph, entries } = gated(
+      [{ to: [] }, ...ways],
+      [...wanted].map((index) => index + 1),
+    );
+    return { entries: entries.map((index) => index - 1), graph };
   }
 
   /**
@@ -108,9 +108,10 @@ export class RegionWriter {
             code.block((lookup) => {
               state.lookup = lookup;
               this.#graph.write(code, {
-                body: (index, from) => (index === 0 ? state.next : this.#body(index - 1, from)),
+                body: (index, from) => (this.#isMember(index) ? this.#body(index - 1, from) : state.next),
                 leave: (from, way) => this.#leave(this.#members[from - 1]!, way, () => code.br(dispatch)),
-                backEdge: (_from, to) => this.#backEdge(this.#members[to - 1]!),
+                backEdge: (_from, to) => this.#backEdge(this.#members[this.#loopOf(to) - 1]!),
+                passGate: () => code.set(state.next, c32(0)),
               });
               code.unreachable();
             });
@@ -128,6 +129,15 @@ export class RegionWriter {
     code.return(state.reason);
     code.unreachable();
     code.before(() => state.load());
+  }
+
+  #isMember(node: number): boolean {
+    return node > 0 && node <= this.#members.length;
+  }
+
+  /** The member at which the loop begins that a jump leads back to, by a gate or without one. */
+  #loopOf(node: number): number {
+    return this.#isMember(node) ? node : this.#graph.nodes[node]!.to[0]!;
   }
 
   /** An address of run time: goes on here, in what the jump cache knows, or by a look-up outside. */
@@ -226,7 +236,7 @@ export class RegionWriter {
     const place = this.#place(from, to);
     if (place >= 0) {
       this.#backEdge(this.#members[place]!);
-      this.#code.set(this.#state.next, c32(this.entries.indexOf(this.#members[place]!)));
+      this.#code.set(this.#state.next, c32(this.entries.indexOf(this.#members[place]!) + 1));
       dispatch();
     } else this.#state.lookUp(this.#rip(distance + to - block.host));
   }

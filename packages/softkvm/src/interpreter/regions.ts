@@ -23,7 +23,7 @@ export interface Region {
   /** The blocks for whose sake it was compiled. */
   readonly seeds: readonly Member[];
   readonly members: readonly Member[];
-  /** Where it is entered, by the entries' numbers. */
+  /** Where it is entered, by the entries' numbers, from 1 on. */
   readonly entries: readonly Member[];
 }
 
@@ -72,7 +72,7 @@ export class Regions {
     }
     for (const [index, { block, distance }] of region.entries.entries()) {
       this.#view.setUint32(block.record + Record.handler, region.slot, true);
-      this.#view.setUint32(block.record + BlockHeader.entry, index, true);
+      this.#view.setUint32(block.record + BlockHeader.entry, index + 1, true);
       this.#view.setInt32(block.record + BlockHeader.distance, distance, true);
       this.waitAgain(block);
     }

@@ -1,0 +1,97 @@
+/** Random control flow with a dispatcher: from every entry the nested form goes the way that the jumps go. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Random } from "../../testing/random.ts";
+import type { I32 } from "../wasm/expr.ts";
+import { ModuleBuilder } from "../wasm/module.ts";
+import { c32, i32 } from "../wasm/ops.ts";
+import { gated } from "./gates.ts";
+import type { FlowNode } from "./graph.ts";
+
+const { LODGE_SEED } = process.env;
+const seed = LODGE_SEED === undefined ? Date.now() % 1_000_000_000 : Number(LODGE_SEED);
+/** How many blocks are visited before the function is stopped. */
+const STEPS = 60;
+
+const mix = (hash: number, index: number) => (Math.imul(hash ^ (index + 1), 0x9e3779b1) ^ (hash >>> 7)) | 0;
+
+/** Blocks from 1 on, mostly in the order of their jumps, so that there are loops in loops. */
+function randomBlocks(random: Random): FlowNode[] {
+  const count = 2 + random.below(12);
+  const target = (from: number) => {
+    if (random.chance(0.1)) return -1;
+    if (random.chance(0.55)) return Math.min(count, from + 1 + random.below(2));
+    return 1 + (random.chance(0.8) ? random.below(from) : random.below(count));
+  };
+  const block = (_: unknown, index: number) => {
+    const to = [target(index + 1)];
+    return { to: random.chance(0.7) ? [...to, target(index + 1)] : to };
+  };
+  return [{ to: [] }, ...Array.from({ length: count }, block)];
+}
+
+test(`a thousand random graphs are entered wherever loops begin (seed ${seed})`, (t) => {
+  let gates = 0;
+  for (let round = 0; round < 1000; round++) {
+    const what = `LODGE_SEED=${seed}, round ${round}`;
+    const random = new Random(seed * 1_000_003 + round);
+    const blocks = randomBlocks(random);
+    const wanted = new Set([1, ...(random.chance(0.5) ? [1 + random.below(blocks.length - 1)] : [])]);
+    const { graph, entries } = gated(blocks, [...wanted]);
+    gates += graph.nodes.length - blocks.length;
+    const module = new ModuleBuilder();
+    const visit = module.importFunction("t", "visit", ["i32"], []);
+    const { index, code } = module.function(["i32", "i32"], []);
+    const [hash, entry] = code.parameters as unknown as [I32, I32];
+    const current = code.let(hash);
+    const next = code.let(entry);
+    const steps = code.let(c32(STEPS));
+    code.block((exit) => {
+      code.loop((dispatch) => {
+        graph.write(code, {
+          body: (block) => {
+            if (block === 0 || block >= blocks.length) return next;
+            code.call(visit, c32(block));
+            code.set(steps, i32.sub(steps, c32(1)));
+            code.brIf(exit, i32.eqz(steps));
+            const mixed = i32.mul(i32.xor(current, c32(block + 1)), c32(0x9e3779b1));
+            code.set(current, i32.xor(mixed, i32.shr_u(current, c32(7))));
+            return blocks[block]!.to.length === 1 ? undefined : code.let(i32.and(current, c32(1)));
+          },
+          leave: (from, way) => {
+            const to = blocks[from]!.to[way]!;
+            if (to < 0) return code.br(exit);
+            assert.ok(entries.includes(to), `${to} is not entered: ${what}`);
+            code.set(next, c32(entries.indexOf(to) + 1));
+            code.br(dispatch);
+          },
+          backEdge: () => {},
+          passGate: () => code.set(next, c32(0)),
+        });
+        code.unreachable();
+      });
+    });
+    module.exportFunction("f", index);
+    const visited: number[] = [];
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), {
+      t: { visit: (block: number) => visited.push(block) },
+    });
+    for (const [number, first] of entries.entries()) {
+      visited.length = 0;
+      const start = random.next() | 0;
+      (exports.f as (hash: number, entry: number) => void)(start, number + 1);
+      const expected: number[] = [];
+      let current = start;
+      for (let at = first; at > 0 && expected.length < STEPS; ) {
+        expected.push(at);
+        current = mix(current, at);
+        const { to } = blocks[at]!;
+        at = to.length === 1 || (current & 1) !== 0 ? to[0]! : to[1]!;
+      }
+      assert.deepEqual(visited, expected, `entry ${number} of ${JSON.stringify(blocks)}: ${what}`);
+    }
+  }
+  t.diagnostic(`${gates} gates`);
+  assert.ok(gates > 100);
+});
