@@ -16,7 +16,9 @@ wanted='
   qemu-system-x86_64:qemu-system-x86
   busybox:busybox-static
   cpio:cpio
+  lvm:lvm2
   openssl:openssl
+  thin_check:thin-provisioning-tools
   iasl:acpica-tools
   lz4:lz4
   xz:xz-utils

@@ -1,14 +1,11 @@
 /** Bytes that look random and are the same each time. */
 
-/** xorshift32: numbers from 0 up to, not including, `below`. */
+import { Random } from "./random.ts";
+
+/** Numbers from 0 up to, not including, `below`. */
 export function randomNumbers(seed: number): (below: number) => number {
-  let state = seed | 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
+  const random = new Random(seed);
+  return (below) => random.below(below);
 }
 
 export function randomBytes(length: number, seed: number): Buffer {

@@ -17,8 +17,6 @@ export interface LvmOptions {
   group: string;
   /** With it volumes are thin: they read as zeros until they are written, and clones are snapshots. */
   thinPool?: string;
-  /** lvm's --config, for hosts whose lvm.conf is not for all. */
-  config?: string;
 }
 
 interface Row {
@@ -132,19 +130,14 @@ export class LvmPool implements Pool {
 
   async #report(command: string, what: string, fields: string, group: string): Promise<unknown[]> {
     const format = ["--reportformat", "json", "--units", "b", "--nosuffix", "--options", fields];
-    const output = (await runJson(tool(command), ...this.#config(), ...format, group)) as {
+    const output = (await runJson(tool(command), ...format, group)) as {
       report?: Record<string, unknown[]>[];
     };
     return output.report?.[0]?.[what] ?? [];
   }
 
   async #lvm(command: string, ...args: string[]): Promise<void> {
-    await run(tool(command), ...this.#config(), ...args);
-  }
-
-  #config(): string[] {
-    const { config } = this.#options;
-    return config === undefined ? [] : ["--config", config];
+    await run(tool(command), ...args);
   }
 }
 
