@@ -34,7 +34,7 @@ export const AllocateFlag = {
 } as const;
 
 /** unistd.h, for {@link seekExtent}. */
-export const Seek = { DATA: 3, HOLE: 4 } as const;
+export const Seek = { END: 2, DATA: 3, HOLE: 4 } as const;
 
 type Transfer = (fd: number, address: number, length: number) => number;
 type TransferBuffer = (fd: number, data: Uint8Array, length: number) => number;

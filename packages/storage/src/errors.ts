@@ -19,3 +19,12 @@ export class StorageError extends Error {
     this.code = code;
   }
 }
+
+/** Whether a failure is for want of space on the host, which may come back. */
+export function isNoSpace(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const { code } = at as NodeJS.ErrnoException;
+    if (code === "ENOSPC" || code === "EDQUOT") return true;
+  }
+  return false;
+}

@@ -1,7 +1,9 @@
 /** Disks: what they are to a device, the formats of images, and the files that hold them. */
 
 export type { Disk } from "./disk.ts";
-export { StorageError, type StorageErrorCode } from "./errors.ts";
+export { CACHE_MODES, type CacheMode, Drive, type DriveOptions } from "./drive/drive.ts";
+export { type Clock, type Limits, Throttle } from "./drive/throttle.ts";
+export { isNoSpace, StorageError, type StorageErrorCode } from "./errors.ts";
 export { HostFile, type HostFileOptions } from "./file/host-file.ts";
 export { Transfers } from "./file/transfers.ts";
 export type { Extent, Image, Store } from "./image.ts";

@@ -23,6 +23,8 @@ export interface OpenImageOptions {
   readOnly?: boolean;
   /** Keeps QEMU's locks on every file of the chain; default true. */
   lock?: boolean;
+  /** Past the host's page cache, on every file of the chain. */
+  direct?: boolean;
   /** Default true; without it what the image does not hold itself reads as zeros. */
   backing?: boolean;
   /** Bytes of L2 tables that are kept in memory, for each image of the chain. */
@@ -44,11 +46,11 @@ export function openImage(path: string, options: OpenImageOptions = {}): Promise
 }
 
 async function openAt(path: string, options: OpenImageOptions, depth: number): Promise<Image> {
-  const { readOnly = false, lock = true } = options;
+  const { readOnly = false, lock = true, direct = false } = options;
   if (depth > MOST_IMAGES) {
     throw new StorageError("STORAGE_OPEN", `${path}: a backing chain of more than ${MOST_IMAGES} images`);
   }
-  const store = await openStore(path, { readOnly, lock });
+  const store = await openStore(path, { readOnly, lock, direct });
   try {
     return await openFormat(store, options, depth);
   } catch (cause) {

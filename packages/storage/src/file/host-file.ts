@@ -4,6 +4,7 @@ import { constants, type FileHandle, open } from "node:fs/promises";
 import { AllocateFlag, Errno, fallocate, ftruncate, Seek, SystemError, seekExtent } from "@lodge/linux";
 import { StorageError } from "../errors.ts";
 import type { Extent, Store } from "../image.ts";
+import { DirectTransfers } from "./direct-transfers.ts";
 import { lockImage } from "./locks.ts";
 import { cutPieces, fillPieces, type Pieces, totalBytes } from "./pieces.ts";
 import { Transfers } from "./transfers.ts";
@@ -17,41 +18,63 @@ export interface HostFileOptions {
   create?: boolean | "replace";
   /** Keeps QEMU's locks; default true. Without them another's half-written state may be read. */
   lock?: boolean;
+  /** Past the host's page cache (O_DIRECT). */
+  direct?: boolean;
+}
+
+interface Opened {
+  readonly file: FileHandle;
+  readonly direct: FileHandle | undefined;
+  readonly isDevice: boolean;
+  readonly sizeBytes: number;
 }
 
 export class HostFile implements Store {
   readonly name: string;
   readonly readOnly: boolean;
   readonly #file: FileHandle;
-  readonly #transfers: Transfers;
+  /** The same file once more, with O_DIRECT, where that is wanted. */
+  readonly #direct: FileHandle | undefined;
+  readonly #transfers: Transfers | DirectTransfers;
+  readonly #isDevice: boolean;
   #sizeBytes: number;
   /** The file system can punch holes, and zero ranges. */
   readonly #can = { [AllocateFlag.PUNCH_HOLE]: true, [AllocateFlag.ZERO_RANGE]: true };
 
-  private constructor(path: string, file: FileHandle, sizeBytes: number, readOnly: boolean) {
+  private constructor(path: string, { file, direct, isDevice, sizeBytes }: Opened, readOnly: boolean) {
     this.name = path;
     this.#file = file;
-    this.#transfers = new Transfers(file.fd);
+    this.#direct = direct;
+    this.#isDevice = isDevice;
+    const cached = new Transfers(file.fd);
+    this.#transfers = direct === undefined ? cached : new DirectTransfers(direct.fd, cached);
     this.#sizeBytes = sizeBytes;
     this.readOnly = readOnly;
   }
 
-  /** Opens a regular file. */
+  /** Opens a regular file or a block device. */
   static async open(path: string, options: HostFileOptions = {}): Promise<HostFile> {
     const { readOnly = false, create = false, lock = true } = options;
     let file: FileHandle | undefined;
+    let direct: FileHandle | undefined;
     try {
       const making = create ? constants.O_CREAT | (create === "replace" ? 0 : constants.O_EXCL) : 0;
       // Opening a FIFO must not wait for its other end.
       const access = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK;
       file = await open(path, access | making, 0o644);
       const stat = await file.stat();
-      if (!stat.isFile()) throw new StorageError("STORAGE_OPEN", `${path} is not a regular file`);
+      const isDevice = stat.isBlockDevice();
+      if (!stat.isFile() && !isDevice) {
+        throw new StorageError("STORAGE_OPEN", `${path} is neither a regular file nor a block device`);
+      }
       if (lock) lockImage(file.fd, path, !readOnly);
-      // Not before it is ours alone.
-      if (create === "replace") ftruncate(file.fd, 0);
-      return new HostFile(path, file, create ? 0 : stat.size, readOnly);
+      // Not before it is ours alone. A device keeps its size, and what is on it.
+      if (create === "replace" && !isDevice) ftruncate(file.fd, 0);
+      if (options.direct) direct = await openDirect(path, access);
+      const sizeBytes = isDevice ? seekExtent(file.fd, 0, Seek.END)! : create ? 0 : stat.size;
+      return new HostFile(path, { file, direct, isDevice, sizeBytes }, readOnly);
     } catch (cause) {
+      await direct?.close();
       await file?.close();
       if (cause instanceof StorageError) throw cause;
       throw new StorageError("STORAGE_OPEN", `${path} cannot be opened: ${(cause as Error).message}`, { cause });
@@ -104,9 +127,15 @@ export class HostFile implements Store {
     if (done && offset + length > this.#sizeBytes) await this.resize(offset + length);
   }
 
+  /** A device's size is the host's to change; this takes over as much of it as there is. */
   async resize(sizeBytes: number): Promise<void> {
     try {
-      ftruncate(this.#file.fd, sizeBytes);
+      if (this.#isDevice) {
+        const most = seekExtent(this.#file.fd, 0, Seek.END)!;
+        if (sizeBytes > most) throw new Error(`the device has ${most} bytes, not ${sizeBytes}`);
+      } else {
+        ftruncate(this.#file.fd, sizeBytes);
+      }
     } catch (cause) {
       throw this.#failed("resize", cause);
     }
@@ -138,6 +167,7 @@ export class HostFile implements Store {
   }
 
   async close(): Promise<void> {
+    await this.#direct?.close();
     await this.#file.close();
   }
 
@@ -156,5 +186,15 @@ export class HostFile implements Store {
 
   #failed(what: string, cause: unknown): StorageError {
     return new StorageError("STORAGE_IO", `${this.name}: ${what} failed: ${(cause as Error).message}`, { cause });
+  }
+}
+
+async function openDirect(path: string, access: number): Promise<FileHandle> {
+  try {
+    return await open(path, access | constants.O_DIRECT);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "EINVAL") throw cause;
+    const message = `${path}: its file system cannot go past the page cache: cache=none is not possible here`;
+    throw new StorageError("STORAGE_OPEN", message, { cause });
   }
 }

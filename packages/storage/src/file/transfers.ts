@@ -6,7 +6,7 @@ import { addressOf, Errno, IoVector, TransferFlag, tryPreadv2, tryPwritev2 } fro
 import { totalBytes } from "./pieces.ts";
 
 /** Linux's IOV_MAX: pieces of one transfer. */
-const MOST_PIECES = 1024;
+export const MOST_PIECES = 1024;
 /** Copying more than this at once holds up the other devices. */
 const QUICK_BYTES = 1 << 20;
 /** A write into the page cache that took longer than this was made to wait; so many others then go to the pool. */
@@ -78,19 +78,21 @@ export class Transfers {
 function gather(pieces: readonly Uint8Array[]): boolean {
   if (pieces.length > MOST_PIECES) return false;
   vector.clear();
-  for (const piece of pieces) {
-    let address = addresses.get(piece.buffer);
-    if (address === undefined) {
-      address = addressOf(piece.buffer);
-      addresses.set(piece.buffer, address);
-    }
-    vector.push(address + piece.byteOffset, piece.length);
-  }
+  for (const piece of pieces) vector.push(addressOfBuffer(piece.buffer) + piece.byteOffset, piece.length);
   return true;
 }
 
-/** The pieces behind the first `done` bytes, as many as one call takes. */
-function rest(pieces: readonly Uint8Array[], done: number): Uint8Array[] {
+export function addressOfBuffer(buffer: ArrayBufferLike): number {
+  let address = addresses.get(buffer);
+  if (address === undefined) {
+    address = addressOf(buffer);
+    addresses.set(buffer, address);
+  }
+  return address;
+}
+
+/** The pieces behind the first `done` bytes, at most as many as one call takes. */
+export function rest(pieces: readonly Uint8Array[], done: number, most = MOST_PIECES): Uint8Array[] {
   const left: Uint8Array[] = [];
   for (const piece of pieces) {
     if (done >= piece.length) {
@@ -99,7 +101,7 @@ function rest(pieces: readonly Uint8Array[], done: number): Uint8Array[] {
     }
     left.push(done === 0 ? piece : piece.subarray(done));
     done = 0;
-    if (left.length === MOST_PIECES) break;
+    if (left.length === most) break;
   }
   return left;
 }

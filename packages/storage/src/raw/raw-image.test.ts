@@ -91,5 +91,5 @@ test("what is no raw disk is refused", async () => {
     message: /none cannot be opened/,
   });
   mkdirSync(join(dir.path, "folder"));
-  await assert.rejects(openImage(join(dir.path, "folder"), { readOnly: true }), /not a regular file/);
+  await assert.rejects(openImage(join(dir.path, "folder"), { readOnly: true }), /neither a regular file nor/);
 });

@@ -13,7 +13,7 @@ const SECTORS = 256;
 
 /** A disk in memory that notes what it is asked and can be held up. */
 class MemoryDisk implements Disk {
-  readonly sizeBytes = SECTORS * 512;
+  sizeBytes = SECTORS * 512;
   readonly readOnly: boolean;
   readonly content = Uint8Array.from({ length: this.sizeBytes }, (_, at) => at >> 9);
   readonly calls: string[] = [];
@@ -199,6 +199,97 @@ test("a disk that fails is an I/O error, and told of", async () => {
   const guest = new TestGuest(new BlkDevice({ disk, onError: ({ message }) => errors.push(message) })).start();
   for (const type of [Request.IN, Request.FLUSH]) assert.equal(await ask(guest, type, 0, [guest.room(512)]), 1);
   assert.deepEqual(errors, ["the disk is broken", "the disk is broken"]);
+});
+
+for (const { name, features } of RING_KINDS) {
+  test(`requests that fail are held until the device goes on, and nothing is lost: ${name}`, async () => {
+    const disk = new MemoryDisk();
+    disk.failing = true;
+    const told: boolean[] = [];
+    const device = new BlkDevice({ disk, errors: "stop", onError: (_, held) => told.push(held) });
+    const guest = new TestGuest(device, { features }).start();
+    const write = (sector: number) => {
+      const status = guest.room(1);
+      const token = guest.send(0, [
+        guest.give(header(Request.OUT, sector)),
+        guest.give(new Uint8Array(512).fill(0xe0 + sector)),
+        status,
+      ]);
+      return { status, token };
+    };
+    const requests = [write(1), write(2)];
+    await new Promise((done) => setImmediate(done));
+    assert.deepEqual(told, [true, true]);
+    // Still full: once more in vain.
+    await guest.transport.pause();
+    assert.throws(() => device.save(), { code: "DEVICE_STATE", message: /2 requests that failed/ });
+    guest.transport.resume();
+    await new Promise((done) => setImmediate(done));
+    assert.deepEqual(told, [true, true, true, true]);
+    assert.deepEqual(guest.rings[0]!.take(), []);
+    await guest.transport.pause();
+    disk.failing = false;
+    guest.transport.resume();
+    const used: number[] = [];
+    while (used.length < 2) used.push(...(await guest.used(0)).map(({ token }) => token));
+    assert.deepEqual(
+      used.sort(),
+      requests.map(({ token }) => token),
+    );
+    assert.deepEqual(
+      requests.map(({ status }) => guest.bytes(status)[0]),
+      [0, 0],
+    );
+    assert.deepEqual([disk.content[512], disk.content[1024]], [0xe1, 0xe2]);
+    device.save();
+  });
+}
+
+test("a driver's reset forgets what is held", async () => {
+  const disk = new MemoryDisk();
+  disk.failing = true;
+  const device = new BlkDevice({ disk, errors: "stop" });
+  const guest = new TestGuest(device).start();
+  guest.send(0, [guest.give(header(Request.OUT, 0)), guest.give(new Uint8Array(512)), guest.room(1)]);
+  await new Promise((done) => setImmediate(done));
+  guest.status = 0;
+  await new Promise((done) => setImmediate(done));
+  assert.equal(guest.status, 0);
+  const { length } = disk.calls;
+  await guest.transport.pause();
+  guest.transport.resume();
+  assert.equal(disk.calls.length, length);
+});
+
+test("errors may be ignored", async () => {
+  const disk = new MemoryDisk();
+  disk.failing = true;
+  const guest = new TestGuest(new BlkDevice({ disk, errors: "ignore" })).start();
+  assert.equal(await ask(guest, Request.OUT, 0, [guest.give(new Uint8Array(512))]), 0);
+});
+
+test("without a cache the guest is told of none, and writes are lasting", async () => {
+  const disk = new MemoryDisk();
+  const guest = new TestGuest(new BlkDevice({ disk, cache: false })).start();
+  assert.ok(!(guest.features & (BlkFeature.FLUSH | BlkFeature.CONFIG_WCE)));
+  assert.equal(guest.registers.read("device", Config.WRITEBACK, 1), 0);
+  await ask(guest, Request.OUT, 0, [guest.give(new Uint8Array(512))]);
+  assert.deepEqual(disk.calls, ["write 0", "flush"]);
+});
+
+test("another size: the driver is told, and can use it", async () => {
+  const disk = new MemoryDisk();
+  const device = new BlkDevice({ disk });
+  const guest = new TestGuest(device).start();
+  const generation = guest.common(0x15, 1);
+  const told = guest.interrupt();
+  disk.sizeBytes = (SECTORS / 2) * 512;
+  device.resized();
+  await told;
+  assert.notEqual(guest.common(0x15, 1), generation);
+  assert.equal(guest.registers.read("device", Config.CAPACITY, 4), SECTORS / 2);
+  assert.equal(await ask(guest, Request.IN, SECTORS / 2 - 1, [guest.room(512)]), 0);
+  assert.equal(await ask(guest, Request.IN, SECTORS / 2, [guest.room(512)]), 1);
 });
 
 test("a request without header or status breaks the queue", () => {

@@ -27,8 +27,29 @@ export interface BlkOptions {
   queues?: number;
   /** What the guest finds it by: up to 20 bytes of ASCII. */
   serial?: string;
-  /** Told of each request that the disk failed. */
-  onError?: (error: Error) => void;
+  /**
+   * Whether the guest is told of a cache, which it flushes and may switch off. Default true. Without one each write is
+   * lasting when it ends.
+   */
+  cache?: boolean;
+  /** What becomes of a request that the disk failed. Default: `report`. */
+  errors?: ErrorPolicy;
+  /** Told of each such request, and whether it is held. */
+  onError?: (error: Error, held: boolean) => void;
+}
+
+/**
+ * `report`: the guest is told. `ignore`: the guest believes that it went well. `stop`: the request is held, for whoever
+ * pauses the machine; it is tried again on {@link BlkDevice.resume}.
+ */
+export type ErrorPolicy = "report" | "ignore" | "stop";
+
+/** A request that failed and waits to be tried again. */
+interface Held {
+  readonly queue: number;
+  readonly type: number;
+  readonly sector: number;
+  readonly chain: Chain;
 }
 
 const record = stateRecord("virtio-blk", 1, { sizeBytes: address, writeback: flag });
@@ -41,7 +62,9 @@ export class BlkDevice extends VirtioDevice {
   override readonly writableConfig = [Config.WRITEBACK, Config.WRITEBACK + 1] as const;
   readonly #disk: Disk;
   readonly #serial = new Uint8Array(ID_LENGTH);
-  readonly #onError: (error: Error) => void;
+  readonly #cache: boolean;
+  readonly #errors: ErrorPolicy;
+  readonly #onError: (error: Error, held: boolean) => void;
   readonly #header = new DataView(new ArrayBuffer(HEADER_LENGTH));
   readonly #status = new Uint8Array(1);
   /** Requests in flight, by queue, and who waits for their end. */
@@ -49,9 +72,11 @@ export class BlkDevice extends VirtioDevice {
   #idle: { queue: number | undefined; done: () => void }[] = [];
   readonly #unpublished = new Set<Virtqueue>();
   #paused = false;
+  #held: Held[] = [];
 
-  constructor({ disk, queues = 1, serial = "", onError = () => {} }: BlkOptions, saved?: SavedState) {
+  constructor(options: BlkOptions, saved?: SavedState) {
     super();
+    const { disk, queues = 1, serial = "", cache = true, errors = "report", onError = () => {} } = options;
     if (!/^[ -~]{0,20}$/.test(serial)) {
       throw new DeviceError(
         "DEVICE_CONFIGURATION",
@@ -62,16 +87,18 @@ export class BlkDevice extends VirtioDevice {
       throw new DeviceError("DEVICE_CONFIGURATION", `${queues} queues of a disk: 1 to 64 are possible`);
     }
     this.#disk = disk;
+    this.#cache = cache;
+    this.#errors = errors;
     this.#onError = onError;
     new TextEncoder().encodeInto(serial, this.#serial);
     this.queueSizes = Array.from({ length: queues }, () => QUEUE_SIZE);
     this.#busy = this.queueSizes.map(() => 0);
-    const writes = BlkFeature.CONFIG_WCE | BlkFeature.DISCARD | BlkFeature.WRITE_ZEROES;
+    const writes = BlkFeature.DISCARD | BlkFeature.WRITE_ZEROES | (cache ? BlkFeature.CONFIG_WCE : 0n);
     this.features =
       BlkFeature.SEG_MAX |
       BlkFeature.BLK_SIZE |
-      BlkFeature.FLUSH |
       BlkFeature.TOPOLOGY |
+      (cache ? BlkFeature.FLUSH : 0n) |
       (queues > 1 ? BlkFeature.MQ : 0n) |
       (disk.readOnly ? BlkFeature.RO : writes);
     this.#fillConfig(queues);
@@ -86,13 +113,13 @@ export class BlkDevice extends VirtioDevice {
 
   #fillConfig(queues: number): void {
     const view = new DataView(this.config.buffer);
-    view.setBigUint64(Config.CAPACITY, BigInt(this.#disk.sizeBytes / SECTOR), true);
+    this.#fillCapacity();
     // All of a queue but header and status.
     view.setUint32(Config.SEG_MAX, QUEUE_SIZE - 2, true);
     view.setUint32(Config.BLK_SIZE, SECTOR, true);
     // 4 KiB, which is what host file systems work in.
     view.setUint8(Config.PHYSICAL_BLOCK_EXP, 3);
-    view.setUint8(Config.WRITEBACK, 1);
+    view.setUint8(Config.WRITEBACK, this.#cache ? 1 : 0);
     view.setUint16(Config.NUM_QUEUES, queues, true);
     view.setUint32(Config.MAX_DISCARD_SECTORS, MAX_SEGMENT_SECTORS, true);
     view.setUint32(Config.MAX_DISCARD_SEG, MAX_SEGMENTS, true);
@@ -100,6 +127,16 @@ export class BlkDevice extends VirtioDevice {
     view.setUint32(Config.MAX_WRITE_ZEROES_SECTORS, MAX_SEGMENT_SECTORS, true);
     view.setUint32(Config.MAX_WRITE_ZEROES_SEG, MAX_SEGMENTS, true);
     view.setUint8(Config.WRITE_ZEROES_MAY_UNMAP, 1);
+  }
+
+  #fillCapacity(): void {
+    new DataView(this.config.buffer).setBigUint64(Config.CAPACITY, BigInt(this.#disk.sizeBytes / SECTOR), true);
+  }
+
+  /** The disk has another size now, of which the driver is told (5.2.4). */
+  resized(): void {
+    this.#fillCapacity();
+    this.link.configChanged();
   }
 
   override notified(number: number): void {
@@ -116,20 +153,31 @@ export class BlkDevice extends VirtioDevice {
     }
     const type = this.#header.getUint32(0, true);
     const sector = this.#header.getUint32(8, true) + this.#header.getUint32(12, true) * 2 ** 32;
+    void this.#run(queue, { queue: number, type, sector, chain });
+  }
+
+  async #run(queue: Virtqueue, request: Held): Promise<void> {
+    const { queue: number, type, sector, chain } = request;
     this.#busy[number]! += 1;
-    void this.#perform(type, sector, chain)
-      .catch((error: Error) => {
-        this.#onError(error);
-        return RequestStatus.IOERR;
-      })
-      .then((status) => {
-        this.#status[0] = status;
-        const length = chain.writableBytes;
-        chain.write(length - 1, this.#status);
-        queue.push(chain, length);
-        this.#publishSoon(queue);
-        this.#ended(number, queue);
-      });
+    const status = await this.#perform(type, sector, chain).catch((error: Error) => this.#failed(request, error));
+    if (status !== undefined) {
+      this.#status[0] = status;
+      const length = chain.writableBytes;
+      chain.write(length - 1, this.#status);
+      queue.push(chain, length);
+      this.#publishSoon(queue);
+    }
+    this.#ended(number, queue);
+  }
+
+  /** The status of a request that the disk failed; undefined while it is held. */
+  #failed(request: Held, error: Error): number | undefined {
+    // A queue that is being stopped waits for its requests' end.
+    const held = this.#errors === "stop" && this.link.queues[request.queue]?.usable === true;
+    if (held) this.#held.push(request);
+    this.#onError(error, held);
+    if (held) return undefined;
+    return this.#errors === "ignore" ? RequestStatus.OK : RequestStatus.IOERR;
   }
 
   /** Requests that end together are shown together. */
@@ -231,11 +279,13 @@ export class BlkDevice extends VirtioDevice {
   }
 
   override async stop(): Promise<void> {
+    this.#held = [];
     await this.#drained();
-    this.config[Config.WRITEBACK] = 1;
+    this.config[Config.WRITEBACK] = this.#cache ? 1 : 0;
   }
 
   override stopQueue(queue: number): void | Promise<void> {
+    this.#held = this.#held.filter((request) => request.queue !== queue);
     return this.#drained(queue);
   }
 
@@ -246,9 +296,18 @@ export class BlkDevice extends VirtioDevice {
 
   override resume(): void {
     this.#paused = false;
+    for (const request of this.#held.splice(0)) {
+      const queue = this.link.queues[request.queue];
+      if (queue !== undefined) void this.#run(queue, request);
+    }
   }
 
+  /** Not while requests are held: what they are is in no saved state. */
   override save(): SavedState {
+    if (this.#held.length > 0) {
+      const what = `${this.#held.length} requests that failed on the host wait to be tried again`;
+      throw new DeviceError("DEVICE_STATE", `virtio-blk cannot be saved: ${what}`);
+    }
     return record.save({ sizeBytes: this.#disk.sizeBytes, writeback: this.config[Config.WRITEBACK] !== 0 });
   }
 }
