@@ -1,25 +1,15 @@
 /** What a machine is made of: its description, and the devices that outlive its resets. */
 
-import { BalloonDevice, BlkDevice, ConsoleDevice, RngDevice, type VirtioDevice } from "@lodge/devices";
+import { BalloonDevice, ConsoleDevice, RngDevice, type VirtioDevice } from "@lodge/devices";
 import type { PcDescription } from "@lodge/machine";
-import { openImage } from "@lodge/storage";
 import type { Choice } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
 import { BootFile } from "./boot-files.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
+import { AttachedDisk } from "./disks/attached-disk.ts";
 import type { Image } from "./images/store.ts";
 import { type AttachedNetwork, attachNetwork } from "./network.ts";
 import { openSerial, type SerialLine } from "./serial.ts";
-
-/** A disk as the guest has it. */
-export interface AttachedDisk {
-  readonly file: string;
-  /** As `qemu-img` spells it. */
-  readonly format: string;
-  readonly readOnly: boolean;
-  readonly sizeBytes: number;
-  readonly serial: string | undefined;
-}
 
 export interface Hardware {
   readonly memoryBytes: number;
@@ -59,11 +49,10 @@ export async function assemble(
   });
   const disks: AttachedDisk[] = [];
   const virtio: VirtioDevice[] = [console, new RngDevice(), balloon];
-  for (const { file, readonly: readOnly = false, serial } of checked.disks) {
-    const disk = await openImage(file, { readOnly });
-    undo.defer(() => disk.close());
-    virtio.push(new BlkDevice({ disk, queues: checked.cpus.count, ...(serial !== undefined && { serial }) }));
-    disks.push({ file, format: disk.format, readOnly, sizeBytes: disk.sizeBytes, serial });
+  for (const one of checked.disks) {
+    const disk = undo.use(await AttachedDisk.open(one, checked.cpus.count));
+    disks.push(disk);
+    virtio.push(disk.device);
   }
   const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
   const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);

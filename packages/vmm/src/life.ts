@@ -22,6 +22,15 @@ export type LifeEvent =
   | { readonly event: "balloon"; readonly bytes: number }
   /** Something does not work any more, and the machine goes on without it. */
   | { readonly event: "trouble"; readonly message: string }
+  /** A request failed on the host. `stop`: it is tried again when the machine, which pauses, goes on. */
+  | {
+      readonly event: "disk-error";
+      readonly file: string;
+      readonly message: string;
+      readonly operation: "read" | "write";
+      readonly action: "report" | "ignore" | "stop";
+      readonly noSpace: boolean;
+    }
   | { readonly event: "ended"; readonly end: MachineEnd };
 
 export interface LifeOptions {

@@ -11,10 +11,12 @@ import { type Choice, chooseAccelerator } from "./accelerator.ts";
 import type { GuestProcess } from "./agent/channel.ts";
 import { type CommandOptions, jobScript } from "./agent/job.ts";
 import { checkOptions, type MachineOptions } from "./configuration/options.ts";
+import type { AttachedDisk } from "./disks/attached-disk.ts";
+import { DiskTrouble } from "./disks/trouble.ts";
 import { VmmError } from "./errors.ts";
 import { MachineTarget } from "./gdb/machine-target.ts";
 import { serveGdb } from "./gdb/server.ts";
-import { type AttachedDisk, assemble, type Hardware } from "./hardware.ts";
+import { assemble, type Hardware } from "./hardware.ts";
 import { prepareImage } from "./images/store.ts";
 import { Life, type LifeEvent, type MachineEnd } from "./life.ts";
 import type { AttachedNetwork } from "./network.ts";
@@ -55,6 +57,7 @@ export class Machine implements AsyncDisposable {
   readonly ended: Promise<MachineEnd>;
   readonly #life: Life;
   readonly #hardware: Hardware;
+  readonly #trouble: DiskTrouble;
   readonly #resources = new AsyncDisposableStack();
 
   /**
@@ -101,10 +104,11 @@ export class Machine implements AsyncDisposable {
     });
     void life.ended.then(() => target?.ended());
     const begun = life;
+    const trouble = undo.use(new DiskTrouble(hardware.disks, life));
     hardware.onBalloon = (bytes) => begun.tell({ event: "balloon", bytes });
     hardware.onTrouble = (message) => begun.tell({ event: "trouble", message });
     if (hardware.serial) hardware.serial.onTyped = (bytes) => begun.pc.serial[0]!.write(bytes);
-    const machine = new Machine(options.name, life, accelerator, hardware);
+    const machine = new Machine(options.name, life, accelerator, hardware, trouble);
     if (options.qmp !== undefined) {
       const server = await serveQmp(machine, options.qmp);
       qmp = server;
@@ -114,10 +118,17 @@ export class Machine implements AsyncDisposable {
     return machine;
   }
 
-  private constructor(name: string | undefined, life: Life, accelerator: Choice, hardware: Hardware) {
+  private constructor(
+    name: string | undefined,
+    life: Life,
+    accelerator: Choice,
+    hardware: Hardware,
+    trouble: DiskTrouble,
+  ) {
     this.name = name;
     this.#life = life;
     this.#hardware = hardware;
+    this.#trouble = trouble;
     this.accelerator = accelerator;
     this.ended = life.ended.then((end) => {
       hardware.agents.end(new VmmError("VMM_ENDED", `the machine has ended: ${describeEnd(end)}`));
@@ -205,6 +216,7 @@ export class Machine implements AsyncDisposable {
 
   /** Stops all vCPUs between two instructions; resolves when they stand. */
   pause(): Promise<void> {
+    this.#trouble.leaveToUser();
     return this.#life.pause();
   }
 

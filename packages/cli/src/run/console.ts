@@ -6,6 +6,7 @@ import { beginning } from "./beginning.ts";
 import type { SerialPlace } from "./serial.ts";
 import { onSignals, signalStatus } from "./signals.ts";
 import { takeTerminal } from "./terminal.ts";
+import { troubleSayer } from "./trouble.ts";
 
 /** The status when the guest's kernel panicked; 1 and 2 are our own failures. */
 const PANICKED = 3;
@@ -29,10 +30,11 @@ export async function runConsole(options: MachineOptions, place: SerialPlace["to
     signal: begun.signal,
   });
   begun[Symbol.dispose]();
+  const sayTrouble = troubleSayer();
   using _watch = machine.watch((told) => {
     progress.done();
     if (json) say(told);
-    else if (told.event === "trouble") console.error(`lodge: ${told.message}`);
+    else sayTrouble(told);
   });
   if (json) say(started(machine));
   let ended: NodeJS.Signals | undefined;

@@ -6,6 +6,7 @@ import { type GuestProcess, Machine, type MachineOptions } from "@lodge/vmm";
 import { Progress } from "../progress.ts";
 import { beginning } from "./beginning.ts";
 import { onSignals } from "./signals.ts";
+import { troubleSayer } from "./trouble.ts";
 
 /** With `json` what it gave is one object on stdout: stdout, stderr and status. */
 export async function runOne(options: MachineOptions, command: readonly string[], json: boolean): Promise<number> {
@@ -18,9 +19,7 @@ export async function runOne(options: MachineOptions, command: readonly string[]
     progress: (step) => progress.step(step),
     signal: begun.signal,
   });
-  using _troubles = machine.watch((told) => {
-    if (told.event === "trouble") console.error(`lodge: ${told.message}`);
-  });
+  using _troubles = machine.watch(troubleSayer());
   progress.step("booting");
   const guest = await machine.spawn(command, { signal: begun.signal });
   progress.done();

@@ -9,9 +9,9 @@ import {
   type NumaNode,
   parseAccelerator,
   parseCount,
+  parseDisk,
   parseFields,
   parseNetwork,
-  parseSwitch,
   VmmError,
 } from "@lodge/vmm";
 import { type Command, InvalidArgumentError, Option } from "commander";
@@ -41,6 +41,12 @@ export interface RunFlags {
   device?: MachineOptions;
 }
 
+const DISK_HELP =
+  "a disk: FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|writethrough|unsafe][,error=report|stop|ignore]" +
+  "[,iops=N][,iops-burst=N][,bps=SIZE][,bps-burst=SIZE][,serial=TEXT]; may be repeated";
+
+const addDisk = (text: string, before: DiskOptions[]) => [...before, parseDisk(text)];
+
 /** Adds them to a command. */
 export function addRunOptions(command: Command): Command {
   return command
@@ -53,7 +59,7 @@ export function addRunOptions(command: Command): Command {
     .option("--kernel <file>", "boot this kernel instead of an image")
     .option("--initrd <file>", "with this initial RAM disk")
     .option("--append <text>", "the kernel's command line, or what is added to the image's")
-    .option("--disk <file>", "a raw disk: FILE[,readonly][,serial=TEXT]; may be repeated", checked(parseDisk), [])
+    .option("--disk <file>", DISK_HELP, checked(addDisk), [])
     .option(
       "--net <network>",
       "nat[,hostfwd=tcp:127.0.0.1:8080-:80][,restrict][,loopback], tap,ifname=NAME or none; ,pcap=FILE; may be repeated",
@@ -102,19 +108,6 @@ function checked<T>(parse: (text: string, before: T) => T): (text: string, befor
       throw error;
     }
   };
-}
-
-function parseDisk(text: string, before: DiskOptions[]): DiskOptions[] {
-  const { value: file, named } = parseFields(text, "--disk", ["format", "readonly", "serial"]);
-  const format = named.get("format");
-  if (format !== undefined && format !== "raw") {
-    throw new VmmError("VMM_CONFIG", `--disk ${text}: format ${format}; it is raw, the others are to come`);
-  }
-  const serial = named.get("serial");
-  return [
-    ...before,
-    { file, readonly: parseSwitch(named.get("readonly"), "readonly"), ...(serial !== undefined && { serial }) },
-  ];
 }
 
 function addNetwork(text: string, before: NetworkOptions[] = []): NetworkOptions[] {

@@ -2,7 +2,7 @@
 
 export { BalloonDevice, type BalloonOptions } from "./balloon/balloon.ts";
 export type { Statistics } from "./balloon/statistics.ts";
-export { BlkDevice, type BlkOptions, type ErrorPolicy } from "./blk/blk.ts";
+export { BlkDevice, type BlkOptions, type ErrorPolicy, type RequestFailure } from "./blk/blk.ts";
 export { ConsoleDevice, type ConsoleOptions } from "./console/console.ts";
 export type { ConsolePort, PortOptions } from "./console/port.ts";
 export { DeviceType, type DriverLink, Feature, VirtioDevice } from "./device.ts";

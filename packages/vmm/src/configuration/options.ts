@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import { getAffinity } from "@lodge/linux";
 import { MachineLimits, type MemoryBacking, type NumaNode } from "@lodge/machine";
 import { type Accelerator, parseAccelerator } from "../accelerator.ts";
+import { checkDisks, type DiskOptions } from "../disks/options.ts";
 import { VmmError } from "../errors.ts";
 import type { SerialTarget } from "../serial.ts";
 import { checkNetworks, DEFAULT_NETWORKS, type NetworkOptions } from "./networks.ts";
@@ -65,15 +66,6 @@ export interface CpuOptions {
   readonly threads?: number;
   /** The host processors that each vCPU may run on, by number. Default, and for those left out or undefined: all. */
   readonly affinity?: readonly (readonly number[] | undefined)[];
-}
-
-export interface DiskOptions {
-  /** A file that is a disk byte for byte. */
-  readonly file: string;
-  /** The guest cannot write, and the file is opened for reading only. Default: false. */
-  readonly readonly?: boolean;
-  /** What the guest finds it by, in /dev/disk/by-id for one: up to 20 characters of ASCII. Default: none. */
-  readonly serial?: string;
 }
 
 const DEFAULT_MEMORY = "512M";
@@ -138,21 +130,6 @@ function checkMemory(wanted: string | number): number {
     );
   }
   return bytes;
-}
-
-function checkDisks(disks: readonly DiskOptions[]): readonly DiskOptions[] {
-  const serials = new Map<string, string>();
-  for (const { file, serial } of disks) {
-    if (file === "") refuse("a disk without a file");
-    if (serial === undefined) continue;
-    if (!/^[ -~]{1,20}$/.test(serial))
-      refuse(`disk ${file}: its serial ${JSON.stringify(serial)} is not 1 to 20 characters of ASCII`);
-    const other = serials.get(serial);
-    if (other !== undefined)
-      refuse(`the disks ${other} and ${file} have one serial, ${serial}: the guest could not tell them apart`);
-    serials.set(serial, file);
-  }
-  return disks;
 }
 
 function checkCpus(wanted: number | CpuOptions): CheckedOptions["cpus"] {

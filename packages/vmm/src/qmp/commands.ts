@@ -1,6 +1,6 @@
 /** QMP's commands and events, as far as a machine has them: names, arguments and answers are those of QEMU's QAPI schema. */
 
-import type { AttachedDisk } from "../hardware.ts";
+import type { AttachedDisk } from "../disks/attached-disk.ts";
 import type { LifeEvent, MachineEnd } from "../life.ts";
 import type { Machine } from "../machine.ts";
 import { QmpError, VERSION } from "./protocol.ts";
@@ -89,8 +89,9 @@ export async function perform(machine: Machine, name: string, args: Arguments): 
   }
 }
 
-function blockInfo({ file, format, readOnly, sizeBytes }: AttachedDisk, index: number): object {
-  const unlimited = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
+function blockInfo({ file, format, readOnly, sizeBytes, cache, limits }: AttachedDisk, index: number): object {
+  const { bps = 0, iops = 0 } = limits;
+  const limited = { bps, bps_rd: 0, bps_wr: 0, iops, iops_rd: 0, iops_wr: 0 };
   const inserted = {
     file,
     drv: format,
@@ -99,9 +100,9 @@ function blockInfo({ file, format, readOnly, sizeBytes }: AttachedDisk, index: n
     backing_file_depth: 0,
     detect_zeroes: "off",
     write_threshold: 0,
-    cache: { writeback: true, direct: false, "no-flush": false },
+    cache: { writeback: cache !== "writethrough", direct: cache === "none", "no-flush": cache === "unsafe" },
     image: { filename: file, format, "virtual-size": sizeBytes },
-    ...unlimited,
+    ...limited,
   };
   const device = `disk${index}`;
   return { device, qdev: `/machine/${device}`, locked: false, removable: false, type: "unknown", inserted };
@@ -126,6 +127,11 @@ export function eventsOf(told: LifeEvent, machine: Machine): { name: string; dat
         : [{ name: "GUEST_PANICKED", data: { action: told.ends ? "poweroff" : "run" } }];
     case "balloon":
       return [{ name: "BALLOON_CHANGE", data: { actual: machine.memoryBytes - told.bytes } }];
+    case "disk-error": {
+      const { operation, action, noSpace, message } = told;
+      const device = `disk${machine.disks.findIndex(({ file }) => file === told.file)}`;
+      return [{ name: "BLOCK_IO_ERROR", data: { device, operation, action, nospace: noSpace, reason: message } }];
+    }
     case "trouble":
       // QEMU says such things on stderr.
       return [];

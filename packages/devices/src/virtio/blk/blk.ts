@@ -34,8 +34,15 @@ export interface BlkOptions {
   cache?: boolean;
   /** What becomes of a request that the disk failed. Default: `report`. */
   errors?: ErrorPolicy;
-  /** Told of each such request, and whether it is held. */
-  onError?: (error: Error, held: boolean) => void;
+  /** Told of each such request. */
+  onError?: (failure: RequestFailure) => void;
+}
+
+export interface RequestFailure {
+  readonly error: Error;
+  readonly operation: "read" | "write";
+  /** What becomes of it. A request of a queue that is being reset is reported instead of held. */
+  readonly action: ErrorPolicy;
 }
 
 /**
@@ -64,7 +71,7 @@ export class BlkDevice extends VirtioDevice {
   readonly #serial = new Uint8Array(ID_LENGTH);
   readonly #cache: boolean;
   readonly #errors: ErrorPolicy;
-  readonly #onError: (error: Error, held: boolean) => void;
+  readonly #onError: (failure: RequestFailure) => void;
   readonly #header = new DataView(new ArrayBuffer(HEADER_LENGTH));
   readonly #status = new Uint8Array(1);
   /** Requests in flight, by queue, and who waits for their end. */
@@ -173,11 +180,12 @@ export class BlkDevice extends VirtioDevice {
   /** The status of a request that the disk failed; undefined while it is held. */
   #failed(request: Held, error: Error): number | undefined {
     // A queue that is being stopped waits for its requests' end.
-    const held = this.#errors === "stop" && this.link.queues[request.queue]?.usable === true;
-    if (held) this.#held.push(request);
-    this.#onError(error, held);
-    if (held) return undefined;
-    return this.#errors === "ignore" ? RequestStatus.OK : RequestStatus.IOERR;
+    const mayHold = this.link.queues[request.queue]?.usable === true;
+    const action = this.#errors === "stop" && !mayHold ? "report" : this.#errors;
+    if (action === "stop") this.#held.push(request);
+    this.#onError({ error, operation: request.type === Request.IN ? "read" : "write", action });
+    if (action === "stop") return undefined;
+    return action === "ignore" ? RequestStatus.OK : RequestStatus.IOERR;
   }
 
   /** Requests that end together are shown together. */
