@@ -45,9 +45,7 @@ export class AttachedDisk implements AsyncDisposable {
     const { file, readonly: readOnly = false, cache, limits } = options;
     const format = options.format ?? (await formatByName(file));
     const drive = await Drive.open(file, { format, readOnly, ...(cache && { cache }), ...(limits && { limits }) });
-    if (!drive.readOnly || readOnly) return new AttachedDisk(options, drive, queues);
-    await drive.close();
-    throw new VmmError("VMM_CONFIG", `disk ${file}: ${format} is only read here: add readonly, or convert it`);
+    return new AttachedDisk(options, drive, queues);
   }
 
   get format(): string {

@@ -184,7 +184,7 @@ test("an image whose name does not say what it is, and a format that is only rea
     assert.deepEqual([raw.format, raw.sizeBytes], ["raw", MIB]);
     const vmdk = join(folder, "disk.vmdk");
     run("qemu-img", "create", "-q", "-f", "vmdk", vmdk, "1M");
-    await assert.rejects(AttachedDisk.open({ file: vmdk }, 1), /vmdk is only read here: add readonly, or convert it/);
+    await assert.rejects(AttachedDisk.open({ file: vmdk }, 1), /vmdk is read and not written: open it read-only/);
     await using disk = await AttachedDisk.open({ file: vmdk, readonly: true }, 1);
     assert.deepEqual([disk.format, disk.sizeBytes], ["vmdk", MIB]);
   } finally {
