@@ -10,6 +10,7 @@ export type { Extent, Image, Store } from "./image.ts";
 export {
   allocationDepth,
   baseAllocation,
+  dirtyBitmap,
   isNbdUri,
   type MetaContext,
   type NbdExport,

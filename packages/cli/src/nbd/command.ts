@@ -1,6 +1,14 @@
 /** `lodge nbd`: an image for everyone who speaks NBD, until its last client goes. Options are named as qemu-nbd's. */
 
-import { allocationDepth, baseAllocation, type Image, NbdServer, openImage, type TlsCredentials } from "@lodge/storage";
+import {
+  allocationDepth,
+  baseAllocation,
+  dirtyBitmap,
+  type Image,
+  NbdServer,
+  openImage,
+  type TlsCredentials,
+} from "@lodge/storage";
 import { VmmError } from "@lodge/vmm";
 import { Command, InvalidArgumentError } from "commander";
 import { onSignals, signalStatus } from "../run/signals.ts";
@@ -16,6 +24,7 @@ interface NbdFlags {
   persistent?: true;
   shared: number;
   allocationDepth?: true;
+  bitmap?: string;
   tlsCertificates?: string;
   tlsVerifyPeer?: boolean;
   tlsPsk?: string;
@@ -42,6 +51,7 @@ export function nbdCommand(): Command {
     .option("-t, --persistent", "go on when the last client has gone")
     .option("-e, --shared <n>", "clients at once; 0 is any number", wholeNumber("--shared", 65535), 1)
     .option("-A, --allocation-depth", "tell which image of the backing chain has a byte")
+    .option("-B, --bitmap <name>", "tell what this persistent bitmap of a read-only qcow2 image says")
     .option("--tls-certificates <folder>", "speak TLS only, with the folder's server-cert.pem and server-key.pem")
     .option("--tls-verify-peer", "and with clients that the folder's ca-cert.pem has signed")
     .option("--tls-psk <file>", "speak TLS only, with the keys of this file, lines of NAME:KEY")
@@ -68,6 +78,7 @@ async function serve(image: Image, flags: NbdFlags, listen: Place, tls: TlsCrede
   using _signals = onSignals((signal) => end(signalStatus(signal)));
   const { exportName, description, shared, readOnly = false } = flags;
   const contexts = [baseAllocation(image), ...(flags.allocationDepth ? [allocationDepth(image)] : [])];
+  if (flags.bitmap !== undefined) contexts.push(await dirtyBitmap(image, flags.bitmap));
   const offered = { disk: image, readOnly, contexts, ...(description !== undefined && { description }) };
   await using server = await NbdServer.start({
     exports: new Map([[exportName, offered]]),

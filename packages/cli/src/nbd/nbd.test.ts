@@ -95,6 +95,37 @@ test("a server's disk is another's image", { skip }, async () => {
   );
 });
 
+test("a dirty bitmap, as qemu-nbd tells it", { skip }, async () => {
+  using dir = folder();
+  const path = join(dir.path, "disk.qcow2");
+  await execute("qemu-img", ["create", "-f", "qcow2", path, "256M"]);
+  await execute("qemu-img", ["bitmap", "--add", "-g", "4096", path, "b0"]);
+  const writes = ["write 0 4k", "write 1M 5M", "write 77M 100k", "write 255M 1M"];
+  await execute("qemu-io", ["-f", "qcow2", path, ...writes.flatMap((text) => ["-c", text])]);
+  const map = ["--json", "--map=qemu:dirty-bitmap:b0"];
+  await using server = await lodgeNbd("-r", "-p", "0", "-B", "b0", path);
+  const ours = JSON.parse((await execute("nbdinfo", [...map, server.uri])).stdout);
+  const socket = join(dir.path, "socket");
+  const theirs = spawn("qemu-nbd", ["-r", "-k", socket, "-f", "qcow2", "-B", "b0", "--fork", path], {
+    stdio: "ignore",
+  });
+  await once(theirs, "exit");
+  const expected = JSON.parse((await execute("nbdinfo", [...map, `nbd+unix:///?socket=${socket}`])).stdout);
+  const essence = (extents: Record<string, number>[]) =>
+    extents.map(({ offset, length, type }) => [offset, length, type]);
+  assert.deepEqual(essence(ours), essence(expected));
+  assert.ok(ours.length >= 7);
+  for (const [args, message] of [
+    [["-B", "b0", path], /read-only/],
+    [["-r", "-B", "none", path], /has no bitmap "none"/],
+    [["-r", "-B", "b0", image(dir.path)], /a raw image has no bitmaps/],
+  ] as const) {
+    const { status, stderr } = spawnSync(process.execPath, [bin, "nbd", ...args], { encoding: "utf8" });
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, message);
+  }
+});
+
 test("a shared key", { skip }, async () => {
   using dir = folder();
   const keys = join(dir.path, "keys.psk");
