@@ -12,7 +12,7 @@ import { runCommand } from "./run/command.ts";
 /** The status for what cannot be meant, or cannot be done on this host: nothing was begun. Anything else that fails is 1. */
 const REFUSED = 2;
 /** The codes of our own packages' errors. */
-const OURS = /^(KVM|MACHINE|NETWORK|STORAGE|VMM)_/;
+const OURS = /^(DEVICE|KVM|MACHINE|NETWORK|STORAGE|VMM)_/;
 
 /** Runs the command with these arguments and sets the process's exit status. */
 export async function main(args: readonly string[]): Promise<void> {

@@ -1,6 +1,6 @@
 /** What a machine is made of: its description, and the devices that outlive its resets. */
 
-import { BalloonDevice, ConsoleDevice, RngDevice, type VirtioDevice } from "@lodge/devices";
+import { BalloonDevice, ConsoleDevice, FsDevice, RngDevice, type VirtioDevice } from "@lodge/devices";
 import type { PcDescription } from "@lodge/machine";
 import type { Choice } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
@@ -54,6 +54,11 @@ export async function assemble(
     disks.push(disk);
     virtio.push(disk.device);
   }
+  for (const { folder, tag, readonly: readOnly = false } of checked.shares) {
+    const share = new FsDevice({ folder, tag, readOnly });
+    undo.defer(() => share.close());
+    virtio.push(share);
+  }
   const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
   const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);
   const networks = checked.networks.map((network) => undo.use(attachNetwork(network, options.name)));
@@ -97,7 +102,11 @@ export async function assemble(
 }
 
 /** The image's, what its first program is told, and the user's, which comes last so that it counts. */
-function commandLine({ name, append }: MachineOptions, image: Image | undefined): string {
-  const told = image === undefined || name === undefined ? undefined : `lodge.name=${name}`;
-  return [image?.append, told, append].filter((part) => part !== undefined).join(" ");
+function commandLine({ name, append, shares = [] }: MachineOptions, image: Image | undefined): string {
+  const told = [
+    ...(name === undefined ? [] : [`lodge.name=${name}`]),
+    ...shares.map(({ tag }) => `lodge.share=${tag}`),
+  ];
+  const all = image === undefined ? [append] : [image.append, ...told, append];
+  return all.filter((part) => part !== undefined).join(" ");
 }

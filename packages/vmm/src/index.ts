@@ -13,7 +13,7 @@ export type { GuestProcess } from "./agent/channel.ts";
 export type { CommandOptions } from "./agent/job.ts";
 export { parseCount, parseFields, parseSwitch } from "./configuration/fields.ts";
 export { type NetworkOptions, parseNetwork } from "./configuration/networks.ts";
-export type { CpuOptions, MachineOptions } from "./configuration/options.ts";
+export type { CpuOptions, MachineOptions, ShareOptions } from "./configuration/options.ts";
 export { formatSize, parseSize } from "./configuration/size.ts";
 export type { AttachedDisk, DiskError } from "./disks/attached-disk.ts";
 export { type DiskOptions, parseDisk } from "./disks/options.ts";

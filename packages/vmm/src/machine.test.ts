@@ -2,7 +2,16 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempDisposableSync, readFileSync, writeFileSync } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
+import {
+  mkdirSync,
+  mkdtempDisposableSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -15,6 +24,7 @@ const skip = missing === undefined ? false : `${missing} is not installed`;
 
 suite("commands in a machine", { skip }, () => {
   const place = mkdtempDisposableSync(join(tmpdir(), "lodge-vmm-"));
+  const shared = randomBytes(600_000);
   let vm: Machine;
   before(async () => {
     for (const file of ["one", "two"]) writeFileSync(join(place.path, file), Buffer.alloc(1024 * 1024, file));
@@ -22,7 +32,15 @@ suite("commands in a machine", { skip }, () => {
       { file: join(place.path, "one"), serial: "first" },
       { file: join(place.path, "two"), readonly: true },
     ];
-    vm = await Machine.start({ accel: "soft", memory: "256M", append: "lodge.shell=0", disks });
+    for (const folder of ["work", "fixed"]) mkdirSync(join(place.path, folder));
+    writeFileSync(join(place.path, "work", "from-host"), shared);
+    writeFileSync(join(place.path, "fixed", "file"), "fixed\n");
+    symlinkSync("../one", join(place.path, "work", "leak"));
+    const shares = [
+      { folder: join(place.path, "work"), tag: "work" },
+      { folder: join(place.path, "fixed"), tag: "fixed", readonly: true },
+    ];
+    vm = await Machine.start({ accel: "soft", memory: "256M", append: "lodge.shell=0", disks, shares });
   });
   after(async () => {
     await vm?.stop();
@@ -117,6 +135,40 @@ suite("commands in a machine", { skip }, () => {
     assert.deepEqual(readFileSync(join(place.path, "two")), Buffer.alloc(1024 * 1024, "two"));
   });
 
+  test("shared folders are mounted, and worked by the kernel's own driver", async () => {
+    const guest = async (script: string) => {
+      const { stdout, stderr, status } = await vm.exec(["sh", "-c", script], { cwd: "/mnt/work" });
+      assert.equal(status, 0, `${script}: ${stderr}`);
+      return stdout;
+    };
+    assert.match(await guest("sha256sum <from-host"), new RegExp(createHash("sha256").update(shared).digest("hex")));
+    await guest("cp from-host from-guest && chmod 640 from-guest && sync");
+    assert.deepEqual(readFileSync(join(place.path, "work", "from-guest")), shared);
+    await guest(
+      "mkdir -p a/b && echo one >a/b/file && mv a/b/file a/moved && ln a/moved a/second && ln -s moved a/link",
+    );
+    await guest("rm a/second && rmdir a/b && echo two >>a/link && touch -d @1000000000 a/moved");
+    assert.equal(await guest("cat a/link; ls a"), "one\ntwo\nlink\nmoved\n");
+    assert.equal(statSync(join(place.path, "work", "a", "moved")).mtimeMs, 1e12);
+    assert.equal(await guest("for n in $(seq 1 300); do : >many-$n; done; ls | grep -c many-"), "300\n");
+    assert.equal(await guest("exec 3<>open; echo kept >&3; rm open; cat /proc/self/fd/3"), "kept\n");
+    assert.equal(await guest("truncate -s 2 a/moved; cat a/moved"), "on");
+    // What the host changes is seen.
+    writeFileSync(join(place.path, "work", "a", "moved"), "by the host");
+    assert.equal(await guest("cat a/moved"), "by the host");
+    assert.notEqual((await vm.exec(["cat", "/mnt/work/leak"])).status, 0);
+    assert.equal(await guest("cat /mnt/fixed/file"), "fixed\n");
+    for (const script of [
+      "echo x >/mnt/fixed/file",
+      "rm /mnt/fixed/file",
+      "mkdir /mnt/fixed/new",
+      "mknod device c 1 3",
+    ]) {
+      assert.notEqual((await vm.exec(["sh", "-c", script], { cwd: "/mnt/work" })).status, 0, script);
+    }
+    assert.deepEqual(readdirSync(join(place.path, "fixed")), ["file"]);
+  });
+
   test("devices have their drivers", async () => {
     const { stdout } = await vm.exec([
       "sh",
@@ -172,6 +224,11 @@ test("what cannot be is refused in words that say what to do", async () => {
     [{ gdbPort: 70000 }, /gdb port 70000/],
     [{ disks: [{ file: "/no/such/disk" }] }, /\/no\/such\/disk/],
     [{ disks: [{ file: "a", serial: "x".repeat(21) }] }, /disk a: its serial/],
+    [{ shares: [{ folder: "/no/such/folder", tag: "a" }] }, /folder \/no\/such\/folder cannot be shared/],
+    [
+      { shares: ["/tmp", "/usr"].map((folder) => ({ folder, tag: "1" })) },
+      /the shares \/tmp and \/usr have one tag, 1/,
+    ],
     [{ disks: ["a", "b"].map((file) => ({ file, serial: "1" })) }, /the disks a and b have one serial/],
   ];
   for (const [options, message] of refused) {

@@ -12,6 +12,7 @@ import {
   parseDisk,
   parseFields,
   parseNetwork,
+  type ShareOptions,
   VmmError,
 } from "@lodge/vmm";
 import { type Command, InvalidArgumentError, Option } from "commander";
@@ -31,6 +32,7 @@ export interface RunFlags {
   append?: string;
   disk: DiskOptions[];
   net?: NetworkOptions[];
+  share: ShareOptions[];
   serial: SerialPlace;
   name?: string;
   qmp?: string;
@@ -65,6 +67,7 @@ export function addRunOptions(command: Command): Command {
       "nat[,hostfwd=tcp:127.0.0.1:8080-:80][,restrict][,loopback], tap,ifname=NAME or none; ,pcap=FILE; may be repeated",
       checked(addNetwork),
     )
+    .option("--share <folder>", "a folder of the host: HOSTDIR:TAG[:ro]; may be repeated", checked(parseShare), [])
     .option("--serial <place>", "where the console is: stdio, file:F, pty or none", checked<SerialPlace>(parseSerial), {
       to: "stdio",
     } as SerialPlace)
@@ -79,7 +82,7 @@ export function addRunOptions(command: Command): Command {
 
 /** What the flags mean to the library. */
 export function machineOptions(image: string | undefined, flags: RunFlags): MachineOptions {
-  const { device, disk, gdb, memory, numa, pin, cpus, reboot, serial, json, net, ...same } = flags;
+  const { device, disk, share, gdb, memory, numa, pin, cpus, reboot, serial, json, net, ...same } = flags;
   const affinity = affinityOf(pin);
   return {
     ...same,
@@ -87,6 +90,7 @@ export function machineOptions(image: string | undefined, flags: RunFlags): Mach
     ...memory,
     disks: disk,
     ...(net !== undefined && { networks: net }),
+    shares: share,
     ...((cpus ?? affinity.length > 0) && {
       cpus: { ...(cpus ?? { count: 1 }), ...(affinity.length > 0 && { affinity }) },
     }),
@@ -113,6 +117,13 @@ function checked<T>(parse: (text: string, before: T) => T): (text: string, befor
 function addNetwork(text: string, before: NetworkOptions[] = []): NetworkOptions[] {
   const network = parseNetwork(text, "--net");
   return network === undefined ? before : [...before, network];
+}
+
+/** The folder's name may have colons in it, so its end is looked at. */
+function parseShare(text: string, before: ShareOptions[]): ShareOptions[] {
+  const found = /^(.+?):([^:]+)(:ro)?$/.exec(text.endsWith(":rw") ? text.slice(0, -3) : text);
+  if (found === null) throw new VmmError("VMM_CONFIG", `--share ${text}: a folder and a tag, HOSTDIR:TAG[:ro]`);
+  return [...before, { folder: found[1]!, tag: found[2]!, readonly: found[3] !== undefined }];
 }
 
 function parseGdbPort(text: string): number {

@@ -13,6 +13,7 @@ export const DeviceType = {
   BALLOON: 5,
   P9: 9,
   VSOCK: 19,
+  FS: 26,
   PMEM: 27,
 } as const;
 export type DeviceType = (typeof DeviceType)[keyof typeof DeviceType];

@@ -63,6 +63,7 @@ const CLASS_CODES = new Map<number, number>([
   [DeviceType.CONSOLE, 0x078000],
   [DeviceType.VSOCK, 0x028000],
   [DeviceType.P9, 0x018000],
+  [DeviceType.FS, 0x018000],
 ]);
 const OTHER_CLASS = 0x00ff00;
 

@@ -36,6 +36,8 @@ export interface MachineOptions {
   readonly disks?: readonly DiskOptions[];
   /** Its network cards, and what each is connected to. Default: one, with user-mode NAT. */
   readonly networks?: readonly NetworkOptions[];
+  /** Folders of the host that the guest has, too. */
+  readonly shares?: readonly ShareOptions[];
   /** What the guest writes on its serial console. Default: nowhere. */
   readonly console?: (bytes: Uint8Array) => void;
   /** Where the serial console leads beside that: a file, or a terminal for other programs ({@link Machine.serialPath}). */
@@ -68,6 +70,15 @@ export interface CpuOptions {
   readonly affinity?: readonly (readonly number[] | undefined)[];
 }
 
+export interface ShareOptions {
+  /** The host's folder: the guest sees it and what is in it, and nothing else of the host. */
+  readonly folder: string;
+  /** What the guest mounts it by (virtiofs); our images do so by themselves, at /mnt/TAG. */
+  readonly tag: string;
+  /** The guest cannot write. Default: false. */
+  readonly readonly?: boolean;
+}
+
 const DEFAULT_MEMORY = "512M";
 
 export interface CheckedOptions {
@@ -84,6 +95,7 @@ export interface CheckedOptions {
   readonly image: string | undefined;
   readonly networks: readonly NetworkOptions[];
   readonly disks: readonly DiskOptions[];
+  readonly shares: readonly ShareOptions[];
 }
 
 /** A label of a host name (RFC 1123, 2.1). */
@@ -115,6 +127,7 @@ export function checkOptions(options: MachineOptions): CheckedOptions {
     image: kernel === undefined ? (image ?? "tiny") : undefined,
     disks: checkDisks(options.disks ?? []),
     networks: checkNetworks(options.networks ?? DEFAULT_NETWORKS),
+    shares: checkShares(options.shares ?? []),
   };
 }
 
@@ -130,6 +143,21 @@ function checkMemory(wanted: string | number): number {
     );
   }
   return bytes;
+}
+
+/** A tag is a folder's name and a word of the kernel's command line, too. */
+const TAG = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,35}$/;
+
+function checkShares(shares: readonly ShareOptions[]): readonly ShareOptions[] {
+  for (const [index, { folder, tag }] of shares.entries()) {
+    if (!TAG.test(tag))
+      refuse(
+        `share ${folder}: its tag ${JSON.stringify(tag)} is not 1 to 36 letters, digits, dots, dashes and underscores`,
+      );
+    const other = shares.slice(0, index).find((before) => before.tag === tag);
+    if (other !== undefined) refuse(`the shares ${other.folder} and ${folder} have one tag, ${tag}`);
+  }
+  return shares;
 }
 
 function checkCpus(wanted: number | CpuOptions): CheckedOptions["cpus"] {

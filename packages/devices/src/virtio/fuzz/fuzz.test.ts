@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempDisposableSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempDisposableSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { duplexPair } from "node:stream";
@@ -17,6 +17,7 @@ import { BalloonDevice } from "../balloon/balloon.ts";
 import { BlkDevice } from "../blk/blk.ts";
 import { ConsoleDevice } from "../console/console.ts";
 import type { VirtioDevice } from "../device.ts";
+import { FsDevice } from "../fs/fs.ts";
 import { NetDevice } from "../net/net.ts";
 import { P9Device } from "../p9/p9.ts";
 import { RngDevice } from "../rng/rng.ts";
@@ -27,6 +28,7 @@ import {
   balloonRequest,
   blkRequest,
   consoleRequest,
+  fsRequest,
   netRequest,
   p9Request,
   rngRequest,
@@ -179,13 +181,29 @@ test("vsock", async () => {
   });
 });
 
+/** `share/`, with a link that leads out of it, to a file beside it. */
+function shareOf(folder: string): string {
+  const share = join(folder, "share");
+  mkdirSync(join(share, "folder"), { recursive: true });
+  writeFileSync(join(share, "a"), "content");
+  writeFileSync(join(folder, "a"), "outside");
+  symlinkSync("../a", join(share, "link"));
+  return share;
+}
+
 test("9p", async () => {
   using dir = mkdtempDisposableSync(join(tmpdir(), "lodge-fuzz-"));
-  mkdirSync(join(dir.path, "share/folder"), { recursive: true });
-  writeFileSync(join(dir.path, "share/a"), "content");
-  writeFileSync(join(dir.path, "a"), "outside");
-  symlinkSync("../a", join(dir.path, "share/link"));
-  const device = new P9Device({ folder: join(dir.path, "share"), tag: "fuzz" });
+  const device = new P9Device({ folder: shareOf(dir.path), tag: "fuzz" });
   await fuzz({ device, request: p9Request });
   device.close();
+  assert.equal(readFileSync(join(dir.path, "a"), "utf8"), "outside");
+});
+
+test("fs", async () => {
+  using dir = mkdtempDisposableSync(join(tmpdir(), "lodge-fuzz-"));
+  const device = new FsDevice({ folder: shareOf(dir.path), tag: "fuzz" });
+  await fuzz({ device, request: fsRequest });
+  device.close();
+  assert.equal(readFileSync(join(dir.path, "a"), "utf8"), "outside");
+  assert.deepEqual(readdirSync(dir.path).toSorted(), ["a", "share"]);
 });

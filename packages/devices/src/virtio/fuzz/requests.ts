@@ -1,5 +1,6 @@
 /** Requests that each device might take: right in form, mostly, with fields at random. */
 
+import { Header, Opcode } from "../fs/layout.ts";
 import { FieldWriter, Message, NO_FID } from "../p9/protocol.ts";
 import type { Random } from "../testing/random.ts";
 import type { Request } from "./hostile-driver.ts";
@@ -199,4 +200,26 @@ export function p9Request(random: Random): Request {
   const out = concat(message, data);
   if (random.chance(0.02)) out[random.below(4)] = random.u32();
   return { queue: 0, out, room: random.chance(0.95) ? 4096 : random.below(64) };
+}
+
+/** A FUSE request: words at random behind a header, as most fixed parts are, then names or data. */
+export function fsRequest(random: Random): Request {
+  const opcode = random.chance(0.97) ? random.pick(Object.values(Opcode)) : random.below(64);
+  const fixed = build(8 * random.pick([0, 1, 1, 2, 5, 11]), (view) => {
+    for (let at = 0; at < view.byteLength; at += 8) view.setUint32(at, number(random, 9), true);
+    // Not the size: a sparse file of any length would still be a surprise on the tester's disk.
+    if (opcode === Opcode.SETATTR && view.byteLength > 0) view.setUint32(0, random.below(512) & ~8, true);
+    if (opcode === Opcode.WRITE && view.byteLength === 40) view.setUint32(8, random.below(1000), true);
+    if (view.byteLength === 40) view.setUint32(16, number(random, 200), true);
+  });
+  const names = Array.from({ length: random.below(3) }, () => Buffer.from(`${random.pick(NAMES)}\0`));
+  const body = concat(fixed, ...names, bytes(random, random.chance(0.2) ? random.below(200) : 0));
+  const header = build(Header.BYTES, (view) => {
+    view.setUint32(Header.LENGTH, random.chance(0.95) ? Header.BYTES + body.length : random.u32(), true);
+    view.setUint32(Header.OPCODE, opcode, true);
+    view.setUint32(Header.NODE, random.chance(0.95) ? 1 + random.below(6) : random.u32(), true);
+  });
+  const cut = random.chance(0.97) ? Header.BYTES : random.below(Header.BYTES);
+  const room = random.chance(0.9) ? 16 + random.below(4096) : random.below(20);
+  return { queue: random.below(2), out: concat(header.subarray(0, cut), body), room };
 }

@@ -1,79 +1,20 @@
 /** The files that a guest has in hand. */
 
-import { readFileSync } from "node:fs";
-import { close } from "@lodge/linux";
-import { Transfers } from "@lodge/storage";
-import { Errno, Refusal } from "./protocol.ts";
+import { descriptorLimit, HeldFile } from "../shared-folder/held-file.ts";
+import { Errno, Refusal } from "../shared-folder/refusal.ts";
 
-/** A file in the guest's hand: where it is, and once opened, the descriptor to use. */
-export class Fid {
+export class Fid extends HeldFile {
   /** Names from the share's root; what renames change, the table keeps up. */
   names: readonly string[];
-  /** An O_PATH descriptor. */
-  readonly pinned: number;
-  #opened: number | undefined;
-  #transfers: Transfers | undefined;
-  flags = 0;
-  #users = 0;
-  #gone = false;
 
   constructor(names: readonly string[], pinned: number) {
+    super(pinned);
     this.names = names;
-    this.pinned = pinned;
-  }
-
-  get isOpen(): boolean {
-    return this.#opened !== undefined;
-  }
-
-  /** The descriptor to read or write by. */
-  get opened(): number {
-    if (this.#opened === undefined) throw new Refusal(Errno.EBADF);
-    return this.#opened;
-  }
-
-  get transfers(): Transfers {
-    if (this.#transfers === undefined) throw new Refusal(Errno.EBADF);
-    return this.#transfers;
-  }
-
-  setOpened(fd: number, flags: number): void {
-    this.#opened = fd;
-    this.#transfers = new Transfers(fd);
-    this.flags = flags;
-  }
-
-  /** A transfer under way keeps the descriptors from being closed, and their numbers from being given out again. */
-  async use<T>(transfer: () => Promise<T>): Promise<T> {
-    this.#users += 1;
-    try {
-      return await transfer();
-    } finally {
-      this.#users -= 1;
-      this.#closeIfUnused();
-    }
-  }
-
-  release(): void {
-    this.#gone = true;
-    this.#closeIfUnused();
-  }
-
-  #closeIfUnused(): void {
-    if (!this.#gone || this.#users > 0) return;
-    close(this.pinned);
-    if (this.#opened !== undefined) close(this.#opened);
-    this.#opened = undefined;
   }
 }
 
 /** The most files in hand: half of what this process may open, as a fid takes two, and never more than 16384. */
 const MOST_FIDS = Math.min(16384, Math.floor(descriptorLimit() / 4));
-
-function descriptorLimit(): number {
-  const limit = /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
-  return limit === undefined ? 1024 : Number(limit);
-}
 
 export class FidTable {
   readonly #fids = new Map<number, Fid>();

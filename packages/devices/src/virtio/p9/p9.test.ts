@@ -19,9 +19,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { Errno } from "../shared-folder/refusal.ts";
 import { RING_KINDS, TestGuest } from "../testing/guest.ts";
 import { P9Device } from "./p9.ts";
-import { Errno, FieldReader, FieldWriter, HEADER_LENGTH, Message, NO_FID } from "./protocol.ts";
+import { FieldReader, FieldWriter, HEADER_LENGTH, Message, NO_FID } from "./protocol.ts";
 
 type Write = (fields: FieldWriter) => FieldWriter;
 

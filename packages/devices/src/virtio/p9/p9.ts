@@ -1,22 +1,20 @@
 /** The 9P device: a host folder that the guest mounts by its tag (virtio 1.2 reserves the ID; its Linux driver defines the rest). */
 
-import { SystemError } from "@lodge/linux";
 import { DeviceError } from "../../errors.ts";
 import { flag, group, list, type SavedState, stateRecord, text, u32 } from "../../state.ts";
 import { DeviceType, VirtioDevice } from "../device.ts";
 import { type Chain, part, type Virtqueue } from "../queue/index.ts";
+import { Errno, errnoOf, Refusal } from "../shared-folder/refusal.ts";
+import { Share } from "../shared-folder/share.ts";
 import {
-  Errno,
   FieldReader,
   FieldWriter,
   HEADER_LENGTH,
   Message,
   READ_REPLY_LENGTH,
-  Refusal,
   WRITE_REQUEST_LENGTH,
 } from "./protocol.ts";
 import { P9Server } from "./server.ts";
-import { Share } from "./share.ts";
 
 /** VIRTIO_9P_MOUNT_TAG: the configuration is u16 length and the tag. */
 const MOUNT_TAG = 1n;
@@ -55,12 +53,7 @@ export class P9Device extends VirtioDevice {
     }
     const state = saved === undefined ? undefined : record.restore(saved);
     this.config = new Uint8Array([name.length, 0, ...name]);
-    try {
-      this.#share = new Share(folder, readOnly);
-    } catch (cause) {
-      const why = `the folder ${folder} cannot be shared: ${(cause as Error).message}`;
-      throw new DeviceError("DEVICE_CONFIGURATION", why, { cause });
-    }
+    this.#share = Share.open(folder, readOnly);
     this.#server = new P9Server(this.#share);
     if (state === undefined) return;
     this.#server.messageBytes = state.messageBytes;
@@ -148,11 +141,4 @@ export class P9Device extends VirtioDevice {
   override save(): SavedState {
     return record.save({ messageBytes: this.#server.messageBytes, fids: this.#server.save() });
   }
-}
-
-/** What the guest is told: the host's own number, where it has one. */
-function errnoOf(cause: unknown): number {
-  if (cause instanceof Refusal || cause instanceof SystemError) return cause.errno;
-  const { errno } = cause as NodeJS.ErrnoException;
-  return typeof errno === "number" && errno < 0 ? -errno : Errno.EIO;
 }

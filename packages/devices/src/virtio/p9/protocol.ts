@@ -3,6 +3,10 @@
  * u16 tag and fields, little-endian; strings are u16 length and bytes.
  */
 
+import { constants } from "node:fs";
+import { Errno, Refusal } from "../shared-folder/refusal.ts";
+import type { FileStat, Share } from "../shared-folder/share.ts";
+
 export const VERSION = "9P2000.L";
 /** u32 size, u8 type, u16 tag. */
 export const HEADER_LENGTH = 7;
@@ -46,33 +50,6 @@ export const Message = {
   CLUNK: 120,
   REMOVE: 122,
 } as const;
-
-/** What a request is refused with: Linux's numbers, which 9P2000.L sends as they are. */
-export const Errno = {
-  EPERM: 1,
-  ENOENT: 2,
-  EIO: 5,
-  EBADF: 9,
-  EEXIST: 17,
-  ENOTDIR: 20,
-  EISDIR: 21,
-  EINVAL: 22,
-  ENFILE: 23,
-  EROFS: 30,
-  ENAMETOOLONG: 36,
-  EPROTO: 71,
-  EOPNOTSUPP: 95,
-  ESTALE: 116,
-} as const;
-
-/** A refusal that goes to the guest. */
-export class Refusal extends Error {
-  readonly errno: number;
-  constructor(errno: number) {
-    super(`errno ${errno}`);
-    this.errno = errno;
-  }
-}
 
 /** Reads a request's fields; one that ends too early is refused. */
 export class FieldReader {
@@ -130,6 +107,22 @@ export interface Qid {
   path: bigint;
 }
 export const QID_LENGTH = 13;
+
+export function qidOf(share: Share, stat: FileStat): Qid {
+  // A version says that content changed: whoever caches by it sees what the host does.
+  return {
+    type: qidType(Number(stat.mode)),
+    version: Number(stat.mtimeNs & 0xffffffffn),
+    path: share.path(stat.dev, stat.ino),
+  };
+}
+
+/** qid.type: a folder, a symbolic link, or anything else. */
+export function qidType(mode: number): number {
+  const kind = mode & constants.S_IFMT;
+  if (kind === constants.S_IFDIR) return 0x80;
+  return kind === constants.S_IFLNK ? 0x02 : 0;
+}
 
 /** Writes an answer's fields behind the header. It grows to what handlers write, which they bound. */
 export class FieldWriter {

@@ -2,11 +2,13 @@
 
 import { constants, fsync } from "node:fs";
 import { promisify } from "node:util";
-import { close, Dirent, getdents64, seek } from "@lodge/linux";
+import { close } from "@lodge/linux";
 import { part } from "../queue/index.ts";
+import { folderEntries } from "../shared-folder/entries.ts";
+import { Errno, Refusal } from "../shared-folder/refusal.ts";
+import type { Share } from "../shared-folder/share.ts";
 import { Fid, FidTable } from "./fids.ts";
 import {
-  Errno,
   type FieldReader,
   FieldWriter,
   HEADER_LENGTH,
@@ -14,11 +16,11 @@ import {
   Message,
   NO_FID,
   QID_LENGTH,
+  qidOf,
+  qidType,
   READ_REPLY_LENGTH,
-  Refusal,
   VERSION,
 } from "./protocol.ts";
-import { qidType, type Share } from "./share.ts";
 
 /** What one message may hold; Linux asks for up to 500 KiB. */
 const MAX_MESSAGE = 512 * 1024;
@@ -70,7 +72,6 @@ export class P9Server {
   messageBytes = MAX_MESSAGE;
   readonly #share: Share;
   readonly #fids = new FidTable();
-  readonly #entries = new Uint8Array(32768);
 
   readonly #handlers = new Map<number, Handler>([
     [Message.VERSION, this.#version.bind(this)],
@@ -155,7 +156,7 @@ export class P9Server {
     this.#fids.mustBeFree(number);
     const fid = new Fid([], this.#share.pinRoot());
     this.#fids.set(number, fid);
-    reply.qid(this.#share.qid(this.#share.stat(fid.pinned)));
+    reply.qid(qidOf(this.#share, this.#share.stat(fid.pinned)));
   }
 
   /** walk(5): all names lead there, or the new fid does not come to be; the first must lead somewhere. */
@@ -177,7 +178,7 @@ export class P9Server {
         names = name === ".." ? names.slice(0, -1) : [...names, name];
         close(pinned);
         pinned = next;
-        qids.push(this.#share.qid(this.#share.stat(pinned)));
+        qids.push(qidOf(this.#share, this.#share.stat(pinned)));
       }
     } catch (cause) {
       if (qids.length === 0) {
@@ -217,7 +218,7 @@ export class P9Server {
 
   #getattr(fields: FieldReader, reply: FieldWriter): void {
     const stat = this.#share.stat(this.#fids.get(fields.u32()).pinned);
-    reply.u64(GETATTR_BASIC).qid(this.#share.qid(stat));
+    reply.u64(GETATTR_BASIC).qid(qidOf(this.#share, stat));
     reply.u32(Number(stat.mode)).u32(Number(stat.uid)).u32(Number(stat.gid));
     for (const value of [stat.nlink, stat.rdev, stat.size, stat.blksize, stat.blocks]) reply.u64(value);
     for (const time of [stat.atimeNs, stat.mtimeNs, stat.ctimeNs]) {
@@ -262,7 +263,7 @@ export class P9Server {
     const flags = fields.u32();
     if (fid.isOpen) throw new Refusal(Errno.EBADF);
     fid.setOpened(this.#share.open(fid.pinned, flags), flags);
-    reply.qid(this.#share.qid(this.#share.stat(fid.pinned))).u32(0);
+    reply.qid(qidOf(this.#share, this.#share.stat(fid.pinned))).u32(0);
   }
 
   /** The folder's fid becomes the file's. */
@@ -282,7 +283,7 @@ export class P9Server {
     }
     fid.setOpened(opened, flags & ~constants.O_EXCL);
     this.#fids.set(number, fid);
-    reply.qid(this.#share.qid(this.#share.stat(fid.pinned))).u32(0);
+    reply.qid(qidOf(this.#share, this.#share.stat(fid.pinned))).u32(0);
   }
 
   async #read(fields: FieldReader, reply: FieldWriter, { room, roomBytes }: Transfer): Promise<number> {
@@ -312,7 +313,6 @@ export class P9Server {
     reply.string(this.#share.readLink(this.#fids.get(fields.u32()).pinned));
   }
 
-  /** Entries as the kernel has them, by its own offsets: nothing is kept between requests. */
   #readdir(fields: FieldReader, reply: FieldWriter, { roomBytes }: Transfer): void {
     const fid = this.#fids.get(fields.u32());
     const offset = fields.i64();
@@ -320,29 +320,11 @@ export class P9Server {
     const { dev, mode } = this.#share.stat(fid.pinned);
     if (qidType(Number(mode)) !== 0x80) throw new Refusal(Errno.ENOTDIR);
     const list = new FieldWriter();
-    const entries = this.#entries;
-    const view = new DataView(entries.buffer);
-    seek(fid.opened, offset);
-    let full = false;
-    while (!full) {
-      const length = getdents64(fid.opened, entries);
-      if (length === 0) break;
-      for (let at = 0; at < length; at += view.getUint16(at + Dirent.LENGTH, true)) {
-        const name = entries.subarray(at + Dirent.NAME, entries.indexOf(0, at + Dirent.NAME));
-        if (list.length - HEADER_LENGTH + QID_LENGTH + 11 + name.length > most) {
-          full = true;
-          break;
-        }
-        const type = entries[at + Dirent.TYPE]!;
-        const path = this.#share.path(dev, view.getBigUint64(at + Dirent.INODE, true));
-        // DT_* are the S_IF* shifted down.
-        list.qid({ type: qidType(type << 12), version: 0, path });
-        list
-          .u64(view.getBigUint64(at + Dirent.OFFSET, true))
-          .u8(type)
-          .u16(name.length)
-          .bytes(name);
-      }
+    for (const { inode, offset: next, type, name } of folderEntries(fid.opened, offset)) {
+      if (list.length - HEADER_LENGTH + QID_LENGTH + 11 + name.length > most) break;
+      // DT_* are the S_IF* shifted down.
+      list.qid({ type: qidType(type << 12), version: 0, path: this.#share.path(dev, inode) });
+      list.u64(next).u8(type).u16(name.length).bytes(name);
     }
     const bytes = list.finish(0, 0).subarray(HEADER_LENGTH);
     reply.u32(bytes.length).bytes(bytes);
@@ -382,7 +364,7 @@ export class P9Server {
   #replyQid(folder: Fid, name: string, reply: FieldWriter): void {
     const pinned = this.#share.pin(folder.pinned, name);
     try {
-      reply.qid(this.#share.qid(this.#share.stat(pinned)));
+      reply.qid(qidOf(this.#share, this.#share.stat(pinned)));
     } finally {
       close(pinned);
     }

@@ -22,7 +22,8 @@ import {
   utimesSync,
 } from "node:fs";
 import { At, close, FolderFlag, linkat, OpenFlag, open, openat, readlinkat, SystemError } from "@lodge/linux";
-import { Errno, type Qid, Refusal } from "./protocol.ts";
+import { DeviceError } from "../../errors.ts";
+import { Errno, Refusal } from "./refusal.ts";
 
 const PINNED = FolderFlag.PATH | FolderFlag.NOFOLLOW;
 /** What a guest may set of a mode: no set-user-ID programs appear on the host. */
@@ -39,6 +40,8 @@ function checkName(name: string): Buffer {
   return Buffer.from(name, "latin1");
 }
 
+export type FileStat = BigIntStats;
+
 /** Times as utimes(2) wants them; undefined leaves one as it is. */
 export interface Times {
   accessedSeconds: number;
@@ -50,8 +53,17 @@ export class Share {
   readonly #root: number;
   readonly #devices = new Map<bigint, bigint>();
 
-  /** Opens the folder; throws what the system says when it cannot. */
-  constructor(folder: string, readOnly: boolean) {
+  /** Opens the folder, or refuses with what the system says. */
+  static open(folder: string, readOnly: boolean): Share {
+    try {
+      return new Share(folder, readOnly);
+    } catch (cause) {
+      const why = `the folder ${folder} cannot be shared: ${(cause as Error).message}`;
+      throw new DeviceError("DEVICE_CONFIGURATION", why, { cause });
+    }
+  }
+
+  private constructor(folder: string, readOnly: boolean) {
     this.readOnly = readOnly;
     this.#root = open(folder, FolderFlag.PATH | FolderFlag.DIRECTORY);
   }
@@ -77,15 +89,6 @@ export class Share {
 
   stat(pinned: number): BigIntStats {
     return fstatSync(pinned, { bigint: true });
-  }
-
-  qid(stat: BigIntStats): Qid {
-    // A version says that content changed: whoever caches by it sees what the host does.
-    return {
-      type: qidType(Number(stat.mode)),
-      version: Number(stat.mtimeNs & 0xffffffffn),
-      path: this.path(stat.dev, stat.ino),
-    };
   }
 
   /** A number for a file that no other file of the share has: the inode's, and for mounts below, the device's. */
@@ -211,11 +214,4 @@ function magic(pinned: number): string {
 /** A name in a pinned folder, as a path that follows nothing on its way there. */
 function inside(folder: number, name: string): Buffer {
   return Buffer.concat([Buffer.from(`${magic(folder)}/`), checkName(name)]);
-}
-
-/** qid.type: a folder, a symbolic link, or anything else. */
-export function qidType(mode: number): number {
-  const kind = mode & constants.S_IFMT;
-  if (kind === constants.S_IFDIR) return 0x80;
-  return kind === constants.S_IFLNK ? 0x02 : 0;
 }
