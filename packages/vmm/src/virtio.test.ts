@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { BalloonDevice, BlkDevice, NetDevice, RngDevice, UnixSockets, VsockDevice } from "@lodge/devices";
-import { openImage } from "@lodge/storage";
+import { baseAllocation, NbdServer, openImage } from "@lodge/storage";
 import { EchoPort } from "../testing/echo-port.ts";
 import { noGuest, TinyGuest } from "../testing/tiny-guest.ts";
 
@@ -56,7 +56,11 @@ suite("Debian's drivers", { skip: noGuest }, () => {
     peerBytes = peer.length;
     writeFileSync(at("fixed"), Buffer.concat([content, peer, Buffer.alloc(512 - (peer.length % 512))]));
     const disk = await openImage(at("disk"));
-    const fixed = await openImage(at("fixed"), { readOnly: true });
+    // One of the disks is behind NBD, in this process.
+    const file = await openImage(at("fixed"), { readOnly: true });
+    const offered = { disk: file, readOnly: true, contexts: [baseAllocation(file)] };
+    const server = await NbdServer.start({ exports: new Map([["", offered]]), listen: { path: at("nbd") } });
+    const fixed = await openImage(`nbd+unix:///?socket=${at("nbd")}`, { format: "raw", readOnly: true });
     const sockets = await UnixSockets.listen(at("vsock"));
     const vsock = new VsockDevice({ cid: 7, connect: sockets.connect });
     sockets.serve(vsock);
@@ -74,6 +78,8 @@ suite("Debian's drivers", { skip: noGuest }, () => {
       await sockets[Symbol.asyncDispose]();
       await disk.close();
       await fixed.close();
+      await server.close();
+      await file.close();
       rmSync(folder, { recursive: true });
     });
     resources.use(guest);
