@@ -1,0 +1,79 @@
+/** What runs in the guest of the block benchmark: Debian's fio on the virtio disk, and a row of port reads. */
+
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { basename } from "node:path";
+import { cpio, type Entry } from "../../packages/vmm/src/images/cpio.ts";
+
+/** A job of fio, and what one of its operations is. */
+export const JOBS = {
+  "4 KiB random reads, 32 at once": ["--rw=randread", "--bs=4k", "--iodepth=32"],
+  "4 KiB random writes, 32 at once": ["--rw=randwrite", "--bs=4k", "--iodepth=32"],
+  "4 KiB random reads, one by one": ["--rw=randread", "--bs=4k", "--iodepth=1"],
+  "1 MiB sequential reads": ["--rw=read", "--bs=1m", "--iodepth=4"],
+  "1 MiB sequential writes": ["--rw=write", "--bs=1m", "--iodepth=4"],
+} as const;
+
+/** Page-wise reads of ports where no machine has anything: each byte leaves the guest. */
+export const EXITS = 100 * 4096;
+const NOBODYS_PORTS = 2;
+
+const RAMP_SECONDS = 5;
+const RUN_SECONDS = 5;
+
+/** The names of {@link JOBS} are typed as numbers, so that nothing has to be quoted. */
+function init(): string {
+  const jobs = Object.values(JOBS).map(
+    (options, index) => `job ${index} ${options.join(" ")}; echo done ${index} >/dev/console`,
+  );
+  return `#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mkdir -p /dev/shm
+mount -t tmpfs shm /dev/shm
+exec </dev/null >/dev/console 2>&1
+modprobe virtio_pci
+modprobe virtio_blk
+export LD_LIBRARY_PATH=/fio
+job() {
+  number=$1
+  shift
+  echo "job $number: $(/fio/fio --name=job --filename=/dev/vda --direct=1 --ioengine=libaio --time_based \\
+    --ramp_time=${RAMP_SECONDS} --runtime=${RUN_SECONDS} --output-format=terse --terse-version=3 "$@")"
+}
+${jobs.join("\n")}
+ports() {
+  for round in $(seq ${EXITS / 4096}); do dd if=/dev/port of=/dev/null bs=4096 skip=${NOBODYS_PORTS} count=1 2>/dev/null; done
+}
+ports
+echo ports begin
+ports
+echo ports end
+poweroff -f
+`;
+}
+
+/** An archive to append to the initramfs of the image tiny: fio of this host, with its libraries. */
+export function fioArchive(): Buffer {
+  const fio = execFileSync("sh", ["-c", "command -v fio"], { encoding: "utf8" }).trim();
+  const libraries = execFileSync("ldd", [fio], { encoding: "utf8" }).matchAll(/(\/\S+) \(/g);
+  const entries: Entry[] = [
+    { kind: "directory", path: "lib64" },
+    { kind: "directory", path: "fio" },
+  ];
+  const file = (path: string, data: Buffer) => entries.push({ kind: "file", path, mode: 0o755, data });
+  for (const [, path] of libraries) {
+    const isLoader = basename(path!).startsWith("ld-linux");
+    file(isLoader ? `lib64/${basename(path!)}` : `fio/${basename(path!)}`, readFileSync(path!));
+  }
+  file("fio/fio", readFileSync(fio));
+  file("init", Buffer.from(init()));
+  return cpio(entries);
+}
+
+/** fio's terse output, version 3: operations a second of what it read or wrote (fields 8 and 49, from 1). */
+export function operationsPerSecond(terse: string): number {
+  const fields = terse.split(";");
+  return Number(fields[7]) + Number(fields[48]);
+}
