@@ -138,7 +138,7 @@ export class Connection implements DownlinkOwner {
   abort(): void {
     if (this.#isGone) return;
     if (this.#downlink !== undefined && this.#state !== "CLOSED" && this.#state !== "TIME_WAIT") {
-      this.#send(this.head(this.#downlink.sender.next, RST | ACK));
+      this.#send(this.head(this.#downlink.sender.acceptable, RST | ACK));
     }
     this.#close(true);
   }
@@ -205,7 +205,9 @@ export class Connection implements DownlinkOwner {
       if (!isHere) {
         this.#acknowledgeNow();
         // Who asks while the window is closed may still have something to acknowledge.
-        if (sequence !== receiver.next || flags & SYN) return;
+        if (sequence === receiver.next && flags & ACK && !(flags & SYN)) this.#takeAcknowledgement(segment);
+        if (!this.#isGone) this.ready();
+        return;
       } else if (flags & SYN) {
         this.#acknowledgeNow();
         return;
@@ -291,7 +293,7 @@ export class Connection implements DownlinkOwner {
 
   #acknowledgeNow(): void {
     if (this.#downlink === undefined) return;
-    const head = this.head(this.#downlink.sender.next, ACK);
+    const head = this.head(this.#downlink.sender.acceptable, ACK);
     const ranges = this.#sacks ? this.#uplink!.receiver.ranges : [];
     this.#send(ranges.length > 0 ? { ...head, options: sackOption(ranges) } : head);
   }

@@ -65,6 +65,15 @@ export class Sender {
     return this.#window;
   }
 
+  /**
+   * The number of a segment without data: what comes next, or the end of the window where the guest has taken some of it
+   * back. Beyond that it would not look at the acknowledgement, and two ends that both wait for one would wait for ever.
+   */
+  get acceptable(): number {
+    const end = plus(this.acknowledged, this.#window);
+    return isBefore(end, this.next) ? end : this.next;
+  }
+
   get isRepairing(): boolean {
     return this.#repairUntil !== undefined;
   }
