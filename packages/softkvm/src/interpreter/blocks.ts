@@ -428,11 +428,13 @@ export class Blocks {
         case "mem":
           break;
         case "imm":
-          view.setBigInt64(record + Record.immediate, operand.value64, true);
+          view.setInt32(record + Record.immediate, operand.value, true);
+          view.setInt32(record + Record.immediate + 4, operand.valueHigh, true);
           break;
         case "rel": {
           const distance = next + operand.value;
-          view.setBigInt64(record + Record.immediate, BigInt(distance), true);
+          view.setInt32(record + Record.immediate, distance, true);
+          view.setInt32(record + Record.immediate + 4, Math.floor(distance / 2 ** 32), true);
           const page = pageEnd - PAGE;
           view.setUint32(record + Record.taken, this.#chainTo(host + distance, page, mode), true);
           view.setUint32(record + Record.fallThrough, this.#chainTo(host + next, page, mode), true);
@@ -453,12 +455,15 @@ export class Blocks {
     const view = this.#state.view;
     const base = this.#state.base;
     const register = (number: number) => base + (number < 0 ? State.zero : State.gpr + number * 8);
-    const displacement = memory.disp64 + (memory.ripRelative ? BigInt(next) : 0n);
     view.setUint32(record + Record.base, memory.ripRelative ? base + State.blockRip : register(memory.base), true);
     const index = memory.bank === "gpr" ? register(memory.index) : base + State.vector + memory.index * 32;
     view.setUint32(record + Record.index, index, true);
     view.setUint32(record + Record.scale, memory.scale, true);
-    view.setBigInt64(record + Record.displacement, displacement, true);
+    // Without bigints, which would be garbage for each instruction.
+    const distance = memory.disp + (memory.ripRelative ? next : 0);
+    view.setInt32(record + Record.displacement, distance, true);
+    const high = memory.ripRelative ? Math.floor(distance / 2 ** 32) : memory.dispHigh;
+    view.setInt32(record + Record.displacement + 4, high, true);
   }
 
   #writeEnd(record: number, next: number, withinPage: boolean): void {

@@ -17,11 +17,11 @@ const LENGTH = 15;
 const PREFIXES = [0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x64, 0x65, 0x48, 0x41, 0x4f, 0x40];
 const ESCAPES = [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a], [0xc5], [0xc4, 0xe1], [0xc4, 0xe2], [0xc4, 0xe3]];
 
-test(`instructions with one number have one shape (seed ${seed})`, () => {
+test(`instructions of one form with one number have one shape (seed ${seed})`, () => {
   const random = new Random(seed);
   const decoder = new Decoder();
   const instruction = new Instruction();
-  const keys = new Map<number, string>();
+  const keys = new Map<string, string>();
   const bytes = new Uint8Array(LENGTH);
   const modes = [
     Mode.FLAT | Mode.LONG | Mode.PROTECTED | 2,
@@ -36,8 +36,9 @@ test(`instructions with one number have one shape (seed ${seed})`, () => {
     const mode = random.pick(modes);
     const bits = ([16, 32, 64] as const)[mode & Mode.BITS]!;
     if (decoder.decode(bytes, 0, LENGTH, bits, instruction) !== Status.OK) continue;
-    const number = numberOf(instruction, mode);
-    assert.ok(Number.isSafeInteger(number));
+    const within = numberOf(instruction, mode);
+    assert.ok(Number.isSafeInteger(within));
+    const number = `${instruction.form.id} ${within}`;
     const { mnemonic, condition } = instruction.form;
     const shape = meaningOf(mnemonic, condition) && shapeOf(instruction, mode);
     const key = `${shape?.key}`;

@@ -3,7 +3,8 @@
  * and describing one costs more than all the rest of decoding.
  */
 
-import type { Instruction } from "../decode/instruction.ts";
+import { type Instruction, SegmentRegister } from "../decode/instruction.ts";
+import { FORMS } from "../decode/opcode-map.ts";
 import { decidingImmediates } from "../semantics/sse/immediates.ts";
 import { hasMicrocode, meaningOf } from "../semantics/table.ts";
 import { type Handlers, Slot } from "./handlers.ts";
@@ -19,7 +20,9 @@ export interface KnownShape {
 
 export class KnownShapes {
   readonly #handlers: Handlers;
-  readonly #known = new Map<number, KnownShape>();
+  /** By the form's number, then by {@link numberOf}. */
+  readonly #known: (Map<number, KnownShape> | undefined)[] = [];
+  #count = 0;
 
   constructor(handlers: Handlers) {
     this.#handlers = handlers;
@@ -28,23 +31,27 @@ export class KnownShapes {
   /** Of an instruction under a mode. A handler that is new is there after `Handlers.flush`. */
   of(instruction: Instruction, mode: number): KnownShape {
     const number = numberOf(instruction, mode);
-    let known = this.#known.get(number);
+    const { id } = instruction.form;
+    let known = this.#known[id]?.get(number);
     if (known === undefined) {
       // There are millions, of which a guest can have all.
-      if (this.#known.size >= CODE_LIMITS.shapes) this.#known.clear();
+      if (this.#count >= CODE_LIMITS.shapes) this.clear();
       known = this.#describe(instruction, mode);
-      this.#known.set(number, known);
+      this.#known[id] ??= new Map();
+      this.#known[id].set(number, known);
+      this.#count += 1;
     }
     return known;
   }
 
   get count(): number {
-    return this.#known.size;
+    return this.#count;
   }
 
   /** Handlers were cleared. */
   clear(): void {
-    this.#known.clear();
+    this.#known.length = 0;
+    this.#count = 0;
   }
 
   #describe(instruction: Instruction, mode: number): KnownShape {
@@ -56,14 +63,17 @@ export class KnownShapes {
   }
 }
 
+const DECIDING = Uint8Array.from(FORMS, ({ mnemonic }) => decidingImmediates[mnemonic] ?? 0);
+
 /**
- * Instructions with the same number have the same shape. Operand sizes and banks follow from the form, the prefixes and
- * what is memory: below 2^28 are those with the mode, above the form and what of operands belongs to shapes.
+ * Instructions of one form with the same number have the same shape. Operand sizes and banks follow from the form, the
+ * prefixes and what is memory: from the bottom these (14 bits), the mode (11), the segment (3) as it differs from DS, and what of operands
+ * belongs to shapes, which is mostly 0, so that the number is a small integer to the engine.
  */
 export function numberOf(instruction: Instruction, mode: number): number {
   const { form, operands, operandCount } = instruction;
   const memory = addressedOperand(instruction);
-  const deciding = decidingImmediates[form.mnemonic] ?? 0;
+  const deciding = DECIDING[form.id]!;
   let inMemory = 0;
   let value = 0;
   for (let index = 0; index < operandCount; index++) {
@@ -82,5 +92,5 @@ export function numberOf(instruction: Instruction, mode: number): number {
     (+instruction.vexLong << 8) |
     (+(memory !== undefined && memory.index >= 0) << 9) |
     (inMemory << 10);
-  return (form.id * 2 ** 11 + segmentOf(instruction, memory) * 2 ** 8 + value) * 2 ** 28 + mode * 2 ** 14 + prefixes;
+  return value * 2 ** 28 + (((segmentOf(instruction, memory) ^ SegmentRegister.DS) << 25) | (mode << 14) | prefixes);
 }

@@ -94,12 +94,11 @@ export function shapeOf(instruction: Instruction, mode: number): Shape | undefin
 
 /** The memory operand whose address an instruction encodes: not the destination of a string instruction, always in ES. */
 export function addressedOperand(instruction: Instruction): Operand | undefined {
-  return instruction.operands.find(
-    (operand, index) =>
-      index < instruction.operandCount &&
-      operand.kind === "mem" &&
-      instruction.form.operands[index]!.source !== Source.ES_DI,
-  );
+  const { operands, operandCount, form } = instruction;
+  for (let index = 0; index < operandCount; index++) {
+    if (operands[index]!.kind === "mem" && form.operands[index]!.source !== Source.ES_DI) return operands[index];
+  }
+  return undefined;
 }
 
 /** The segment that an instruction's (explicit or string) memory operand is in. */

@@ -52,11 +52,13 @@ export function writeCr0(cpu: Processor, value: bigint): void {
 /** `vector`: what an impossible value raises; in a task switch it is #TS. */
 export function loadCr3(cpu: Processor, value: bigint, vector: number = Vector.GP): void {
   const { state } = cpu;
-  const cr4 = state.get64(State.cr4);
-  const keep = (cr4 & Cr4.PCIDE) !== 0n && (value & CR3_NO_FLUSH) !== 0n;
+  const keep = (value & CR3_NO_FLUSH) !== 0n && (state.get64(State.cr4) & Cr4.PCIDE) !== 0n;
   const next = keep ? value & ~CR3_NO_FLUSH : value;
-  if (cpu.longMode && next >> BigInt(cpu.features.physicalBits)) cpu.fault(vector);
-  if (usesPae(state.get64(State.cr0), cr4, state.get64(State.efer))) loadPdptes(cpu, next, vector);
+  if (cpu.longMode) {
+    if (next >> BigInt(cpu.features.physicalBits)) cpu.fault(vector);
+  } else if (usesPae(state.get64(State.cr0), state.get64(State.cr4), state.get64(State.efer))) {
+    loadPdptes(cpu, next, vector);
+  }
   const old = state.get64(State.cr3);
   state.set64(State.cr3, next);
   // Buffers are not kept apart by PCID: only going on with the same tables keeps them.
