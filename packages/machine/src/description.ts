@@ -2,7 +2,7 @@
 
 import type { VirtioDevice } from "@lodge/devices";
 import type { HypervisorKind } from "@lodge/kvm";
-import type { BootModule } from "./boot/loader.ts";
+import type { BootModule, UnpackedKernels } from "./boot/loader.ts";
 import { MachineError } from "./errors.ts";
 import type { MemoryBacking } from "./memory/backing.ts";
 import { type NumaNode, nodesFault } from "./memory/nodes.ts";
@@ -21,6 +21,8 @@ export interface PcDescription {
   readonly nodes?: readonly NumaNode[];
   /** A Linux bzImage or vmlinux, or another kernel that boots by PVH or Multiboot: the file's content. */
   readonly kernel: Uint8Array;
+  /** Where what a bzImage unpacks to is kept. Default: it is unpacked for each machine. */
+  readonly unpackedKernels?: UnpackedKernels;
   /** Its command line. Default: empty. */
   readonly commandLine?: string;
   readonly initrd?: Uint8Array;

@@ -8,6 +8,7 @@ import { BootFile } from "./boot-files.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
 import { AttachedDisk } from "./disks/attached-disk.ts";
 import type { Image } from "./images/store.ts";
+import { KernelCache } from "./images/unpacked-kernels.ts";
 import { type AttachedNetwork, attachNetwork } from "./network.ts";
 import { openSerial, type SerialLine } from "./serial.ts";
 
@@ -83,6 +84,7 @@ export async function assemble(
   const describe = async (): Promise<PcDescription> => ({
     ...description,
     kernel: await kernel.read(),
+    unpackedKernels: new KernelCache(),
     ...(initrd && { initrd: await initrd.read() }),
   });
   const { memoryBytes } = checked;

@@ -37,9 +37,12 @@ function whole(kernel: Uint8Array): Uint8Array {
 /** A bzImage's kernel is unpacked here, many times faster than by a guest; in a form not known here the guest does it. */
 function loadLinux(loader: Loader, request: BootRequest, kernel: Uint8Array): Entry {
   const image = readBzImage(kernel);
-  let vmlinux: Uint8Array | undefined;
+  let vmlinux = request.unpackedKernels?.get(image.payload);
   try {
-    vmlinux = unpack(image.payload);
+    if (vmlinux === undefined) {
+      vmlinux = unpack(image.payload);
+      if (vmlinux !== undefined) request.unpackedKernels?.keep(image.payload, vmlinux);
+    }
   } catch (cause) {
     throw kernelError("the kernel is a Linux bzImage whose packed part is damaged", cause);
   }

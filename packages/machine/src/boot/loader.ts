@@ -10,8 +10,16 @@ export interface BootModule {
   readonly commandLine?: string;
 }
 
+/** What packed kernels were unpacked to, kept from one machine to the next: unpacking takes a tenth of a second to seconds. */
+export interface UnpackedKernels {
+  /** What these bytes unpack to, if it is kept. */
+  get(packed: Uint8Array): Uint8Array | undefined;
+  keep(packed: Uint8Array, unpacked: Uint8Array): void;
+}
+
 export interface BootRequest {
   readonly kernel: Uint8Array;
+  readonly unpackedKernels?: UnpackedKernels;
   readonly commandLine: string;
   /** Linux's initial RAM disk; for Multiboot kernels the first module. */
   readonly initrd?: Uint8Array;

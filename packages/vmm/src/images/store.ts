@@ -35,10 +35,15 @@ export interface PrepareOptions {
 const RECORD = "image.json";
 const UNFINISHED = "unfinished.";
 
-export function imageStore(): string {
+/** Where all is kept that can be made again. */
+export function cacheFolder(): string {
   const base = process.env.XDG_CACHE_HOME ?? "";
   // The XDG specification wants relative paths ignored.
-  return join(isAbsolute(base) ? base : join(homedir(), ".cache"), "lodge", "images");
+  return join(isAbsolute(base) ? base : join(homedir(), ".cache"), "lodge");
+}
+
+export function imageStore(): string {
+  return join(cacheFolder(), "images");
 }
 
 /** Where an image lies, once it is built. */
