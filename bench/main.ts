@@ -32,6 +32,10 @@ const benchmarks: Record<string, (options: Options) => Promise<Report>> = {
     const results = await (await import("./idle/main.ts")).default(options);
     return { results, text: table(results) };
   },
+  kick: async (options) => {
+    const results = await (await import("./kick/main.ts")).default(options);
+    return { results, text: table(results) };
+  },
   boot: async (options) => {
     const results = await (await import("./boot/main.ts")).default(options);
     return { results, text: table(results) };

@@ -254,6 +254,8 @@ export class Blocks {
       wasCompiled ||= block.region !== undefined;
       this.#kill(block);
     }
+    // A page that nothing was decoded from after all.
+    this.#unwatchEmpty(page);
     if (wasCompiled) this.#rewrites.set(page, (this.#rewrites.get(page) ?? 0) + 1);
   }
 
@@ -287,23 +289,21 @@ export class Blocks {
     this.#byKey.delete(key);
     this.#dead.set(block.record, key);
     for (const page of pagesOf(block)) {
-      const blocks = this.#byPage.get(page);
-      if (!blocks?.delete(block) || blocks.size > 0) continue;
-      this.#byPage.delete(page);
-      this.#source.unwatch(page);
+      if (this.#byPage.get(page)?.delete(block)) this.#unwatchEmpty(page);
     }
   }
 
-  #register(block: Block): void {
-    for (const page of pagesOf(block)) {
-      let blocks = this.#byPage.get(page);
-      if (blocks === undefined) {
-        blocks = new Set();
-        this.#byPage.set(page, blocks);
-        this.#source.watch(page);
-      }
-      blocks.add(block);
-    }
+  /** Bytes of a page are about to be decoded: what is written there from now on is told. */
+  #watch(page: number): void {
+    if (this.#byPage.has(page)) return;
+    this.#byPage.set(page, new Set());
+    this.#source.watch(page);
+  }
+
+  #unwatchEmpty(page: number): void {
+    if (this.#byPage.get(page)?.size !== 0) return;
+    this.#byPage.delete(page);
+    this.#source.unwatch(page);
   }
 
   get #isFull(): boolean {
@@ -340,6 +340,7 @@ export class Blocks {
     const view = this.#state.view;
     const bits = ([16, 32, 64] as const)[mode & Mode.BITS]!;
     const pageEnd = pageOf(host) + PAGE;
+    if (keep) this.#watch(pageOf(host));
     const first = keep ? this.#free + BlockHeader.size : this.#single;
     let at = host;
     let count = 0;
@@ -353,10 +354,12 @@ export class Blocks {
         // The rest is in the next page. Only a block of its own may reach there, so that fetching it faults in time.
         if (count > 0) break;
         secondPage = this.#source.fetch((linear | 0xfffn) + 1n);
+        if (keep) this.#watch(secondPage);
         status = this.#decodeStraddling(at, pageEnd, secondPage, bits, instruction);
       }
       if (status !== Status.OK) {
         if (count > 0) break;
+        for (const page of [pageOf(host), secondPage]) this.#unwatchEmpty(page);
         return { kind: status === Status.TOO_LONG ? "too long" : "undefined" };
       }
       ended = this.#write(first + count * Record.size, instruction, at - host, host, pageEnd, mode);
@@ -376,7 +379,7 @@ export class Blocks {
       this.#free = first + count * Record.size;
       view.setUint32(first + BlockHeader.handler, view.getUint32(first + Record.handler, true), true);
       this.waitAgain(block);
-      this.#register(block);
+      for (const page of pagesOf(block)) this.#byPage.get(page)!.add(block);
     }
     return block;
   }

@@ -73,15 +73,25 @@ export class Board {
 
   /** Asks, and waits until the vCPU has taken note or is out of the guest, where it looks before it enters again. */
   askAndWait(slot: number, bits: number): void {
+    const hasLooked = this.askFor(slot, bits);
+    const at = vcpuAt(slot) + Vcpu.acknowledged;
+    for (;;) {
+      const count = Atomics.load(this.#words, at);
+      if (hasLooked()) return;
+      Atomics.wait(this.#words, at, count);
+    }
+  }
+
+  /** Asks, and returns what says whether the vCPU has taken note, or will before it runs the guest again. */
+  askFor(slot: number, bits: number): () => boolean {
     const at = vcpuAt(slot);
     const before = Atomics.load(this.#words, at + Vcpu.acknowledged);
     this.ask(slot, bits);
-    while (
-      Atomics.load(this.#words, at + Vcpu.state) === VcpuState.IN_GUEST &&
-      Atomics.load(this.#words, at + Vcpu.acknowledged) === before
-    ) {
-      Atomics.wait(this.#words, at + Vcpu.acknowledged, before);
-    }
+    return () =>
+      Atomics.load(this.#words, at + Vcpu.state) !== VcpuState.IN_GUEST ||
+      // What it looked at meanwhile may be what was asked for before: then these bits are there still.
+      (Atomics.load(this.#words, at + Vcpu.acknowledged) !== before &&
+        (Atomics.load(this.#words, at + Vcpu.attention) & bits) === 0);
   }
 
   /** Takes what the vCPU shall look at. Whoever waits for it in {@link askAndWait} goes on after {@link looked}. */

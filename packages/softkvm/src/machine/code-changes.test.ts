@@ -83,3 +83,24 @@ test("what the monitor writes is forgotten as well, and costs nothing where no c
   vm.memoryWritten(CHANGED + 1, 1);
   assert.equal(runToHalt(runner), 7n);
 });
+
+test("a write through an entry from before the page held code is seen when all have looked", () => {
+  const { vm, runner, writer, bytes } = machine();
+  using _vm = vm;
+  using _runner = runner;
+  using _writer = writer;
+  const other = vm.board.openVcpu();
+  // Another vCPU that is in the guest, and has not looked.
+  vm.record.vcpuOpened(2, other);
+  vm.board.enterGuest(other);
+  assert.equal(runToHalt(runner), 1n);
+  assert.equal(runToHalt(runner), 1n);
+  bytes[CHANGED + 1] = 3;
+  // It may still write: what was decoded stays.
+  assert.equal(runToHalt(runner), 1n);
+  vm.board.take(other);
+  vm.board.looked(other);
+  assert.equal(runToHalt(runner), 3n);
+  vm.record.vcpuClosed(2);
+  vm.board.closeVcpu(other);
+});

@@ -26,6 +26,7 @@ import { segmentFault } from "../system/mode.ts";
 import { Processor, type ProcessorHooks } from "../system/processor.ts";
 import { baseOf, limitOf } from "../system/segment-registers.ts";
 import { MICROCODE } from "../system/table.ts";
+import { UnconfirmedCode } from "./unconfirmed-code.ts";
 
 /** Branches between two looks at the clock and at what other threads ask: some 100 µs of guest code. */
 const BUDGET = 10_000;
@@ -73,7 +74,8 @@ export interface Surroundings {
   /** Whether an answer waits for its instruction to be executed again. */
   readonly replaying: boolean;
   codeWritten(): void;
-  codeWatched(): void;
+  /** Asks the others to forget where writes may go; what is returned says whether they have. */
+  askForWrites(): () => boolean;
   readonly isAlone: boolean;
 }
 
@@ -100,6 +102,7 @@ export class Core {
   readonly #blocks: Blocks;
   readonly #compiler: Compiler;
   readonly #outside: Surroundings;
+  readonly #unconfirmed: UnconfirmedCode;
   /** By the ids of forms. */
   readonly #microcodes: readonly (Microcode | undefined)[];
   readonly #map: MemoryMap;
@@ -180,13 +183,17 @@ export class Core {
       watch: (page: number) => {
         map.code.set(page / 4096);
         tlb.flushWritesTo(page);
-        outside.codeWatched();
+        if (!outside.isAlone) this.#unconfirmed.add(page);
       },
       unwatch: (page: number) => {
         // The bit is all vCPUs'; it goes only where no other can have code there.
         if (outside.isAlone) map.code.clear(page / 4096);
       },
     };
+    this.#unconfirmed = new UnconfirmedCode(new Int32Array(memory.buffer), (page) => {
+      if (page === "any") this.#blocks.forgetAll();
+      else this.#blocks.written(page, 4096);
+    });
     const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
@@ -552,6 +559,7 @@ export class Core {
       this.mustLook = false;
       const exit = outside.attend();
       if (exit !== undefined) return exit;
+      if (!this.#unconfirmed.isEmpty) this.#unconfirmed.confirm(() => outside.askForWrites());
       outside.expireTimers();
       if (outside.pendingApicEvents & (LapicEvent.INIT | LapicEvent.SIPI)) outside.takeApicEvents();
       if (processor.events.tripleFault) {

@@ -108,7 +108,7 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
       return vcpu.msrs.replaying || vcpu.hypercalls.replaying;
     },
     codeWritten: () => vm.askOthers(vcpu.slot, Attention.CODE),
-    codeWatched: () => vm.askOthers(vcpu.slot, Attention.WRITES),
+    askForWrites: () => vm.askOthersFor(vcpu.slot, Attention.WRITES),
     get isAlone() {
       return vm.record.openVcpus <= 1;
     },

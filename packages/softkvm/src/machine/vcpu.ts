@@ -129,9 +129,11 @@ export class SoftVcpu implements Vcpu {
     this.msrs.kvmclock.catchUp();
     board.enterGuest(this.slot);
     let reason: ExitReason;
+    this.vm.running = this;
     try {
       reason = this.core.run();
     } finally {
+      this.vm.running = undefined;
       board.leaveGuest(this.slot);
     }
     this.#exits.write(reason);
@@ -351,9 +353,7 @@ export class SoftVcpu implements Vcpu {
     const { board } = this.vm;
     const asked = board.take(this.slot);
     if (asked !== 0) {
-      if (asked & Attention.MEMORY) this.core.memoryChanged();
-      if (asked & Attention.WRITES) this.core.writesChanged();
-      if (asked & Attention.CODE) this.core.codeChanged();
+      this.#lookAtMemory(asked);
       if (asked & Attention.IRQFD) this.vm.injectIrqfds();
       board.looked(this.slot);
     }
@@ -370,6 +370,23 @@ export class SoftVcpu implements Vcpu {
       }
     }
     return undefined;
+  }
+
+  /** The part of {@link attend} that may come within an instruction; the rest waits. */
+  attendToMemory(): void {
+    const { board } = this.vm;
+    if (!board.isAsked(this.slot)) return;
+    const asked = board.take(this.slot);
+    this.#lookAtMemory(asked);
+    const rest = asked & ~(Attention.MEMORY | Attention.WRITES | Attention.CODE);
+    if (rest !== 0) board.ask(this.slot, rest);
+    board.looked(this.slot);
+  }
+
+  #lookAtMemory(asked: number): void {
+    if (asked & Attention.MEMORY) this.core.memoryChanged();
+    if (asked & Attention.WRITES) this.core.writesChanged();
+    if (asked & Attention.CODE) this.core.codeChanged();
   }
 
   #check(): Core {

@@ -64,6 +64,8 @@ export class SoftVm implements Vm {
   readonly record: VmRecord;
   readonly clock: MachineClock;
   readonly #owner: boolean;
+  /** The vCPU that this thread runs at present. */
+  running: SoftVcpu | undefined;
 
   private constructor(handle: SoftVmHandle, board: Board, owner: boolean) {
     this.handle = handle;
@@ -77,7 +79,10 @@ export class SoftVm implements Vm {
       nowNs: () => this.clock.hostNs(),
       wake: (index) => {
         const slot = this.record.vcpuSlot(index);
-        if (slot >= 0) this.board.ask(slot, Attention.INTERRUPT);
+        if (slot < 0) return;
+        // Code that was written for whom the interrupt is for is not to be written unnoticed.
+        if (this.running !== undefined && this.running.slot !== slot) this.running.attendToMemory();
+        this.board.ask(slot, Attention.INTERRUPT);
       },
       resample: (gsi) => {
         for (const entry of this.record.irqfds()) {
@@ -402,6 +407,15 @@ export class SoftVm implements Vm {
 
   #open(): void {
     if (this.record.closed) throw new KvmError("KVM_CLOSED", "this machine is closed");
+  }
+
+  /** Asks all vCPUs but one; what is returned says whether they have looked. */
+  askOthersFor(own: number, bits: number): () => boolean {
+    const asked = this.record
+      .openSlots()
+      .filter((slot) => slot !== own)
+      .map((slot) => this.board.askFor(slot, bits));
+    return () => asked.every((hasLooked) => hasLooked());
   }
 
   /** Every vCPU has taken note when this returns, or will before it runs the guest again. */

@@ -71,16 +71,14 @@ const maskedStore: Meaning = (c) => {
   const first = c.linearAddress(0, "write");
   // A mask of zeros touches nothing.
   code.if(selected, () => {
-    const address = code.local("i64");
-    const at = (byte: I32) => code.set(address, i64.add(first, i64.extend_i32_u(byte)));
     // Both ends are tried before anything is written.
-    at(i32.sub(c32(31), i32.clz(selected)));
-    c.modifyAt(1, address, (old) => old);
-    at(i32.ctz(selected));
-    c.modifyAt(1, address, (old) => old);
+    const from = c.let(i32.ctz(selected));
+    const bytes = c.let(i32.sub(c32(32), i32.add(i32.clz(selected), from)));
+    const address = code.let(i64.add(first, i64.extend_i32_u(from)));
+    c.tryStore(address, bytes);
+    code.set(address, first);
     const left = code.let(selected);
     const rest = code.let(value);
-    at(c32(0));
     code.loop((again) => {
       code.if(i32.and(left, c32(1)), () => c.store(1, address, i8x16.extract_lane_u(rest, 0)));
       code.set(rest, i8x16.shuffle(rest, rest, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0]));

@@ -1,0 +1,54 @@
+/**
+ * How long a kick takes to stop a software vCPU that runs a tight loop: from the call of `kick` in one thread to the return
+ * of `run` in the vCPU's, by the clock that both share.
+ */
+
+import { setTimeout } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
+import { createGuestMemory, type KickHandle } from "@lodge/kvm";
+import { openSoft } from "@lodge/softkvm";
+import type { Figure, Results } from "../harness.ts";
+import { LOOPS, Word } from "./loops.ts";
+
+const KICKS = 400;
+const QUICK_KICKS = 50;
+const MEMORY_BYTES = 2 ** 20;
+
+export default async function run({ quick = false }: { quick?: boolean } = {}): Promise<Results> {
+  const figures: Figure[] = [];
+  for (const loop of Object.keys(LOOPS)) {
+    const us = await measure(loop, quick ? QUICK_KICKS : KICKS);
+    us.sort((one, other) => one - other);
+    const at = (share: number) => us[Math.min(us.length - 1, Math.floor(us.length * share))]!;
+    figures.push({ what: `kick of ${loop}, median`, unit: "us", value: at(0.5) });
+    figures.push({ what: "  of 100 the slowest but one", unit: "us", value: at(0.99) });
+    figures.push({ what: "  the slowest", unit: "us", value: at(1) });
+  }
+  return { against: "nothing", comparisons: [], figures };
+}
+
+async function measure(loop: string, kicks: number): Promise<number[]> {
+  const memory = createGuestMemory(MEMORY_BYTES);
+  using vm = openSoft().createVm(memory);
+  vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
+  const words = new Int32Array(new SharedArrayBuffer(Word.count * 4));
+  const stopped = new BigInt64Array(new SharedArrayBuffer(8));
+  const workerData = { handle: vm.handle, loop, words, stopped };
+  const thread = new Worker(new URL("./vcpu.ts", import.meta.url), { workerData });
+  const ended = new Promise((resolve, reject) => thread.once("exit", resolve).once("error", reject));
+  const handle = await new Promise<KickHandle>((resolve) => thread.once("message", resolve));
+  using soft = openSoft();
+  const kicker = soft.attachKicker(handle);
+  const us: number[] = [];
+  for (let round = 0; round < kicks; round++) {
+    // Anywhere in the vCPU's budget.
+    await setTimeout(1 + Math.random() * 4);
+    if (round === kicks - 1) Atomics.store(words, Word.last, 1);
+    const start = process.hrtime.bigint();
+    kicker.kick();
+    Atomics.wait(words, Word.stops, round);
+    us.push(Number(stopped[0]! - start) / 1000);
+  }
+  await ended;
+  return us;
+}
