@@ -16,7 +16,8 @@ import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
 import { gated } from "./gates.ts";
 import type { FlowGraph, FlowNode } from "./graph.ts";
 import type { KnownFlags } from "./lazy-flags.ts";
-import { Leave, RegionContext, RegionState } from "./region-context.ts";
+import { RegionContext } from "./region-context.ts";
+import { Leave, RegionState } from "./region-state.ts";
 
 const PAGE = 4096;
 
