@@ -6,7 +6,7 @@
  */
 
 import { State } from "../cpu/layout.ts";
-import { tagsByNumber, tagsFrom } from "../interpreter/record-context.ts";
+import { tagsByNumber, tagsFrom } from "../interpreter/record-x87.ts";
 import type { Code } from "../wasm/code.ts";
 import { ConstI32, type I32, type I64, type Local } from "../wasm/expr.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";

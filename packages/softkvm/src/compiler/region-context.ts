@@ -6,15 +6,11 @@
 import { State, Tlb } from "../cpu/layout.ts";
 import type { Instruction, Operand } from "../decode/instruction.ts";
 import { registerOffset } from "../interpreter/blocks.ts";
+import type { Outside } from "../interpreter/outside.ts";
 import { Return } from "../interpreter/record.ts";
-import {
-  loads,
-  type Outside,
-  RecordContext,
-  storeKinds,
-  storeLow,
-  vectorLoads,
-} from "../interpreter/record-context.ts";
+import { RecordContext } from "../interpreter/record-context.ts";
+import { loads, storeKinds } from "../interpreter/record-state.ts";
+import { storeLow, vectorLoads } from "../interpreter/record-vectors.ts";
 import type { Shape } from "../interpreter/shape.ts";
 import { addressedOperand, segmentOf } from "../interpreter/shape.ts";
 import type { Alignment, Comparison, FloatLanes, IntegerSize, Value, VectorSize, Wide } from "../semantics/context.ts";

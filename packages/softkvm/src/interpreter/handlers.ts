@@ -15,9 +15,10 @@ import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
 import { addX87Functions, X87_FUNCTION_TYPE, X87_FUNCTIONS } from "../x87/quick/functions.ts";
 import { CODE_LIMITS } from "./limits.ts";
+import type { Outside } from "./outside.ts";
 import { addQuickAccesses, writeAbandoned, writeDelivery } from "./quick-paths.ts";
 import { Record, Return } from "./record.ts";
-import { type Outside, RecordContext } from "./record-context.ts";
+import { RecordContext } from "./record-context.ts";
 import type { Shape } from "./shape.ts";
 
 /**
