@@ -59,7 +59,7 @@ export function holds({ allTrue }: Lanes, scalar: boolean, mask: V128): I32 {
 }
 
 /** An inexact result changes nothing, and rounding is to nearest (or of no matter). */
-export function inexactIsQuiet(c: Context, rounding: "nearest" | "any" = "nearest"): I32 {
+export function inexactIsQuiet(c: Pick<Context, "state32">, rounding: "nearest" | "any" = "nearest"): I32 {
   const bits = rounding === "nearest" ? PE | PM | RC : PE | PM;
   return i32.eq(i32.and(c.state32(State.mxcsr), c32(bits)), c32(PE | PM));
 }
