@@ -1,6 +1,7 @@
 /** Reads that send holes as such: a sparse disk crosses the network as what it has. */
 
 import type { Store } from "../../image.ts";
+import type { ReadBuffers } from "./read-buffers.ts";
 import type { Replies } from "./replies.ts";
 
 /** A shorter read is read: asking costs more than sending. */
@@ -14,16 +15,33 @@ interface Run {
   zero: boolean;
 }
 
-export async function sparseRead(store: Store, replies: Replies, cookie: Buffer, offset: number, length: number) {
+export async function sparseRead(
+  store: Store,
+  replies: Replies,
+  buffers: ReadBuffers,
+  { cookie, offset, length }: { cookie: Buffer; offset: number; length: number },
+): Promise<void> {
   const runs = await plan(store, offset, length);
-  // Everything is read before anything is sent: an error then is the whole reply.
-  const parts = runs.map((run) => ({ ...run, data: run.zero ? undefined : Buffer.allocUnsafe(run.length) }));
-  await Promise.all(parts.map(({ offset, data }) => (data === undefined ? undefined : store.read(offset, [data]))));
-  const sent = parts.map(({ offset, length, data }, index) => {
-    const last = index === parts.length - 1;
-    return data === undefined ? replies.hole(cookie, offset, length, last) : replies.data(cookie, offset, data, last);
-  });
-  await Promise.all(sent);
+  const parts = runs.map((run) => ({ ...run, data: run.zero ? undefined : buffers.take(run.length) }));
+  try {
+    // Everything is read before anything is sent: an error then is the whole reply.
+    await settled(parts.map(({ offset, data }) => data && store.read(offset, [data])));
+    await settled(
+      parts.map(({ offset, length, data }, index) => {
+        const last = index === parts.length - 1;
+        return data === undefined
+          ? replies.hole(cookie, offset, length, last)
+          : replies.data(cookie, offset, data, last);
+      }),
+    );
+  } finally {
+    for (const { data } of parts) if (data !== undefined) buffers.give(data);
+  }
+}
+
+/** All have ended before one's failure is told: what they use is used again. */
+async function settled(works: (Promise<void> | undefined)[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(works)) if (outcome.status === "rejected") throw outcome.reason;
 }
 
 /** The read as runs of zeros and of data, in order and without gaps. */

@@ -15,6 +15,7 @@ import { Budget } from "./budget.ts";
 import { errnoOf } from "./errno.ts";
 import type { MetaContext, NbdExport } from "./export.ts";
 import type { Agreement } from "./negotiation.ts";
+import { ReadBuffers } from "./read-buffers.ts";
 import { Replies } from "./replies.ts";
 import { sparseRead } from "./sparse-read.ts";
 
@@ -65,6 +66,7 @@ class Transmission {
   readonly #offered: NbdExport;
   readonly #contexts: ReadonlyMap<number, MetaContext>;
   readonly #replies: Replies;
+  readonly #buffers = new ReadBuffers();
   readonly #budget = new Budget(MAX_REQUESTS, MAX_BYTES);
 
   constructor({ wire, offered, structuredReplies, contexts }: Agreement) {
@@ -176,7 +178,7 @@ class Transmission {
     const { disk } = this.#offered;
     if (length === 0) return await this.#replies.done(cookie);
     if (this.#replies.structured && (flags & CommandFlag.DF) === 0) {
-      return await sparseRead(disk, this.#replies, cookie, offset, length);
+      return await sparseRead(disk, this.#replies, this.#buffers, { cookie, offset, length });
     }
     const data = Buffer.allocUnsafe(length);
     await disk.read(offset, [data]);
