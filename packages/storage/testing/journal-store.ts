@@ -14,8 +14,16 @@ export class JournalStore implements Store {
   readonly name = "journal";
   readonly readOnly = false;
   readonly journal: Step[] = [];
-  #bytes = new Uint8Array(1 << 16);
+  #bytes = new Uint8Array(0);
   #sizeBytes = 0;
+
+  /** A store with this content, nothing of which can be taken back. */
+  static of(bytes: Uint8Array): JournalStore {
+    const store = new JournalStore();
+    store.#bytes = new Uint8Array(bytes);
+    store.#sizeBytes = bytes.length;
+    return store;
+  }
 
   get sizeBytes(): number {
     return this.#sizeBytes;

@@ -157,6 +157,7 @@ export class Metadata {
       } else {
         // Shared with a snapshot: nothing in it is this image's alone, so it is copied as it is.
         const table = new Uint8Array(clusterSize);
+        await this.l2.load(old);
         await store.read(old, [table]);
         await store.write(offset, [table]);
         this.free(old / clusterSize, 1);

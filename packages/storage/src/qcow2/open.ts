@@ -47,6 +47,17 @@ export async function openQcow2(store: Store, options: OpenQcow2Options = {}): P
 }
 
 async function readTables(store: Store, header: Header, clusterSize: number): Promise<Qcow2Parts> {
+  for (const [what, offset] of [
+    ["L1 table", header.l1Size > 0 ? header.l1Offset : 0],
+    ["refcount table", header.refcountTableOffset],
+    ["snapshot table", header.snapshotCount > 0 ? header.snapshotsOffset : 0],
+  ] as const) {
+    if (offset < store.sizeBytes) continue;
+    throw new StorageError(
+      "STORAGE_OPEN",
+      `${store.name}: the ${what} is said to be at ${offset}, behind the file's end`,
+    );
+  }
   const l1 = new Uint8Array(header.l1Size * 8);
   const refcountTable = new Uint8Array(header.refcountTableClusters * clusterSize);
   await readStored(store, header.l1Offset, l1);

@@ -179,6 +179,11 @@ export class Qcow2Image implements Image {
   /** Writes where the image says that guest data is; never over the image's own tables, whatever it says. */
   writeInPlace(host: number, pieces: Pieces): Promise<void> {
     const { metadata } = this;
+    const end = Math.ceil(metadata.refcounts.endBytes / metadata.clusterSize) * metadata.clusterSize;
+    if (host + totalBytes(pieces) > end) {
+      const what = `guest data is said to be at ${host}, behind the file's end: repair the image (lodge image check --repair)`;
+      return Promise.reject(metadata.mapping.corrupt(what));
+    }
     const last = Math.floor((host + totalBytes(pieces) - 1) / metadata.clusterSize);
     for (let cluster = Math.floor(host / metadata.clusterSize); cluster <= last; cluster++) {
       if (metadata.isMetadata(cluster)) return Promise.reject(overwrites(this.name, host));

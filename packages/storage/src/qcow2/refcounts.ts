@@ -46,6 +46,8 @@ export class Refcounts {
   #hint = 0;
   /** Behind this cluster nothing was given out since the image was opened. */
   #end = 0;
+  /** The file's end, in clusters, when the image was opened. */
+  readonly #foundEnd: number;
   readonly #turns = new Turns();
 
   constructor(options: RefcountsOptions) {
@@ -57,6 +59,7 @@ export class Refcounts {
     this.#perSlice = (this.#cache.sliceBytes * 8) / this.bits;
     this.most = this.bits >= 53 ? Number.MAX_SAFE_INTEGER : 2 ** this.bits - 1;
     this.#table = viewOf(options.table);
+    this.#foundEnd = Math.ceil(options.store.sizeBytes / options.clusterSize);
     this.tableOffset = options.tableOffset;
     this.dirtyTable = new DirtySectors(options.table);
   }
@@ -133,6 +136,11 @@ export class Refcounts {
     let count = 0;
     for (let cluster = this.#hint; count < most; ) {
       const block = this.blockOf(cluster);
+      if (block === 0 && cluster < this.#foundEnd && count === 0) {
+        // Nobody counted what is there, and it may be anything: it is left alone.
+        cluster = Math.min(this.#foundEnd, (Math.floor(cluster / this.perBlock) + 1) * this.perBlock);
+        continue;
+      }
       const at = block === 0 ? 0 : this.#sliceOffset(block, cluster);
       const slice = block === 0 ? undefined : this.#cache.peek(at);
       if (slice === undefined) {
@@ -184,7 +192,8 @@ export class Refcounts {
     return this.#turns.take(async () => {
       if (count === 0 && this.blockOf(cluster) !== 0) return 0;
       const behind = Math.ceil(this.endBytes / this.clusterSize);
-      let first = count === 0 && cluster < this.blocks * this.perBlock ? cluster : Math.max(cluster, behind);
+      const between = count === 0 && cluster < this.blocks * this.perBlock && cluster >= this.#foundEnd;
+      let first = between ? cluster : Math.max(cluster, behind);
       first = await this.#firstFree(first);
       const plan = this.#plan(first, Math.max(count, 0), count === 0 ? cluster : first);
       const { end, blocks, tableClusters } = plan;
@@ -200,6 +209,12 @@ export class Refcounts {
         const index = Math.floor(at / this.perBlock);
         const slice = await this.#cache.load(this.#sliceOffset(place.get(index) ?? this.blockAt(index), at));
         this.#set(slice, at % this.#perSlice, 1);
+      }
+      for (const index of blocks) {
+        // The same for what a new block covers of the file as it was found: it is counted as used, never given out.
+        for (let at = index * this.perBlock; at < Math.min(this.#foundEnd, (index + 1) * this.perBlock); at++) {
+          this.#set(await this.#cache.load(this.#sliceOffset(place.get(index)!, at)), at % this.#perSlice, 1);
+        }
       }
       for (let at = 0; at < blocks.length; at++) blockMade(blocksAt + at);
       if (tableClusters > 0) await this.#grow(place, (end - tableClusters) * this.clusterSize, tableClusters);

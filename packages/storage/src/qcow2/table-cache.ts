@@ -1,5 +1,6 @@
 /** Tables of an image in memory: slices of L2 tables and refcount blocks, a bounded number of them. */
 
+import { StorageError } from "../errors.ts";
 import type { Store } from "../image.ts";
 import { viewOf } from "./layout.ts";
 
@@ -56,11 +57,19 @@ export class TableCache {
   }
 
   async #read(offset: number): Promise<Slice> {
+    const store = this.#store;
+    if (offset >= store.sizeBytes) {
+      // Writing it later would make the file as long as some number in it says.
+      throw new StorageError(
+        "STORAGE_CORRUPT",
+        `${store.name}: a table is said to be at ${offset}, behind the file's end`,
+      );
+    }
     const bytes = new Uint8Array(this.sliceBytes);
     let forgets: number;
     do {
       forgets = this.#forgets;
-      await this.#store.read(offset, [bytes]);
+      await store.read(offset, [bytes]);
     } while (forgets !== this.#forgets);
     const slice = { offset, bytes, view: viewOf(bytes), dirty: false, writing: 0, used: true };
     if (this.#slices.size >= this.capacity) this.#forgetOne();

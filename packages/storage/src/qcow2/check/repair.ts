@@ -13,14 +13,20 @@ import { setRefcountAt } from "./stored-counts.ts";
 
 export async function repair(store: Store, header: Header, found: References): Promise<void> {
   const { counts } = found;
+  if (header.l1Size > 0 && header.l1Offset >= store.sizeBytes) {
+    throw found.mapping.corrupt(
+      "its L1 table is behind the file's end, so that nothing can be found: it cannot be repaired",
+    );
+  }
   // The old refcounts go, whatever leads to their clusters besides.
   for (const [cluster, references] of found.refcountClusters) counts.add(cluster * counts.clusterSize, 1, -references);
   // From here on there is room for what is new.
   const fileEnd = counts.end;
   const end = { cluster: fileEnd };
   counts.end = Number.MAX_SAFE_INTEGER;
-  for (const table of found.tables.values()) await moveOut(store, header, found, table, fileEnd, end);
   dropTablesOutside(found, fileEnd * counts.clusterSize);
+  moveL1(header, found, end);
+  for (const table of found.tables.values()) await moveOut(store, header, found, table, fileEnd, end);
   await mark(store, header, found, (copied, alone) => copied && alone);
   await writeRefcounts(store, header, found, end);
   await mark(store, header, found, (_, alone) => alone);
@@ -41,7 +47,8 @@ async function moveOut(
   const bytes = new Uint8Array(clusterSize);
   await readStored(store, table.offset, bytes);
   const view = viewOf(bytes);
-  let changed = false;
+  let changed = moveTable(found, table, end);
+  if (table.activeIndex === undefined && counts.get(table.offset / clusterSize) > table.references) return;
   for (let at = 0; at < clusterSize; at += entryBytes) {
     const { first, count, compressed } = mapping.holdsAt(view, at);
     if (compressed && view.getUint32(at) >= Entry.COPIED) {
@@ -50,11 +57,18 @@ async function moveOut(
     }
     if (compressed || count === 0 || !Number.isInteger(first)) continue;
     if (first >= fileEnd) {
-      if (header.version === 2) continue;
-      // It read as zeros, where nothing else says so.
-      if (entryBytes === 16) view.setUint32(at + 8, view.getUint32(at + 8) | view.getUint32(at + 12));
-      setU64(view, at, entryBytes === 16 ? 0 : Entry.ZERO);
-      if (entryBytes === 16) view.setUint32(at + 12, 0);
+      // It read as zeros, and what comes behind the end now would show instead.
+      if (header.version === 2) {
+        const place = end.cluster * clusterSize;
+        end.cluster += 1;
+        await store.write(place, [new Uint8Array(clusterSize)]);
+        counts.add(place, clusterSize, table.references);
+        setU64(view, at, place);
+      } else {
+        if (entryBytes === 16) view.setUint32(at + 8, view.getUint32(at + 8) | view.getUint32(at + 12));
+        setU64(view, at, entryBytes === 16 ? 0 : Entry.ZERO);
+        if (entryBytes === 16) view.setUint32(at + 12, 0);
+      }
       changed = true;
     } else if (first === 0 || (first >= l1[0] && first < l1[1])) {
       const data = new Uint8Array(clusterSize);
@@ -72,6 +86,32 @@ async function moveOut(
   if (!changed) return;
   await store.flush();
   await store.write(table.offset, [bytes]);
+}
+
+/** An L1 table whose clusters are something else besides gets a place of its own, which the header will lead to. */
+function moveL1(header: Header, { l1, counts }: References, end: { cluster: number }): void {
+  const first = header.l1Offset / counts.clusterSize;
+  const clusters = Math.ceil(l1.length / counts.clusterSize);
+  let shared = false;
+  for (let cluster = first; cluster < first + clusters; cluster++) if (counts.get(cluster) > 1) shared = true;
+  if (!shared) return;
+  counts.add(header.l1Offset, l1.length, -1);
+  header.l1Offset = end.cluster * counts.clusterSize;
+  end.cluster += clusters;
+  counts.add(header.l1Offset, l1.length, 1);
+}
+
+/** An active table whose cluster is something else besides becomes one with a place of its own; true then. */
+function moveTable({ l1, counts }: References, table: FoundTable, end: { cluster: number }): boolean {
+  const cluster = table.offset / counts.clusterSize;
+  if (table.activeIndex === undefined || counts.get(cluster) <= table.references) return false;
+  counts.add(table.offset, 1, -1);
+  table.offset = end.cluster * counts.clusterSize;
+  end.cluster += 1;
+  counts.add(table.offset, 1, 1);
+  table.references = 1;
+  setU64(viewOf(l1), table.activeIndex * 8, table.offset);
+  return true;
 }
 
 /** L1 entries behind the file's end: what is there reads as absent, and an entry of 0 says that. */
