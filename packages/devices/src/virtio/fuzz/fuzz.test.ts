@@ -12,7 +12,7 @@ import { test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { GuestSide } from "@lodge/network";
-import { openImage } from "@lodge/storage";
+import { type Disk, openImage } from "@lodge/storage";
 import { BalloonDevice } from "../balloon/balloon.ts";
 import { BlkDevice } from "../blk/blk.ts";
 import { ConsoleDevice } from "../console/console.ts";
@@ -97,6 +97,30 @@ test("blk", async () => {
   const disk = await openImage(path);
   await fuzz({ device: new BlkDevice({ disk, queues: 2 }), request: blkRequest });
   await disk.close();
+});
+
+test("blk, whose host fails and holds requests", async () => {
+  const host = { full: false };
+  const disk: Disk = {
+    sizeBytes: 256 * 512,
+    readOnly: false,
+    read: async (_, pieces) => pieces.forEach((piece) => void piece.fill(1)),
+    write: () => (host.full ? Promise.reject(new Error("the host is full")) : Promise.resolve()),
+    flush: () => (host.full ? Promise.reject(new Error("the host is full")) : Promise.resolve()),
+    discard: async () => {},
+    writeZeroes: async () => {},
+    close: async () => {},
+  };
+  const device = new BlkDevice({ disk, queues: 2, cache: false, errors: "stop" });
+  await fuzz({
+    device,
+    request: blkRequest,
+    stimulate: (random) => {
+      host.full = random.chance(0.5);
+      if (random.chance(0.5)) device.resume();
+      if (random.chance(0.1)) device.resized();
+    },
+  });
 });
 
 test("console", async () => {
