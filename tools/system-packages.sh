@@ -22,6 +22,7 @@ wanted='
   iasl:acpica-tools
   lz4:lz4
   xz:xz-utils
+  mmdebstrap:mmdebstrap
   chromium:chromium
   ip:iproute2
   ping:iputils-ping

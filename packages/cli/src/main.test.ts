@@ -41,7 +41,7 @@ for (const [args, message] of [
   [["info", "--jason"], "unknown option '--jason' (Did you mean --json?); see lodge --help"],
   [["info", "here"], "too many arguments for 'info'. Expected 0 arguments but got 1: here; see lodge --help"],
   [["image", "frobnicate"], "unknown command 'frobnicate'; see lodge --help"],
-  [["image", "build", "tinny"], 'there is no image "tinny"; there is tiny'],
+  [["image", "build", "tinny"], 'there is no image "tinny"; there is tiny, debian'],
   [["help", "frobnicate"], "no such command; see lodge --help"],
 ] as const) {
   test(`lodge ${args.join(" ")}: one line and status 2`, () => {

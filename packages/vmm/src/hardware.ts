@@ -7,6 +7,7 @@ import { Agents } from "./agent/agents.ts";
 import { BootFile } from "./boot-files.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
 import { AttachedDisk } from "./disks/attached-disk.ts";
+import { machineDisk } from "./images/machine-disk.ts";
 import type { Image } from "./images/store.ts";
 import { KernelCache } from "./images/unpacked-kernels.ts";
 import { type AttachedNetwork, attachNetwork } from "./network.ts";
@@ -50,7 +51,11 @@ export async function assemble(
   });
   const disks: AttachedDisk[] = [];
   const virtio: VirtioDevice[] = [console, new RngDevice(), balloon];
-  for (const one of checked.disks) {
+  const own =
+    image?.disk === undefined
+      ? undefined
+      : undo.use(await machineDisk(image.disk, options.name, options.ephemeral ?? false, options.signal));
+  for (const one of [...(own ? [{ file: own.file }] : []), ...checked.disks]) {
     const disk = undo.use(await AttachedDisk.open(one, checked.cpus.count));
     disks.push(disk);
     virtio.push(disk.device);

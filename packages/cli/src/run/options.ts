@@ -35,6 +35,7 @@ export interface RunFlags {
   share: ShareOptions[];
   serial: SerialPlace;
   name?: string;
+  rm?: true;
   qmp?: string;
   reboot: boolean;
   onPanic?: "end" | "continue";
@@ -72,6 +73,7 @@ export function addRunOptions(command: Command): Command {
       to: "stdio",
     } as SerialPlace)
     .option("--name <name>", "what the machine is called, also as a host name")
+    .option("--rm", "keep nothing of the machine's disk at its end, although it has a name")
     .option("--qmp <socket>", "speak QMP on this Unix socket")
     .option("--no-reboot", "end when the guest resets the machine, instead of letting it begin anew")
     .addOption(new Option("--on-panic <what>", "what a panic of the guest's kernel is").choices(["end", "continue"]))
@@ -82,7 +84,7 @@ export function addRunOptions(command: Command): Command {
 
 /** What the flags mean to the library. */
 export function machineOptions(image: string | undefined, flags: RunFlags): MachineOptions {
-  const { device, disk, share, gdb, memory, numa, pin, cpus, reboot, serial, json, net, ...same } = flags;
+  const { device, disk, share, gdb, memory, numa, pin, cpus, reboot, serial, json, net, rm, ...same } = flags;
   const affinity = affinityOf(pin);
   return {
     ...same,
@@ -97,6 +99,7 @@ export function machineOptions(image: string | undefined, flags: RunFlags): Mach
     ...(numa.length > 0 && { numa }),
     ...(gdb !== undefined && { gdbPort: gdb }),
     ...(serial.to !== "stdio" && serial.to !== "none" && { serial }),
+    ...(rm && { ephemeral: true }),
     ...(!reboot && { onReset: "end" }),
     ...(image !== undefined && { image }),
   };

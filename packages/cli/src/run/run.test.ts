@@ -140,7 +140,7 @@ for (const [args, message] of [
   [["--numa", "64M,cpus=0"], undefined],
   [["--on-panic", "faint"], undefined],
   [["--qmp", "/no/such/folder/qmp"], undefined],
-  [["tinny"], 'there is no image "tinny"; there is tiny'],
+  [["tinny"], 'there is no image "tinny"; there is tiny, debian'],
 ] as const) {
   test(`lodge run ${args.join(" ").replace(/\/\S+\//, "")}: one line and status 2`, { skip }, () => {
     const { stdout, stderr, status } = spawnSync(process.execPath, [bin, "run", ...args], { encoding: "utf8" });

@@ -11,7 +11,10 @@ import { checkNetworks, DEFAULT_NETWORKS, type NetworkOptions } from "./networks
 import { formatSize, parseSize } from "./size.ts";
 
 export interface MachineOptions {
-  /** What it is called: by QMP, and by the guest's host name. Letters, digits and hyphens. */
+  /**
+   * What it is called: by QMP, and by the guest's host name. Letters, digits and hyphens. Where the image has a disk, the
+   * machine keeps its own under this name, and goes on with it the next time.
+   */
   readonly name?: string;
   /** An image by name. Default: `tiny`, unless there is a kernel. */
   readonly image?: string;
@@ -50,6 +53,8 @@ export interface MachineOptions {
   readonly debugConsole?: (bytes: Uint8Array) => void;
   /** Where GDB can attach, on the loopback address. */
   readonly gdbPort?: number;
+  /** Nothing stays of the disk that the image has, although the machine has a name. Default: false. */
+  readonly ephemeral?: boolean;
   /** A Unix socket on which QEMU's machine protocol is spoken. */
   readonly qmp?: string;
   /** What a reset does, the guest's or {@link Machine.reset}. Default: the guest begins anew. */

@@ -12,6 +12,10 @@ const PACKAGES = {
   "dpkg-deb": "dpkg",
   tar: "tar",
   xz: "xz-utils",
+  mmdebstrap: "mmdebstrap",
+  mke2fs: "e2fsprogs",
+  fakeroot: "fakeroot",
+  sh: "dash",
 } as const;
 
 export type Program = keyof typeof PACKAGES;

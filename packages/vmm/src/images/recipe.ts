@@ -12,6 +12,8 @@ export interface ImageRecipe {
 export interface ImageFiles {
   readonly kernel: Buffer;
   readonly initrd: Buffer;
+  /** A disk's file in the directory of the build, raw: each machine gets one of its own that begins as this one. */
+  readonly disk?: string;
   /** The kernel's command line. */
   readonly append: string;
   /** Names and versions of what it was made of. */

@@ -9,17 +9,20 @@ import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, symlink, write
 import { homedir } from "node:os";
 import { basename, isAbsolute, join } from "node:path";
 import { VmmError } from "../errors.ts";
+import { debian } from "./debian.ts";
 import type { ImageRecipe } from "./recipe.ts";
 import { tiny } from "./tiny.ts";
 
 /** The images that can be built. */
-export const RECIPES: readonly ImageRecipe[] = [tiny];
+export const RECIPES: readonly ImageRecipe[] = [tiny, debian];
 
 export interface Image {
   readonly name: string;
   /** Paths of files. */
   readonly kernel: string;
   readonly initrd: string;
+  /** Raw, and never written: what machines' own disks begin as. */
+  readonly disk: string | undefined;
   readonly append: string;
   readonly made: readonly string[];
 }
@@ -33,6 +36,7 @@ export interface PrepareOptions {
 }
 
 const RECORD = "image.json";
+const DISK = "disk.raw";
 const UNFINISHED = "unfinished.";
 
 /** Where all is kept that can be made again. */
@@ -68,11 +72,20 @@ async function readImage(link: string): Promise<Image | undefined> {
     // Its own directory, so that all of it is of one build.
     const place = await realpath(link);
     const { name, append, made } = JSON.parse(await readFile(join(place, RECORD), "utf8"));
-    return { name, append, made, kernel: join(place, "kernel"), initrd: join(place, "initrd") };
+    return { name, append, made, ...filesIn(place) };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
+}
+
+function filesIn(place: string): Pick<Image, "kernel" | "initrd" | "disk"> {
+  const disk = join(place, DISK);
+  return {
+    kernel: join(place, "kernel"),
+    initrd: join(place, "initrd"),
+    disk: existsSync(disk) ? disk : undefined,
+  };
 }
 
 async function build(recipe: ImageRecipe, link: string, options: PrepareOptions): Promise<Image> {
@@ -88,6 +101,7 @@ async function build(recipe: ImageRecipe, link: string, options: PrepareOptions)
     const files = await recipe.build(work, progress, signal);
     await writeFile(join(made, "kernel"), files.kernel);
     await writeFile(join(made, "initrd"), files.initrd);
+    if (files.disk !== undefined) await rename(files.disk, join(made, DISK));
     const record = { name: recipe.name, append: files.append, made: files.made };
     await writeFile(join(made, RECORD), `${JSON.stringify(record, undefined, 2)}\n`);
     const place = link + basename(scratch).slice(UNFINISHED.length - 1);
@@ -95,7 +109,7 @@ async function build(recipe: ImageRecipe, link: string, options: PrepareOptions)
     await symlink(basename(place), join(scratch, "link"));
     await rename(join(scratch, "link"), link);
     await removeOld(store);
-    return { ...record, kernel: join(place, "kernel"), initrd: join(place, "initrd") };
+    return { ...record, ...filesIn(place) };
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }

@@ -1,0 +1,73 @@
+/**
+ * The disk of a machine whose image has one. A machine with a name keeps it, below ${XDG_DATA_HOME:-~/.local/share}/lodge/machines,
+ * and goes on with it when it is started again; others have one for as long as they live, which holds only what they write.
+ */
+
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
+import { homedir, tmpdir } from "node:os";
+import { isAbsolute, join } from "node:path";
+import { copyImage, createImage, openImage } from "@lodge/storage";
+
+export interface MachineDisk extends AsyncDisposable {
+  readonly file: string;
+}
+
+function machineFolder(name: string): string {
+  const base = process.env.XDG_DATA_HOME ?? "";
+  // The XDG specification wants relative paths ignored.
+  return join(isAbsolute(base) ? base : join(homedir(), ".local", "share"), "lodge", "machines", name);
+}
+
+/** `passing`: nothing stays of it, although the machine has a name. */
+export async function machineDisk(
+  base: string,
+  name: string | undefined,
+  passing: boolean,
+  signal?: AbortSignal,
+): Promise<MachineDisk> {
+  if (name === undefined) {
+    const folder = await mkdtemp(join(tmpdir(), "lodge-disk-"));
+    const file = join(folder, "disk.qcow2");
+    const remove = () => rm(folder, { recursive: true, force: true });
+    try {
+      await createImage(file, { format: "qcow2", backing: { name: base, format: "raw" } });
+    } catch (error) {
+      await remove();
+      throw error;
+    }
+    return { file, [Symbol.asyncDispose]: remove };
+  }
+  const folder = machineFolder(name);
+  const file = join(folder, "disk.qcow2");
+  if (!existsSync(file)) await copyDisk(base, folder, file, signal);
+  return {
+    file,
+    [Symbol.asyncDispose]: async () => {
+      if (passing) await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** All of it, because the image may be built anew meanwhile; under another name until it is whole. */
+async function copyDisk(base: string, folder: string, file: string, signal: AbortSignal | undefined): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const unfinished = join(folder, `unfinished.${process.pid}.qcow2`);
+  try {
+    await using source = await opened(base, true);
+    await createImage(unfinished, { format: "qcow2", sizeBytes: source.image.sizeBytes });
+    {
+      await using target = await opened(unfinished, false);
+      await copyImage(source.image, target.image, signal === undefined ? {} : { signal });
+      await target.image.flush();
+    }
+    await rename(unfinished, file);
+  } finally {
+    await rm(unfinished, { force: true });
+  }
+}
+
+async function opened(path: string, readOnly: boolean) {
+  const image = await openImage(path, { readOnly, format: readOnly ? "raw" : "qcow2" });
+  return { image, [Symbol.asyncDispose]: () => image.close() };
+}
