@@ -4,7 +4,7 @@
  */
 
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { copyImage, createImage, openImage } from "@lodge/storage";
@@ -62,8 +62,11 @@ async function copyDisk(base: string, folder: string, file: string, signal: Abor
       await target.image.flush();
     }
     await rename(unfinished, file);
-  } finally {
+  } catch (error) {
     await rm(unfinished, { force: true });
+    // Only if nothing else is there.
+    await rmdir(folder).catch(() => {});
+    throw error;
   }
 }
 
