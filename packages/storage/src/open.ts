@@ -15,8 +15,9 @@ const MOST_IMAGES = 256;
 
 export interface OpenImageOptions {
   /**
-   * The format as `qemu-img` spells it: `raw`, `qcow2`, or one that is only read, such as `vmdk`. Without it the content decides, and what looks like nothing
-   * known is raw; a guest that writes a header into its raw disk would decide then, so whoever runs guests names the format.
+   * The format as `qemu-img` spells it: `raw`, `qcow2`, or one that is only read, such as `vmdk`. Without it the content
+   * decides, and what looks like nothing known is raw; a guest that writes a header into its raw disk would decide then,
+   * so whoever runs guests names the format.
    */
   format?: string;
   /** Nothing is written, and other readers may share it. Backing images are always opened so. */
@@ -25,6 +26,8 @@ export interface OpenImageOptions {
   lock?: boolean;
   /** Past the host's page cache, on every file of the chain. */
   direct?: boolean;
+  /** Default true; without it, flushes of host files do nothing: what a host that fails leaves is anything. */
+  flushes?: boolean;
   /** Default true; without it what the image does not hold itself reads as zeros. */
   backing?: boolean;
   /** Bytes of L2 tables that are kept in memory, for each image of the chain. */
@@ -46,11 +49,11 @@ export function openImage(path: string, options: OpenImageOptions = {}): Promise
 }
 
 async function openAt(path: string, options: OpenImageOptions, depth: number): Promise<Image> {
-  const { readOnly = false, lock = true, direct = false } = options;
+  const { readOnly = false, lock = true, direct = false, flushes = true } = options;
   if (depth > MOST_IMAGES) {
     throw new StorageError("STORAGE_OPEN", `${path}: a backing chain of more than ${MOST_IMAGES} images`);
   }
-  const store = await openStore(path, { readOnly, lock, direct });
+  const store = await openStore(path, { readOnly, lock, direct, flushes });
   try {
     return await openFormat(store, options, depth);
   } catch (cause) {

@@ -2,7 +2,7 @@
 
 import { rm } from "node:fs/promises";
 import { copyImage, createImage, openImage, StorageError } from "@lodge/storage";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
 import { collect, parseImageOptions } from "./options.ts";
 
@@ -12,6 +12,7 @@ interface Flags {
   options?: string[];
   compress?: true;
   progress?: true;
+  targetCache: "unsafe" | "writeback";
   /** False with --no-create. */
   create: boolean;
   forceShare?: true;
@@ -28,6 +29,14 @@ export function convertCommand(): Command {
     .option("-c, --compress", "compress the new image's clusters (qcow2)")
     .option("-n, --no-create", "write into a target that is there already")
     .option("-p, --progress", "show how far it is")
+    .addOption(
+      new Option(
+        "-t, --target-cache <mode>",
+        "writeback waits until the copy is on the disk; unsafe, as for qemu-img, does not",
+      )
+        .choices(["unsafe", "writeback"])
+        .default("unsafe"),
+    )
     .option("-U, --force-share", "also while somebody writes the source")
     .allowExcessArguments(false)
     .action(async (from: string, to: string, flags: Flags) => {
@@ -48,7 +57,7 @@ export function convertCommand(): Command {
           await createImage(to, { ...options, format: outputFormat, sizeBytes: options.sizeBytes ?? source.sizeBytes });
           made = true;
         }
-        const target = await openImage(to, { format: outputFormat });
+        const target = await openImage(to, { format: outputFormat, flushes: flags.targetCache === "writeback" });
         try {
           await copyImage(source, target, {
             compressed: compress,
@@ -57,7 +66,6 @@ export function convertCommand(): Command {
               ? percent()
               : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
           });
-          // Before the name is worth something.
           await target.flush();
         } finally {
           await target.close();

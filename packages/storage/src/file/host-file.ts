@@ -20,6 +20,8 @@ export interface HostFileOptions {
   lock?: boolean;
   /** Past the host's page cache (O_DIRECT). */
   direct?: boolean;
+  /** Default true; without it, flushes do nothing: what a host that fails leaves is anything. */
+  flushes?: boolean;
 }
 
 interface Opened {
@@ -37,6 +39,7 @@ export class HostFile implements Store {
   readonly #direct: FileHandle | undefined;
   readonly #transfers: Transfers | DirectTransfers;
   readonly #isDevice: boolean;
+  #flushes = true;
   #sizeBytes: number;
   /** The file system can punch holes, and zero ranges. */
   readonly #can = { [AllocateFlag.PUNCH_HOLE]: true, [AllocateFlag.ZERO_RANGE]: true };
@@ -72,7 +75,9 @@ export class HostFile implements Store {
       if (create === "replace" && !isDevice) ftruncate(file.fd, 0);
       if (options.direct) direct = await openDirect(path, access);
       const sizeBytes = isDevice ? seekExtent(file.fd, 0, Seek.END)! : create ? 0 : stat.size;
-      return new HostFile(path, { file, direct, isDevice, sizeBytes }, readOnly);
+      const opened = new HostFile(path, { file, direct, isDevice, sizeBytes }, readOnly);
+      opened.#flushes = options.flushes ?? true;
+      return opened;
     } catch (cause) {
       await direct?.close();
       await file?.close();
@@ -107,6 +112,7 @@ export class HostFile implements Store {
   }
 
   async flush(): Promise<void> {
+    if (!this.#flushes) return;
     try {
       await this.#file.datasync();
     } catch (cause) {
