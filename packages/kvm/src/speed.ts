@@ -33,9 +33,13 @@ export function measureRingZero(hypervisor: Hypervisor): number {
   // The difference of two lengths leaves out what entry and exit cost.
   const short = least(SHORT);
   const measure = (rounds: number): number => Math.max(0, ((least(rounds) - short) * 1e6) / (2 * (rounds - SHORT)));
-  const ns = measure(INTERPRETED);
-  // A processor is through with that before the clock has moved.
-  return ns > INTERPRETED_NS ? ns : measure(EXECUTED);
+  for (let attempt = 0; ; attempt++) {
+    const ns = measure(INTERPRETED);
+    // A processor is through with that before the clock has moved.
+    if (ns <= INTERPRETED_NS) return measure(EXECUTED);
+    // On a busy host also one that executes may be held up every time.
+    if (attempt === ATTEMPTS) return ns;
+  }
 }
 
 /** Above this a guest kernel is interpreted: the slowest emulated processor that executes takes some 20 ns. */
@@ -47,3 +51,5 @@ const SHORT = 100;
 const INTERPRETED = 5000;
 const EXECUTED = 2_000_000;
 const RUNS = 4;
+/** Further attempts to find an executing processor: 24 ms each where there is none. */
+const ATTEMPTS = 2;
