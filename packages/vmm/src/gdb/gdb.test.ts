@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { on, once } from "node:events";
-import { mkdtempDisposableSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempDisposableSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +16,7 @@ import { packet } from "./packets.ts";
 import { serveGdb } from "./server.ts";
 
 const missing = ["gdb", "gcc"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
+const noKvm = existsSync("/dev/kvm") ? false : "this host has no /dev/kvm";
 const skip = missing === undefined ? false : `${missing} is not installed`;
 
 /** Counts in rax and in memory, for ever. */
@@ -98,6 +99,61 @@ test("breakpoints, steps, registers, memory and threads", { skip }, async () => 
   assert.match(section("hardware breakpoint"), /Breakpoint 2, 0x\w+ in loop/);
   assert.match(section("hardware breakpoint"), /= 0x1234/);
   assert.match(section("watch"), /Old value = 4660\nNew value = 4661/);
+  assert.match(section("detach"), /detached/);
+  assert.equal(machine.state, "running");
+});
+
+/**
+ * Without software breakpoints and watchpoints: a /dev/kvm that interprets guest kernels, as in a virtual machine, emulates no
+ * int3 and looks for no breakpoints on data.
+ */
+test("steps, hardware breakpoints, registers, memory and threads on KVM", { skip: skip || noKvm }, async () => {
+  using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
+  const kernel = assemble(COUNTER, directory.path, "counter");
+  let target: MachineTarget | undefined;
+  await using machine = await Pc.create(
+    { accelerator: "kvm", memoryBytes: 16 * 2 ** 20, cpus: { count: 2 }, kernel: readFileSync(kernel) },
+    { debugged: (exit) => target!.debugged(exit) },
+  );
+  target = new MachineTarget(machine);
+  await using server = await serveGdb(target, 0);
+  machine.start();
+  const said = await gdb(
+    kernel,
+    server.port,
+    "echo \\n--threads\\n",
+    "info threads",
+    "echo \\n--hardware breakpoint\\n",
+    "hbreak store",
+    "continue",
+    "delete",
+    "echo \\n--set\\n",
+    "set $rax = 0x1234",
+    "set $xmm3.v4_int32[1] = 77",
+    "stepi",
+    "x/i $pc",
+    "x/gx &counter",
+    "print $xmm3.v4_int32",
+    "echo \\n--written\\n",
+    "set {long}&other = 0x1122334455667788",
+    "x/gx &other",
+    "echo \\n--again\\n",
+    "hbreak loop",
+    "continue",
+    "print/x $rax",
+    "delete",
+    "echo \\n--detach\\n",
+    "detach",
+  );
+  const section = (name: string) => said.split(`--${name}\n`)[1]?.split("\n--")[0] ?? said;
+  assert.match(section("threads"), /\* 1 .*vCPU 0.*\n +2 .*vCPU 1/);
+  assert.match(section("hardware breakpoint"), /Breakpoint 1, 0x\w+ in store/);
+  assert.match(section("set"), /=> 0x\w+ <again>:\s+jmp\s+0x\w+ <loop>/);
+  assert.match(section("set"), /0x\w+:\s+0x0000000000001234/);
+  assert.match(section("set"), /\{0, 77, 0, 0\}/);
+  assert.match(section("written"), /0x\w+:\s+0x1122334455667788/);
+  assert.match(section("again"), /Breakpoint 2, 0x\w+ in loop/);
+  assert.match(section("again"), /= 0x1234/);
   assert.match(section("detach"), /detached/);
   assert.equal(machine.state, "running");
 });
