@@ -54,7 +54,7 @@ const PORT_WRITES = new Uint8Array([0xe6, 0x10, 0xeb, 0xfc]);
 /** Nanoseconds an exit: a guest that writes to a port for ever. */
 export function exits(count: number): number {
   using machine = new SmallMachine(PORT_WRITES);
-  // A monitor's vCPU can be kicked, at the price of a signal mask with every run.
+  // A monitor's vCPU can be kicked.
   void machine.vcpu.kickHandle;
   portWrites(machine.vcpu, WARM_UP);
   const start = performance.now();
