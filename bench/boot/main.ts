@@ -3,22 +3,28 @@
  * software on both sides. Whole processes, from their start to the line.
  */
 
-import { spawn } from "node:child_process";
 import { mkdtempDisposableSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { prepareImage } from "@lodge/vmm";
+import { runInLab } from "../../lab/lab.ts";
 import { cpio } from "../../packages/vmm/src/images/cpio.ts";
-import { compare, type Results } from "../harness.ts";
+import { type Comparison, compare, type Results } from "../harness.ts";
+import type { Commands } from "./in-lab.ts";
+import { LINE, timeToLine } from "./line.ts";
 
 const ROUNDS = 5;
-/** A round that takes longer has hung. */
-const LONGEST_MS = 120_000;
-const LINE = "the first program runs";
 const APPEND = "console=ttyS0 quiet";
 const LIMIT = 1.5;
+const KVM_LIMIT = 1;
 
-export default async function run({ quick = false }: { quick?: boolean } = {}): Promise<Results> {
+interface Options {
+  quick?: boolean;
+  /** `kvm`: on real KVM, in the lab, against QEMU there. */
+  only?: readonly string[];
+}
+
+export default async function run({ quick = false, only = [] }: Options = {}): Promise<Results> {
   const { kernel, initrd: whole } = await prepareImage("tiny");
   using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-boot-"));
   const initrd = join(directory.path, "initrd");
@@ -31,44 +37,34 @@ export default async function run({ quick = false }: { quick?: boolean } = {}): 
   // As ./lodge starts it: a processor is left to the vCPU.
   const own = [`--v8-pool-size=${Math.min(4, Math.max(1, availableParallelism() - 1))}`, lodge];
   const machine = ["--kernel", kernel, "--initrd", initrd, "--append", APPEND];
-  const bare = ["-M", "pc", "-accel", "tcg", "-m", "512", "-display", "none", "-serial", "stdio", "-no-reboot"];
+  const bare = ["-M", "pc", "-m", "512", "-display", "none", "-serial", "stdio", "-no-reboot"];
+  const linux = ["-kernel", kernel, "-initrd", initrd, "-append", APPEND];
+  const lodgeRun = (accelerator: string) => [...own, "run", "--accel", accelerator, "--memory", "512M", ...machine];
+  if (only.includes("kvm")) {
+    const comparison = await inLab({
+      what: "command to the guest's first program, in the lab",
+      ours: [process.execPath, ...lodgeRun("kvm")],
+      theirs: ["qemu-system-x86_64", ...bare, "-enable-kvm", ...linux],
+      rounds: quick ? 1 : ROUNDS,
+      limit: KVM_LIMIT,
+    });
+    return { against: "QEMU KVM", comparisons: [comparison], figures: [] };
+  }
   const boot = await compare({
     what: "command to the guest's first program",
     unit: "ms",
-    ours: () => timeToLine(process.execPath, [...own, "run", "--accel", "soft", "--memory", "512M", ...machine]),
-    theirs: () => timeToLine("qemu-system-x86_64", [...bare, "-kernel", kernel, "-initrd", initrd, "-append", APPEND]),
+    ours: () => timeToLine(process.execPath, lodgeRun("soft")),
+    theirs: () => timeToLine("qemu-system-x86_64", [...bare, "-accel", "tcg", ...linux]),
     rounds: quick ? 1 : ROUNDS,
     limit: LIMIT,
   });
   return { against: "QEMU TCG", comparisons: [boot], figures: [] };
 }
 
-/** Milliseconds from the process's start to the line; the process is ended then. */
-async function timeToLine(program: string, args: readonly string[]): Promise<number> {
-  const start = performance.now();
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
-  const { promise: closed, resolve } = Promise.withResolvers<void>();
-  child.once("close", () => resolve());
-  let said = "";
-  try {
-    return await new Promise<number>((found, fail) => {
-      const timer = setTimeout(
-        () => fail(new Error(`${program} said no line in time: ${said.slice(-500)}`)),
-        LONGEST_MS,
-      );
-      const listen = (bytes: Buffer) => {
-        said += bytes;
-        if (!said.includes(LINE)) return;
-        clearTimeout(timer);
-        found(performance.now() - start);
-      };
-      child.stdout.on("data", listen);
-      child.stderr.on("data", listen);
-      child.once("error", fail);
-      child.once("close", (status) => fail(new Error(`${program} ended with ${status}: ${said.slice(-500)}`)));
-    });
-  } finally {
-    child.kill("SIGKILL");
-    await closed;
-  }
+/** The same inside, where the host's files are. The round that is not counted fills the cache of compiled code. */
+async function inLab(commands: Commands): Promise<Comparison> {
+  const command = [process.execPath, join(import.meta.dirname, "in-lab.ts"), JSON.stringify(commands)];
+  const { stdout, stderr, status } = await runInLab(command);
+  if (status !== 0) throw new Error(`in the lab: ${stderr}`);
+  return JSON.parse(stdout);
 }

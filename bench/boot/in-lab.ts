@@ -1,0 +1,20 @@
+/** The comparison of main.ts inside the lab: two commands as JSON in the first argument; the result as JSON. */
+
+import { compare } from "../harness.ts";
+import { timeToLine } from "./line.ts";
+
+/** On a busy host, loading Lodge's sources takes minutes there. */
+const LONGEST_MS = 600_000;
+
+export interface Commands {
+  what: string;
+  ours: string[];
+  theirs: string[];
+  rounds: number;
+  limit: number;
+}
+
+const { ours, theirs, ...rest }: Commands = JSON.parse(process.argv[2]!);
+const time = ([program, ...args]: string[]) => timeToLine(program!, args, LONGEST_MS);
+const comparison = await compare({ ...rest, unit: "ms", ours: () => time(ours), theirs: () => time(theirs) });
+console.log(JSON.stringify(comparison));
