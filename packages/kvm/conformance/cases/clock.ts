@@ -116,6 +116,21 @@ export const clock: Group = {
       },
     },
     {
+      name: "a vCPU's TSC keeps the frequency that it is given, which may always be its own",
+      unsupported: needs(Capability.GET_TSC_KHZ),
+      guest: reader,
+      run(t) {
+        const m = t.machine();
+        const khz = m.vcpu.getTscKhz();
+        m.vcpu.setTscKhz(khz);
+        equal(m.vcpu.getTscKhz(), khz, "the frequency");
+        if (t.hypervisor.checkExtension(Capability.TSC_CONTROL) === 0) return;
+        const half = Math.floor(khz / 2);
+        m.vcpu.setTscKhz(half);
+        equal(m.vcpu.getTscKhz(), half, "half of it");
+      },
+    },
+    {
       name: "the TSC goes on with its frequency, and is what it is set to",
       unsupported: needs(Capability.GET_TSC_KHZ),
       guest: reader,

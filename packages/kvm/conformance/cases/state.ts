@@ -12,7 +12,7 @@ import {
   type VcpuState,
 } from "../../src/index.ts";
 import { type Group, needs } from "../case.ts";
-import { equal } from "../check.ts";
+import { equal, refused } from "../check.ts";
 import type { Context } from "../context.ts";
 import { long, real, user } from "../guest.ts";
 import { DATA, MMIO, Port } from "../layout.ts";
@@ -65,6 +65,25 @@ const ROUNDS = 20;
 export const state: Group = {
   name: "state",
   cases: [
+    {
+      // api.rst 4.114: the header says how long it is; nothing runs nested here, so it is the processor's empty one.
+      name: "a nested guest's state goes into a fresh vCPU and comes out the same; one cut short is refused",
+      unsupported: needs(Capability.NESTED_STATE),
+      guest: real`hlt`,
+      run(t) {
+        const state = t.machine().vcpu.getNestedState()!;
+        const other = t.machine().vcpu;
+        other.setNestedState(state);
+        equal(other.getNestedState(), state, "the state");
+        for (const length of [0, 8, state.length - 1]) {
+          refused(
+            () => other.setNestedState(state.slice(0, length)),
+            "KVM_INVALID",
+            "shorter than its own header says",
+          );
+        }
+      },
+    },
     {
       name: "a computation over all registers and memory goes on bit for bit",
       guest: mixer,

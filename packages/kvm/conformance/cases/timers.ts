@@ -20,12 +20,8 @@ function withDeadline(host: Host) {
     .map((leaf) => (leaf.function === 1 ? { ...leaf, ecx: (leaf.ecx | (1 << 24)) >>> 0 } : leaf));
 }
 
-export const timers: Group = {
-  name: "timers",
-  cases: [
-    {
-      name: "local APIC: a one-shot timer fires once, and its count is then 0",
-      guest: long`
+/** Starts the APIC's timer once and sleeps. */
+const oneShot = long`
         ${ENABLE_APIC}
         mov dword ptr [rbp + ${Apic.TIMER_DIVIDE}], 0xb
         mov dword ptr [rbp + ${Apic.LVT_TIMER}], ${VECTOR}
@@ -34,12 +30,32 @@ export const timers: Group = {
         hlt
         mov eax, [rbp + 0x390]
         ${tell(Port.DONE)}
-        ${apicHandler("handler", VECTOR)}`,
+        ${apicHandler("handler", VECTOR)}`;
+
+export const timers: Group = {
+  name: "timers",
+  cases: [
+    {
+      name: "local APIC: a one-shot timer fires once, and its count is then 0",
+      guest: oneShot,
       run(t) {
         const m = t.machine({ irqchip: "kernel" });
         m.handle(VECTOR, "handler");
         m.expectOut(Port.VALUE, VECTOR);
         m.expectOut(Port.DONE, 0);
+      },
+    },
+    {
+      name: "a sleeping guest is woken however long the host polls before it sleeps too",
+      unsupported: needs(Capability.HALT_POLL),
+      guest: oneShot,
+      run(t) {
+        for (const ns of [0, 200_000]) {
+          const m = t.machine({ irqchip: "kernel" });
+          m.vm.setHaltPollNs(ns);
+          m.handle(VECTOR, "handler");
+          m.expectOut(Port.VALUE, VECTOR);
+        }
       },
     },
     {
