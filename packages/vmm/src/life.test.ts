@@ -1,7 +1,7 @@
 /** Resets, pauses, panics and ends, with a kernel of a few instructions. */
 
 import assert from "node:assert/strict";
-import { mkdtempDisposableSync } from "node:fs";
+import { existsSync, mkdtempDisposableSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
@@ -99,6 +99,26 @@ suite("a machine's life", { skip: noKernel }, () => {
     await other.transcript.until("e");
     other.machine.type("x");
     assert.deepEqual(await other.machine.ended, { reason: "debug-exit", status: 5 });
+  });
+
+  test("a full disk under the console's file is told of once, and the machine goes on", {
+    skip: existsSync("/dev/full") ? false : "no /dev/full here",
+  }, async () => {
+    const transcript = new Transcript();
+    const told: LifeEvent[] = [];
+    await using machine = await Machine.start({
+      accel: "soft",
+      memory: "16M",
+      kernel: kernel(),
+      console: transcript.write,
+      serial: { to: "file", path: "/dev/full" },
+    });
+    machine.watch((event) => told.push(event));
+    await transcript.until("boot\n");
+    machine.type("ee");
+    await transcript.until("ee");
+    const message = "serial file /dev/full: ENOSPC: no space left on device, write; nothing more is written to it";
+    assert.deepEqual(told, [{ event: "trouble", message }]);
   });
 
   test("the power button is heard", async () => {
