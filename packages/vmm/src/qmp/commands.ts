@@ -3,7 +3,7 @@
 import type { AttachedDisk } from "../disks/attached-disk.ts";
 import type { LifeEvent, MachineEnd } from "../life.ts";
 import type { Machine } from "../machine.ts";
-import { QmpError, VERSION } from "./protocol.ts";
+import { QmpError, type QmpErrorClass, VERSION } from "./protocol.ts";
 
 type Arguments = Readonly<Record<string, unknown>>;
 interface Command {
@@ -11,6 +11,9 @@ interface Command {
   readonly takes: readonly string[];
   readonly run: (machine: Machine, args: Arguments) => unknown;
 }
+
+/** What block_set_io_throttle limits; a limit of one direction alone is refused. */
+const THROTTLE = ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] as const;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   "query-version": asks(() => VERSION),
@@ -43,6 +46,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   system_reset: tells((machine) => void machine.reset()),
   // The answer goes out before its connection is closed with the machine.
   quit: tells((machine) => void setImmediate(() => void machine.stop())),
+  block_resize: {
+    takes: ["device", "size"],
+    run: async (machine, { device, size }) => {
+      await diskOf(machine, device, "GenericError").resize(wholeNumber(size, "size"));
+      return {};
+    },
+  },
+  block_set_io_throttle: { takes: ["device", ...THROTTLE], run: throttle },
   balloon: {
     takes: ["value"],
     run: (machine, { value }) => {
@@ -54,6 +65,28 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
 };
+
+function throttle(machine: Machine, args: Arguments): object {
+  for (const name of THROTTLE) wholeNumber(args[name], name);
+  if (THROTTLE.some((name) => /_(rd|wr)$/.test(name) && args[name] !== 0)) {
+    throw new QmpError("limits are of reads and writes together: bps and iops");
+  }
+  const [bps, iops] = [Number(args.bps), Number(args.iops)];
+  diskOf(machine, args.device, "DeviceNotFound").limits = { ...(bps > 0 && { bps }), ...(iops > 0 && { iops }) };
+  return {};
+}
+
+function wholeNumber(value: unknown, name: string): number {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw new QmpError(`Parameter '${name}' expects a whole number`);
+}
+
+/** A disk by the name that query-block gives it. QEMU's commands differ in the class of their refusal. */
+function diskOf({ disks }: Machine, device: unknown, refusal: QmpErrorClass): AttachedDisk {
+  const found = disks.find((_, index) => device === `disk${index}`);
+  if (found !== undefined) return found;
+  throw new QmpError(`Device '${device}' not found`, refusal);
+}
 
 function asks(answer: (machine: Machine) => unknown): Command {
   return { takes: [], run: answer };

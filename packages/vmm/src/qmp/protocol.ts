@@ -1,7 +1,7 @@
 /** QMP's messages (QEMU's docs/interop/qmp-spec.rst). */
 
 /** The error classes that clients tell apart; everything else is generic. */
-export type QmpErrorClass = "GenericError" | "CommandNotFound" | "DeviceNotActive";
+export type QmpErrorClass = "GenericError" | "CommandNotFound" | "DeviceNotActive" | "DeviceNotFound";
 
 /** A command's refusal. */
 export class QmpError extends Error {

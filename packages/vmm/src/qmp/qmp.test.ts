@@ -235,7 +235,7 @@ suite("QMP", { skip: noKernel }, () => {
   });
 
   test("answers and refusals have the form of QEMU's", { skip: noQemu }, async () => {
-    await using _run = await begin();
+    await using run = await begin();
     const path = at("qemu");
     const qemu: ChildProcess = spawn(
       "qemu-system-x86_64",
@@ -276,6 +276,11 @@ suite("QMP", { skip: noKernel }, () => {
         ["query-status", { x: 1 }],
         ["balloon", {}],
         ["balloon", { value: "1" }],
+        ["block_set_io_throttle", { device: "disk0", bps: 0, bps_rd: 0, bps_wr: 0, iops: 50, iops_rd: 0, iops_wr: 0 }],
+        ["block_set_io_throttle", { device: "disk9", bps: 0, bps_rd: 0, bps_wr: 0, iops: 50, iops_rd: 0, iops_wr: 0 }],
+        ["block_set_io_throttle", { device: "disk0" }],
+        ["block_resize", { device: "disk0", size: 1 << 21 }],
+        ["block_resize", { device: "disk9", size: 1 << 21 }],
         ["nonsense", undefined],
         ["cont", undefined],
         ["stop", undefined],
@@ -288,6 +293,7 @@ suite("QMP", { skip: noKernel }, () => {
         // Everything that is ours is theirs, too.
         if (name !== "query-commands") assertWithin(answer, theirAnswer, name);
       }
+      assert.deepEqual(run.machine.disks[0]!.limits, { iops: 50 });
       const commands = (answer: Message) => (answer.return as Message[]).map((one) => one.name);
       const known = commands(await theirs.ask("query-commands"));
       for (const name of commands(await ours.ask("query-commands"))) assert.ok(known.includes(name), String(name));
