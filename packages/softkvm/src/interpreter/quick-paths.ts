@@ -6,12 +6,13 @@
 
 import { Mode, NO_FAULT, State, Tlb, Vector } from "../cpu/layout.ts";
 import { AccessKind } from "../mmu/access.ts";
+import { entryOffset } from "../mmu/lookaside-entry.ts";
 import { addQuickWalk, Walked } from "../mmu/quick-walk.ts";
 import { deliverQuickly } from "../semantics/system/delivery.ts";
 import type { Code } from "../wasm/code.ts";
 import type { I32, I64, Local } from "../wasm/expr.ts";
 import type { ModuleBuilder } from "../wasm/module.ts";
-import { c32, c64, call, f64, i32, i64 } from "../wasm/ops.ts";
+import { c32, call, f64, i32, i64 } from "../wasm/ops.ts";
 import { v128 } from "../wasm/simd.ts";
 import { Record, Return } from "./record.ts";
 import type { RecordContext } from "./record-context.ts";
@@ -50,8 +51,7 @@ function access(
     code.if(i32.eq(outcome, c32(Walked.FAULT)), () => code.return(outcome));
     code.if(i32.eq(outcome, c32(Walked.FILLED)), () => {
       code.if(i32.and(kind, c32(AccessKind.FILL)), () => code.return(c32(0)));
-      const index = i32.and(i32.wrap(i64.shr_u(linear, c64(8))), c32((Tlb.entries - 1) * Tlb.entrySize));
-      const entry = i32.add(i32.load(c32(base + State.tlb)), index);
+      const entry = i32.add(i32.load(c32(base + State.tlb)), entryOffset(linear));
       move(code.let(i32.add(i32.wrap(linear), i32.load(entry, table + Tlb.addend))), size);
     });
   });

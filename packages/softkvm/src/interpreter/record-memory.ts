@@ -2,6 +2,7 @@
 
 import { Seg, SegmentRange, State, Tlb, Vector } from "../cpu/layout.ts";
 import { AccessKind } from "../mmu/access.ts";
+import { entryOffset } from "../mmu/lookaside-entry.ts";
 import type { Access, IntegerSize, Value } from "../semantics/context.ts";
 import { fromI64, zeroExtend } from "../semantics/words.ts";
 import { ConstI32, type Expr, type I32, type I64, type Local } from "../wasm/expr.ts";
@@ -151,7 +152,7 @@ export abstract class RecordMemory extends RecordState {
 
   /** Whether the lookaside buffer does not know the page of an access, and what to add to an address there. */
   protected lookaside(size: number, linear: Local<"i64">, table: number): { miss: I32; addend: I32 } {
-    const index = i32.and(i32.shr_u(i32.wrap(linear), c32(8)), c32((Tlb.entries - 1) * Tlb.entrySize));
+    const index = entryOffset(linear);
     const buffer = this.lookasideBuffer();
     // A buffer that is known becomes the loads' offset.
     const isKnown = buffer instanceof ConstI32;

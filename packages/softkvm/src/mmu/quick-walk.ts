@@ -11,6 +11,7 @@ import type { I32, I64, Local } from "../wasm/expr.ts";
 import type { ModuleBuilder } from "../wasm/module.ts";
 import { c32, c64, call, compareExchange, i32, i64, select } from "../wasm/ops.ts";
 import { AccessKind } from "./access.ts";
+import { entryOffset } from "./lookaside-entry.ts";
 import { cr0, cr4, efer, PageFault, Pte } from "./paging.ts";
 
 /** What became of a walk. */
@@ -177,8 +178,7 @@ class WalkWriter {
   /** As `LookasideBuffers.fill`. */
   #fill(buffer: I32, table: number, host: I32, kind: I32): void {
     const code = this.#code;
-    const index = i32.and(i32.wrap(i64.shr_u(this.#linear, c64(8))), c32((Tlb.entries - 1) * Tlb.entrySize));
-    const entry = code.let(i32.add(i32.add(buffer, index), c32(table)));
+    const entry = code.let(i32.add(i32.add(buffer, entryOffset(this.#linear)), c32(table)));
     const slot = code.let(i32.shr_u(i32.sub(entry, this.#at(State.tlbs)), c32(Math.log2(Tlb.entrySize))));
     const marks = i32.and(i32.load(entry), c32(Tlb.EMPTY | Tlb.LISTED));
     code.if(i32.eq(marks, c32(Tlb.EMPTY)), () => {

@@ -8,6 +8,7 @@
 import { Cr4 } from "@lodge/kvm";
 import { Mode, Seg, SegmentAttribute, State, Tlb } from "../../cpu/layout.ts";
 import { Flag } from "../../cpu/state.ts";
+import { entryOffset } from "../../mmu/lookaside-entry.ts";
 import { SelectorBits } from "../../system/segment-registers.ts";
 import { Tss64 } from "../../system/tss.ts";
 import type { I32, I64, Local } from "../../wasm/expr.ts";
@@ -58,8 +59,7 @@ export function deliverQuickly(c: Context, event: Delivery, refuse: () => void):
   /** Where bytes within one page are in linear memory: they are refused when the lookaside buffer does not know. */
   const locate = (buffer: I32, table: number, address: I64, size: I32): Local<"i32"> => {
     const linear = c.let(address);
-    const index = i32.and(i32.wrap(i64.shr_u(linear, c64(8))), c32((Tlb.entries - 1) * Tlb.entrySize));
-    const entry = c.let(i32.add(buffer, index));
+    const entry = c.let(i32.add(buffer, entryOffset(linear)));
     const distance = i64.xor(linear, i64.load(entry, table + Tlb.tag));
     refuseIf(i64.gt_u(distance, i64.extend_i32_u(i32.sub(c32(PAGE), size))));
     return code.let(i32.add(i32.wrap(linear), i32.load(entry, table + Tlb.addend)));

@@ -1,6 +1,7 @@
 /** INVLPG (Intel SDM vol. 2) in 64-bit code, where no more than entries of the lookaside buffers hang on the page. */
 
 import { State, Tlb, Translated } from "../../cpu/layout.ts";
+import { entryOffset } from "../../mmu/lookaside-entry.ts";
 import type { I32 } from "../../wasm/expr.ts";
 import { c32, c64, i32, i64 } from "../../wasm/ops.ts";
 import type { Meaning } from "../context.ts";
@@ -15,7 +16,7 @@ const invlpg: Meaning = (c) => {
   const more = i32.or(known(Translated.code, Translated.codeShift), known(Translated.large, Translated.largeShift));
   c.microcodeIf(i32.or(i32.or(isNotRing(c, 0), notCanonical(linear)), more));
   const page = c.let(i64.and(linear, c64(-4096)));
-  const index = c.let(i32.and(i32.wrap(i64.shr_u(page, c64(8))), c32((Tlb.entries - 1) * Tlb.entrySize)));
+  const index = c.let(entryOffset(page));
   // The tag of an empty entry is of one that lies elsewhere.
   const tag = c.let(
     i32.or(i32.and(i32.xor(i32.wrap(page), c32(4096)), c32((Tlb.entries - 1) << 12)), c32(Tlb.EMPTY | Tlb.LISTED)),
