@@ -49,6 +49,10 @@ const benchmarks: Record<string, (options: Options) => Promise<Report>> = {
     const results = await (await import("./storage/main.ts")).default(options);
     return { results, text: table(results) };
   },
+  network: async (options) => {
+    const results = await (await import("./network/main.ts")).default(options);
+    return { results, text: table(results) };
+  },
   cpu: async (options) => {
     const { cpuTable, default: run } = await import("./cpu/main.ts");
     const results = await run(options);

@@ -10,6 +10,7 @@ export { Nat, type NatStatus } from "./nat/nat.ts";
 export type { NatOptions } from "./nat/options.ts";
 export { formatAddress, formatMac, parseAddress, parsePrefix } from "./packet/address.ts";
 export { finishChecksum, type GuestSide, type Offload, type PacketPort } from "./port.ts";
+export { type StreamPlace, StreamPort } from "./stream/port.ts";
 export { TapDevice } from "./tap/device.ts";
 export { TapPort } from "./tap/port.ts";
 export { readVnetHeader, VnetHeader, writeVnetHeader } from "./vnet-header.ts";

@@ -67,7 +67,8 @@ export async function assemble(
   }
   const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
   const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);
-  const networks = checked.networks.map((network) => undo.use(attachNetwork(network, options.name)));
+  const networks: AttachedNetwork[] = [];
+  for (const network of checked.networks) networks.push(undo.use(await attachNetwork(network, options.name)));
   virtio.push(...networks.map(({ device }) => device));
   const description: Omit<PcDescription, "kernel" | "initrd"> = {
     accelerator: accelerator.kind,

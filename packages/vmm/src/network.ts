@@ -2,10 +2,10 @@
 
 import { randomBytes } from "node:crypto";
 import { NetDevice } from "@lodge/devices";
-import { CapturePort, formatMac, Nat, type PacketPort, PcapFile, TapPort } from "@lodge/network";
+import { CapturePort, formatMac, Nat, type PacketPort, PcapFile, StreamPort, TapPort } from "@lodge/network";
 import type { NetworkOptions } from "./configuration/networks.ts";
 
-export interface AttachedNetwork extends Disposable {
+export interface AttachedNetwork extends AsyncDisposable {
   readonly options: NetworkOptions;
   readonly mac: string;
   readonly device: NetDevice;
@@ -14,21 +14,24 @@ export interface AttachedNetwork extends Disposable {
 }
 
 /** Connects a card. Throws a `NetworkError` of the host; nothing is left behind then. */
-export function attachNetwork(options: NetworkOptions, hostName: string | undefined): AttachedNetwork {
-  using undo = new DisposableStack();
+export async function attachNetwork(options: NetworkOptions, hostName: string | undefined): Promise<AttachedNetwork> {
+  await using undo = new AsyncDisposableStack();
   const { mac = madeUpMac(), mtu, pcap } = options;
   let nat: Nat | undefined;
   let port: PacketPort;
   if (options.mode === "nat") {
     nat = undo.use(new Nat({ ...options, ...(hostName !== undefined && { hostName }) }));
     port = nat;
-  } else {
+  } else if (options.mode === "tap") {
     port = undo.use(new TapPort(options.ifname));
+  } else {
+    const { place, server = false } = options;
+    port = undo.use(await (server ? StreamPort.listen(place) : StreamPort.connect(place)));
   }
   if (pcap !== undefined) port = new CapturePort(port, undo.use(new PcapFile(pcap)));
   const device = new NetDevice({ port, mac, ...(mtu !== undefined && { mtu }) });
   const resources = undo.move();
-  return { options, mac, device, nat, [Symbol.dispose]: () => resources[Symbol.dispose]() };
+  return { options, mac, device, nat, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }
 
 /** QEMU's range of addresses that machines have, and three bytes by chance. */

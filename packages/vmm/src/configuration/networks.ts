@@ -1,6 +1,6 @@
 /** A machine's network cards as a user says them: `nat,hostfwd=tcp:127.0.0.1:8080-:80`. */
 
-import { type Forward, parseForward } from "@lodge/network";
+import { type Forward, parseForward, type StreamPlace } from "@lodge/network";
 import { VmmError } from "../errors.ts";
 import { parseCount, parseFields, parseSwitch } from "./fields.ts";
 
@@ -30,6 +30,13 @@ export type NetworkOptions =
       /** A tap of the host. */
       readonly mode: "tap";
       readonly ifname: string;
+    })
+  | (Card & {
+      /** A stream socket: another machine's, QEMU's `-netdev stream`, passt. */
+      readonly mode: "stream";
+      readonly place: StreamPlace;
+      /** Listens, instead of connecting. Default: false. */
+      readonly server?: boolean;
     });
 
 export const DEFAULT_NETWORKS: readonly NetworkOptions[] = [{ mode: "nat" }];
@@ -64,9 +71,28 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       if (ifname === undefined) throw new VmmError("VMM_CONFIG", `${option} ${text}: which one? tap,ifname=NAME`);
       return { mode: "tap", ...cardOf(named), ifname };
     }
+    case "stream": {
+      const { named } = parseFields(text, option, [...card, "path", "host", "port", "server"]);
+      const server = parseSwitch(named.get("server"), "server");
+      return { mode: "stream", ...cardOf(named), place: placeOf(named, `${option} ${text}`), server };
+    }
     default:
-      throw new VmmError("VMM_CONFIG", `${option} ${text}: there is nat, tap and none`);
+      throw new VmmError("VMM_CONFIG", `${option} ${text}: there is nat, tap, stream and none`);
   }
+}
+
+function placeOf(named: ReadonlyMap<string, string>, what: string): StreamPlace {
+  const [path, host, port] = [named.get("path"), named.get("host") ?? "127.0.0.1", named.get("port")];
+  if ((path === undefined) === (port === undefined)) {
+    throw new VmmError(
+      "VMM_CONFIG",
+      `${what}: where? stream,path=SOCKET or stream,host=ADDRESS,port=N, and server at one end`,
+    );
+  }
+  if (path !== undefined) return { path };
+  const number = parseCount(port!, "port");
+  if (number > 65535) throw new VmmError("VMM_CONFIG", `${what}: port ${number} is not 1 to 65535`);
+  return { host, port: number };
 }
 
 function cardOf(named: ReadonlyMap<string, string>): Card {

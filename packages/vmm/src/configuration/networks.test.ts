@@ -1,0 +1,38 @@
+/** `--net` as a user gets it wrong: one line that says what to do, and status 2. */
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { test } from "node:test";
+import { noGuest } from "../../testing/tiny-guest.ts";
+
+const bin = new URL("../../../cli/bin/lodge.js", import.meta.url).pathname;
+for (const [net, message] of [
+  ["nta", "--net nta: there is nat, tap, stream and none"],
+  [
+    "nat,colour=red",
+    /there is no field "colour"; it has mac, mtu, pcap, network, network6, restrict, loopback, hostfwd/,
+  ],
+  ["nat,hostfwd=80", /write tcp:127\.0\.0\.1:8080-:80/],
+  ["nat,hostfwd=tcp:192.0.2.77:8080-:80", "cannot forward 192.0.2.77 port 8080: this host does not have that address"],
+  ["nat,network=10.0.0.0/30", "network 10.0.0.0/30: it has 8 to 27 bits, such as 10.0.2.0/24"],
+  ["nat,mac=01:00:00:00:00:00", /is no address of one station/],
+  ["nat,mtu=9", "an MTU of 9: 1280 to 65520 are possible"],
+  ["nat,pcap=/no/such/file", /^pcap \/no\/such\/file: ENOENT/],
+  ["tap", "--net tap: which one? tap,ifname=NAME"],
+  ["stream,server", /where\? stream,path=SOCKET/],
+  ["stream,path=/no/such/socket", "cannot connect to /no/such/socket: nobody listens there; start that one first"],
+  ["tap,ifname=a/b", /up to 15 characters/],
+] as const) {
+  test(`--net ${net}: one line and status 2`, { skip: noGuest }, () => {
+    const { stderr, status } = spawnSync(process.execPath, [bin, "run", "--net", net, "--", "true"], {
+      encoding: "utf8",
+    });
+    assert.equal(status, 2, stderr);
+    const line = /lodge: (?!booting)(.*)\n$/
+      .exec(stderr)?.[1]
+      ?.replace(/; see lodge --help$/, "")
+      .replace(/^.*is invalid\. /, "");
+    if (typeof message === "string") assert.equal(line, message);
+    else assert.match(line ?? "", message);
+  });
+}
