@@ -257,12 +257,12 @@ export class RegionContext extends RecordContext {
     else this.#region.lookUp(target);
   }
 
-  override repeatWhile(body: () => I32): void {
+  override repeatWhile(body: () => I32, cost: I32 = c32(1)): void {
     const { budget } = this.#region;
     this.code.loop((again) => {
       const more = this.let(body());
       this.code.if(more, () => {
-        this.code.set(budget, i32.sub(budget, c32(1)));
+        this.code.set(budget, i32.sub(budget, cost));
         this.code.brIf(again, i32.ge_s(budget, c32(0)));
         this.leave(Return.BUDGET_REPEAT);
       });

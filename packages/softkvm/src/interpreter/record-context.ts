@@ -73,11 +73,11 @@ export class RecordContext extends RecordX87 implements Context {
     this.code.tailCall(this.outside.lookup);
   }
 
-  repeatWhile(body: () => I32): void {
+  repeatWhile(body: () => I32, cost: I32 = c32(1)): void {
     this.code.loop((again) => {
       const more = this.let(body());
       this.code.if(more, () => {
-        const budget = this.let(i32.sub(this.state32(State.budget), c32(1)));
+        const budget = this.let(i32.sub(this.state32(State.budget), cost));
         this.setState32(State.budget, budget);
         this.code.brIf(again, i32.ge_s(budget, c32(0)));
         this.leave(Return.BUDGET_REPEAT);

@@ -6,7 +6,7 @@ import { entryOffset } from "../mmu/lookaside-entry.ts";
 import type { Access, IntegerSize, Value } from "../semantics/context.ts";
 import { fromI64, zeroExtend } from "../semantics/words.ts";
 import { ConstI32, type Expr, type I32, type I64, type Local } from "../wasm/expr.ts";
-import { c32, c64, call, compareExchange, i32, i64 } from "../wasm/ops.ts";
+import { c32, c64, call, compareExchange, i32, i64, select } from "../wasm/ops.ts";
 import { Record } from "./record.ts";
 import { loads, maskTo, RecordState, storeKinds } from "./record-state.ts";
 
@@ -67,6 +67,18 @@ export abstract class RecordMemory extends RecordState {
         this.slowStore(size, linear, now);
       },
     );
+  }
+
+  fillAhead(linear: Local<"i64">, bytes: I32, value: I32): Local<"i32"> {
+    const { code } = this;
+    const filled = code.let(c32(0));
+    const { miss, addend } = this.lookaside(1, linear, Tlb.write);
+    code.if(i32.eqz(miss), () => {
+      const room = code.let(i32.sub(c32(4096), i32.and(i32.wrap(linear), c32(4095))));
+      code.set(filled, select(i32.lt_u(bytes, room), bytes, room));
+      code.fill(i32.add(i32.wrap(linear), addend), value, filled);
+    });
+    return filled;
   }
 
   tryStore(linear: Local<"i64">, bytes: I32): void {

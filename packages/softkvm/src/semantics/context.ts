@@ -145,6 +145,11 @@ export interface Context {
   linear(segment: number | "operand", offset: I64, size: number, access: Access): Local<"i64">;
   load(size: IntegerSize, linear: Local<"i64">): Value;
   store(size: IntegerSize, linear: Local<"i64">, value: Value): void;
+  /**
+   * Sets bytes to one value: at most so many (below 2^31), within the first one's page and where nobody has to hear of
+   * writes; says how many it were. Without segments that end.
+   */
+  fillAhead(linear: Local<"i64">, bytes: I32, value: I32): Local<"i32">;
   /** Faults as a masked store would whose first and last byte are so many apart, at most 32. */
   tryStore(linear: Local<"i64">, bytes: I32): void;
 
@@ -177,8 +182,11 @@ export interface Context {
   branchRelative(condition: I32): void;
   /** Ends the block: to an address known only now. */
   jump(target: I64): void;
-  /** Runs `body` until it says 0, with a look at what waits (kicks, interrupts) now and then: for REP. */
-  repeatWhile(body: () => I32): void;
+  /**
+   * Runs `body` until it says 0, with a look at what waits (kicks, interrupts) now and then: for REP. `cost`: what a round
+   * takes of the budget, after it.
+   */
+  repeatWhile(body: () => I32, cost?: I32): void;
 
   /** Raises an exception without changing anything when the condition holds. */
   raiseIf(condition: I32, vector: number): void;

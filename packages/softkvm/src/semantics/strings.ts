@@ -4,8 +4,8 @@
  */
 
 import { Flag } from "../cpu/state.ts";
-import type { I32, Local } from "../wasm/expr.ts";
-import { c32, i32, i64 } from "../wasm/ops.ts";
+import type { I32, I64, Local } from "../wasm/expr.ts";
+import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
 import { type Access, type Context, Gpr, type IntegerSize, type Meaning, type Value } from "./context.ts";
 import { flagsOfSub } from "./flags.ts";
 import { truncate, word, zeroExtend } from "./words.ts";
@@ -100,6 +100,56 @@ function compared(pair: (c: Context, step: I32) => [Value, Value]): Meaning {
   };
 }
 
+function stos(c: Context, step: I32): void {
+  const size = elementSize(c);
+  c.store(size, at(c, Gpr.RDI, ES, "write"), c.let(c.gpr(Gpr.RAX, size)));
+  advance(c, Gpr.RDI, step);
+}
+
+/** What an operation on a whole page may cost of the budget, by the byte: kicks shall be seen in time. */
+const BYTES_PER_BRANCH = 64;
+
+/**
+ * REP STOS in 64-bit code: where one byte repeated is stored, upwards, a page at a time. Systems clear their memory with it.
+ */
+const filled: Meaning = (c) => {
+  const size = elementSize(c);
+  const log2 = Math.log2(size);
+  const { code } = c;
+  const step = stepOf(c);
+  const count = () => c.gpr(Gpr.RCX, 8) as I64;
+  code.if(i64.ne(count(), c64(0)), () => {
+    const cost = code.let(c32(1));
+    const elements = code.local("i64");
+    c.repeatWhile(() => {
+      const value = c.let(c.gpr(Gpr.RAX, size));
+      code.set(elements, c64(0));
+      code.set(cost, c32(1));
+      const isByte = size === 1 ? c32(1) : word(size).eq(value, word(size).const(0));
+      code.if(i32.and(i32.gt_s(step, c32(0)), isByte), () => {
+        const most = select(i64.lt_u(count(), c64(4096)), count(), c64(4096));
+        const linear = at(c, Gpr.RDI, ES, "write");
+        // Whole elements: one that reaches into the next page goes the other way.
+        const room = i32.sub(c32(4096), i32.and(i32.wrap(linear), c32(4095)));
+        const wanted = code.let(i32.shl(i32.wrap(most), c32(log2)));
+        const whole = code.let(i32.and(room, c32(-size)));
+        code.set(wanted, select(i32.lt_u(wanted, whole), wanted, whole));
+        const bytes = c.fillAhead(linear, wanted, size === 1 ? (value as I32) : c32(0));
+        code.set(elements, i64.extend_i32_u(i32.shr_u(bytes, c32(log2))));
+        code.set(cost, i32.add(i32.shr_u(bytes, c32(Math.log2(BYTES_PER_BRANCH))), c32(1)));
+        c.setGpr(Gpr.RDI, 8, i64.add(c.gpr(Gpr.RDI, 8) as I64, i64.extend_i32_u(bytes)));
+      });
+      code.if(i64.eqz(elements), () => {
+        stos(c, step);
+        code.set(elements, c64(1));
+      });
+      const left = c.let(i64.sub(count(), elements) as Value) as I64;
+      c.setGpr(Gpr.RCX, 8, left);
+      return i64.ne(left, c64(0));
+    }, cost);
+  });
+};
+
 function compareElements(c: Context, a: Value, b: Value): void {
   const size = elementSize(c);
   flagsOfSub(c, size, a, b, c.let(truncate(size, word(size).sub(a, b))));
@@ -118,11 +168,7 @@ export const strings: Record<string, Meaning> = {
     Gpr.RDI,
   ),
 
-  stos: repeated((c, step) => {
-    const size = elementSize(c);
-    c.store(size, at(c, Gpr.RDI, ES, "write"), c.let(c.gpr(Gpr.RAX, size)));
-    advance(c, Gpr.RDI, step);
-  }, Gpr.RDI),
+  stos: (c) => (c.rep !== 0 && c.bits === 64 && c.addressSize === 8 ? filled : repeated(stos, Gpr.RDI))(c),
 
   lods: repeated((c, step) => {
     const size = elementSize(c);

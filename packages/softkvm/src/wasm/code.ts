@@ -106,6 +106,14 @@ export class Code {
     this.#out.u32(constant ? (address.value >>> 0) + offset : offset);
   }
 
+  /** Sets so many bytes to one value: memory.fill. */
+  fill(address: I32, value: I32, bytes: I32): void {
+    for (const operand of [address, value, bytes]) operand.write(this.#out);
+    this.#out.byte(0xfc);
+    this.#out.u32(11);
+    this.#out.byte(0);
+  }
+
   /** Stores lane 0 of a vector: so many bytes. */
   storeLane(size: 1 | 2 | 4 | 8, address: I32, value: Expr<"v128">): void {
     const constant = address instanceof ConstI32;
