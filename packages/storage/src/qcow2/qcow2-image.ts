@@ -3,11 +3,12 @@
 import { StorageError } from "../errors.ts";
 import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../file/pieces.ts";
 import type { Extent, Image, Store } from "../image.ts";
+import { abandonBitmaps } from "./bitmaps/directory.ts";
 import { CompressedWrites } from "./compressed-writes.ts";
 import { decompress } from "./compression.ts";
 import { Claims, Gate } from "./gate.ts";
 import type { Header } from "./header.ts";
-import { Limit } from "./layout.ts";
+import { Autoclear, Limit } from "./layout.ts";
 import { Kind, type MappedRun } from "./mapping.ts";
 import { type CacheSizes, Metadata, overwrites } from "./metadata.ts";
 import { NewClusters } from "./new-clusters.ts";
@@ -32,6 +33,8 @@ export class Qcow2Image implements Image {
   readonly claims = new Claims();
   backing: Image | undefined;
   #closed = false;
+  /** The image has bitmaps, which may follow what is written; we do not keep them. */
+  #mayHaveBitmaps: boolean;
   readonly #store: Store;
   readonly #newClusters: NewClusters;
   readonly #zeroing: Zeroing;
@@ -40,6 +43,7 @@ export class Qcow2Image implements Image {
   constructor({ store, header, l1, refcountTable, snapshotTable, backing, cacheSizes = {} }: Qcow2Parts) {
     this.#store = store;
     this.backing = backing;
+    this.#mayHaveBitmaps = (header.autoclear & Autoclear.BITMAPS) !== 0n;
     this.metadata = new Metadata({ store, header, gate: this.gate, l1, refcountTable, snapshotTable, cacheSizes });
     this.#newClusters = new NewClusters(this);
     this.#zeroing = new Zeroing(this);
@@ -130,6 +134,7 @@ export class Qcow2Image implements Image {
 
   async write(offset: number, pieces: Pieces): Promise<void> {
     this.#refuseReadOnly();
+    if (this.#mayHaveBitmaps) await this.abandonBitmaps();
     while (this.gate.closed !== undefined) await this.gate.closed;
     const inside = this.gate.enter();
     try {
@@ -214,6 +219,7 @@ export class Qcow2Image implements Image {
 
   async #change(work: () => Promise<void>): Promise<void> {
     this.#refuseReadOnly();
+    if (this.#mayHaveBitmaps) await this.abandonBitmaps();
     while (this.gate.closed !== undefined) await this.gate.closed;
     const inside = this.gate.enter();
     try {
@@ -255,6 +261,7 @@ export class Qcow2Image implements Image {
 
   async resize(sizeBytes: number): Promise<void> {
     this.#refuseReadOnly();
+    await this.abandonBitmaps(true);
     await this.alone(() => resizeQcow2(this, sizeBytes));
   }
 
@@ -275,6 +282,13 @@ export class Qcow2Image implements Image {
       await this.#store.close();
       await this.backing?.close();
     }
+  }
+
+  /** Before the disk's content changes, or with `all` its size: its bitmaps will not say so. */
+  async abandonBitmaps(all = false): Promise<void> {
+    await abandonBitmaps(this.#store, this.header, all);
+    // Only now: others that write meanwhile must not be earlier.
+    this.#mayHaveBitmaps = false;
   }
 
   #refuseReadOnly(): void {

@@ -68,6 +68,7 @@ export function applySnapshot(image: Qcow2Image, name: string): Promise<void> {
     const { metadata } = image;
     const { header, mapping, refcounts, store, clusterSize } = metadata;
     const snapshot = find(await listSnapshots(image), name, image);
+    await image.abandonBitmaps(true);
     const needed = Math.ceil(snapshot.sizeBytes / mapping.tableSpan);
     const l1 = new Uint8Array(Math.max(needed, snapshot.l1Size) * 8);
     await readStored(store, snapshot.l1Offset, l1.subarray(0, snapshot.l1Size * 8));

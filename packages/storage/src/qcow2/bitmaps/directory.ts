@@ -7,6 +7,8 @@ import { Autoclear, Extension, getU64, Limit, roundUp, setU64, viewOf } from "..
 import { readStored } from "../stored.ts";
 
 const ENTRY = 24;
+/** Where in an entry its flags are. */
+const FLAGS = 12;
 const MOST_DIRECTORY_BYTES = 64 << 20;
 const MOST_NAME = 1023;
 /** A bitmap of more is none that QEMU makes (BME_MAX_PHYS_SIZE, 512 MiB). */
@@ -16,6 +18,8 @@ export const BitmapFlag = { IN_USE: 1, AUTO: 2 } as const;
 
 export interface BitmapEntry {
   name: string;
+  /** Where in the directory it is, in bytes. */
+  at: number;
   tableOffset: number;
   /** Entries, a cluster each. */
   tableSize: number;
@@ -64,9 +68,10 @@ function parseEntries(
     if (end > bytes.length || nameLength === 0 || nameLength > MOST_NAME)
       throw refuse(`has no room for entry ${index}`);
     const entry: BitmapEntry = {
+      at,
       tableOffset: getU64(view, at),
       tableSize: view.getUint32(at + 8),
-      flags: view.getUint32(at + 12),
+      flags: view.getUint32(at + FLAGS),
       granularityBits: view.getUint8(at + 17),
       extra: bytes.slice(at + ENTRY, at + ENTRY + extraLength),
       name: Buffer.from(bytes.subarray(at + ENTRY + extraLength, end)).toString("utf8"),
@@ -89,6 +94,24 @@ function parseEntries(
   return entries;
 }
 
+/**
+ * Says of bitmaps that whoever wrote last has not kept them ("in use" in an image that nobody uses): of those that follow what
+ * is written ("auto"), or of `all`, as a disk of another size needs bitmaps of another size.
+ */
+export async function abandonBitmaps(store: Store, header: Header, all: boolean): Promise<void> {
+  const directory = await readBitmapDirectory(store, header);
+  const given = directory?.entries.filter(
+    ({ flags }) => !(flags & BitmapFlag.IN_USE) && (all || flags & BitmapFlag.AUTO),
+  );
+  if (directory === undefined || given === undefined || given.length === 0) return;
+  for (const { at, flags } of given) {
+    const field = new Uint8Array(4);
+    viewOf(field).setUint32(0, flags | BitmapFlag.IN_USE);
+    await store.write(directory.offset + at + FLAGS, [field]);
+  }
+  await store.flush();
+}
+
 export function encodeBitmapDirectory(entries: readonly BitmapEntry[]): Uint8Array<ArrayBuffer> {
   const parts = entries.map((entry) => {
     const name = Buffer.from(entry.name);
@@ -96,7 +119,7 @@ export function encodeBitmapDirectory(entries: readonly BitmapEntry[]): Uint8Arr
     const view = viewOf(bytes);
     setU64(view, 0, entry.tableOffset);
     view.setUint32(8, entry.tableSize);
-    view.setUint32(12, entry.flags);
+    view.setUint32(FLAGS, entry.flags);
     view.setUint8(16, 1);
     view.setUint8(17, entry.granularityBits);
     view.setUint16(18, name.length);
