@@ -74,11 +74,12 @@ export class Campaign {
   /**
    * Where KVM lets ring 3 run on the processor but has to look at some of its faults, as on the machines that Lodge is
    * built on, it now and then emulates an instruction, and that is not the processor. So a case has to differ again and
-   * again.
+   * again. And it has to differ without others in memory.
    */
   #again(fuzzCase: FuzzCase): Mismatch | undefined {
     let last: Mismatch | undefined;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      this.#oracle.forgetStates();
       last = this.#compare([fuzzCase], false).find(({ emulated }) => !emulated);
       if (last === undefined) return undefined;
     }

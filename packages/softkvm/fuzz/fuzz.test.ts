@@ -9,10 +9,12 @@ import { openKvm } from "@lodge/kvm/linux";
 import { Aux } from "../src/cpu/layout.ts";
 import { c32, i32 } from "../src/wasm/ops.ts";
 import { batches, Campaign, type Mismatch, programBatches } from "./campaign.ts";
+import { Xsave } from "./case.ts";
 import { CompiledSubject } from "./compiled.ts";
 import { FlowGenerator } from "./flows.ts";
 import { coverage, Generator, INTEGER } from "./generate.ts";
 import { InterpreterSubject } from "./interpreter.ts";
+import { Control, linearOf } from "./layout.ts";
 import { Oracle } from "./oracle.ts";
 import { whyNot } from "./processor.ts";
 import { ProgramGenerator } from "./programs.ts";
@@ -78,6 +80,15 @@ test("what once differed ends alike", { skip }, () => {
     assert.deepEqual(mismatches(campaign, [[regressionCase(regression)]]), [], regression.why);
   }
   for (const line of LINES) assert.deepEqual(mismatches(campaign, [[deserialize(line)]]), []);
+});
+
+test("a case that reads another's state is not taken for a difference", { skip }, () => {
+  using oracle = new Oracle();
+  const campaign = new Campaign(oracle, subjects());
+  const other = regressionCase({ why: "has a state", code: "90", writable: true });
+  const state = BigInt(linearOf(other.slot, Control.xsave + Xsave.mxcsr));
+  const reader = regressionCase({ why: "reads it", code: "8b01", registers: { rcx: state } });
+  assert.deepEqual(mismatches(campaign, [[reader, other]]), []);
 });
 
 test("a wrong flag of one mnemonic is found", { skip }, () => {

@@ -45,6 +45,8 @@ import type { WatchdogData } from "./watchdog.ts";
 /** Where the last case's stub goes on: nothing is mapped there. */
 const STOP = 0x3bff0000n;
 
+const PAGE = 0x1000;
+
 const SYNC_RIP = Run.offset.sync + SyncRegs.offset.regs + Regs.offset.rip;
 const SYNC_CR2 = Run.offset.sync + SyncRegs.offset.sregs + SregsLayout.offset.cr2;
 /** A guest that a kick stopped after so long does not end by itself. */
@@ -138,6 +140,18 @@ export class Oracle implements Disposable {
       this.#enterAt(loader(after));
     }
     for (const [index, fuzzCase] of cases.entries()) this.#save(fuzzCase, outcomes[index]!);
+  }
+
+  /**
+   * Clears the states that cases left in the slots' control pages: software keeps its own elsewhere, and a case whose
+   * address leads to another slot would read something there that it does not.
+   */
+  forgetStates(): void {
+    const { pages, physical } = SlotPages.control;
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const start = physicalOf(slot, physical);
+      this.memory.fill(0, start, start + pages * PAGE);
+    }
   }
 
   #enterAt(rip: bigint): void {
