@@ -1,5 +1,6 @@
 /** A failed system call as an error in Node's own shape. */
 
+import { constants } from "node:os";
 import { getSystemErrorMap } from "node:util";
 import { lastErrno } from "./libc.ts";
 
@@ -42,6 +43,11 @@ export const Errno = {
   EINPROGRESS: 115,
 } as const;
 
+/** The name of an error that libuv does not know, such as `EINPROGRESS`. */
+function nameOf(errno: number): string | undefined {
+  return Object.entries(constants.errno).find(([, number]) => number === errno)?.[0];
+}
+
 /** What a system call refused, with the argument that matters in `subject`. */
 export class SystemError extends Error {
   override readonly name = "SystemError";
@@ -54,7 +60,7 @@ export class SystemError extends Error {
   readonly subject: string;
 
   constructor(errno: number, syscall: string, subject: string) {
-    const [code, text] = known.get(-errno) ?? [`E${errno}`, "unknown error"];
+    const [code, text] = known.get(-errno) ?? [nameOf(errno) ?? `E${errno}`, "unknown error"];
     super(`${syscall} ${subject}: ${text} (${code})`);
     this.code = code;
     this.errno = errno;

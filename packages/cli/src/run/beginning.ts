@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { onSignals, signalStatus } from "./signals.ts";
 
 /** Until a machine runs, a signal gives up what was begun, and is then obeyed. */
-export function beginning() {
+export function beginning(): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController();
   const signals = onSignals((signal) => {
     controller.abort(new Interrupted(signal));

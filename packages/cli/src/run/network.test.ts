@@ -2,10 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { test } from "node:test";
-import { noGuest } from "../../testing/tiny-guest.ts";
 
-const bin = new URL("../../../cli/bin/lodge.js", import.meta.url).pathname;
+const bin = join(import.meta.dirname, "../../bin/lodge.js");
+const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
+const skip = missing === undefined ? false : `${missing} is not installed`;
+
 for (const [net, message] of [
   ["nta", "--net nta: there is nat, tap, stream and none"],
   [
@@ -23,7 +26,7 @@ for (const [net, message] of [
   ["stream,path=/no/such/socket", "cannot connect to /no/such/socket: nobody listens there; start that one first"],
   ["tap,ifname=a/b", /up to 15 characters/],
 ] as const) {
-  test(`--net ${net}: one line and status 2`, { skip: noGuest }, () => {
+  test(`--net ${net}: one line and status 2`, { skip }, () => {
     const { stderr, status } = spawnSync(process.execPath, [bin, "run", "--net", net, "--", "true"], {
       encoding: "utf8",
     });
