@@ -1,6 +1,6 @@
 /**
- * `npm run fuzz:cpu -- [cases] [--seed N] [--programs N] [--seconds N] [--only add,sub|integer|vex] [--show N] [--repro LINE]`: random instructions on the processor and on the
- * software CPU, compared bit for bit.
+ * `npm run fuzz:cpu -- [cases] [--seed N] [--programs N] [--seconds N] [--only add,sub|integer|vex] [--show N]
+ * [--repro LINE]`: random instructions on the processor and on the software CPU, compared bit for bit.
  */
 
 import { parseArgs } from "node:util";
@@ -29,6 +29,11 @@ const total = Number(positionals[0] ?? 100_000);
 const seed = Number(values.seed ?? Date.now() % 2 ** 31);
 const wanted = values.only === undefined ? undefined : new Set(GROUPS[values.only] ?? values.only.split(","));
 const covered = coverage(wanted);
+if (covered.known.size === 0) {
+  const why = [...covered.skipped.keys(), ...covered.lacking.keys()].join(", ") || "not a mnemonic or group";
+  console.error(`fuzz:cpu: --only ${values.only}: nothing can be compared (${why}); name others, integer or vex`);
+  process.exit(2);
+}
 const generator = new Generator(seed, covered);
 
 const reason = whyNot();
