@@ -28,7 +28,7 @@ export { type CompareOptions, compareImages, type Difference } from "./operation
 export { type CopyOptions, copyImage } from "./operations/copy.ts";
 export { type CreateImageOptions, createImage } from "./operations/create.ts";
 export { extentsOf, mapImage } from "./operations/extents.ts";
-export { describeImage, type ImageInfo } from "./operations/info.ts";
+export { describeImage, type ImageInfo, snapshotRecord } from "./operations/info.ts";
 export { type ImportedDisk, type ImportedMachine, type ImportOptions, importAppliance } from "./ova/import.ts";
 export type { ApplianceNetwork } from "./ova/ovf.ts";
 export {

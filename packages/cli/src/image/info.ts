@@ -1,6 +1,6 @@
 /** `lodge image info`. */
 
-import { describeImage, type ImageInfo, openImage, Qcow2Image, type Snapshot } from "@lodge/storage";
+import { describeImage, type ImageInfo, openImage, Qcow2Image } from "@lodge/storage";
 import { Command } from "commander";
 import { showSize } from "./size.ts";
 
@@ -71,15 +71,4 @@ export function snapshotTable(snapshots: readonly Record<string, unknown>[]): st
   const pad = (row: readonly string[]) =>
     `${row[0]!.padEnd(9)} ${row[1]!.padEnd(16)} ${row[2]!.padStart(9)} ${row[3]!.padStart(19)}`;
   return [["ID", "TAG", "VM SIZE", "DATE (UTC)"], ...rows].map(pad);
-}
-
-/** A snapshot as {@link describeImage} tells it. */
-export function snapshotRecord(snapshot: Snapshot): Record<string, unknown> {
-  return {
-    id: snapshot.id,
-    name: snapshot.name,
-    "vm-state-size": snapshot.vmStateBytes,
-    "date-sec": snapshot.dateSeconds,
-    "date-nsec": snapshot.dateNanoseconds,
-  };
 }

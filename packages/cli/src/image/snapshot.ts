@@ -8,9 +8,10 @@ import {
   openImage,
   Qcow2Image,
   StorageError,
+  snapshotRecord,
 } from "@lodge/storage";
 import { Command } from "commander";
-import { snapshotRecord, snapshotTable } from "./info.ts";
+import { snapshotTable } from "./info.ts";
 
 interface Flags {
   list?: true;

@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { randomNumbers } from "../../testing/bytes.ts";
 import { missing, run } from "../../testing/peers.ts";
 import { StorageError } from "../errors.ts";
-import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../file/pieces.ts";
+import { type Pieces, scatter } from "../file/pieces.ts";
 import type { Extent, Store } from "../image.ts";
 import { IMPORT_FORMATS, probeImport } from "./open.ts";
 import { ReadOnlyStore } from "./read-only.ts";
@@ -33,11 +33,13 @@ class BytesStore extends ReadOnlyStore {
     return this.bytes.length;
   }
 
-  async read(offset: number, pieces: Pieces): Promise<void> {
+  override async read(offset: number, pieces: Pieces): Promise<void> {
     assert.ok(Number.isSafeInteger(offset) && offset >= 0, `a read at ${offset}`);
-    const there = this.bytes.subarray(offset, offset + totalBytes(pieces));
-    scatter(there, pieces);
-    fillPieces(cutPieces(pieces, there.length, totalBytes(pieces)), 0);
+    await super.read(offset, pieces);
+  }
+
+  protected override async readInside(offset: number, pieces: Pieces, length: number): Promise<void> {
+    scatter(this.bytes.subarray(offset, offset + length), pieces);
   }
 
   async status(offset: number, length: number): Promise<Extent> {

@@ -1,7 +1,7 @@
 /** Images of other hypervisors, read-only: a format is a map from the disk's bytes to where they lie. */
 
 import { StorageError } from "../errors.ts";
-import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../file/pieces.ts";
+import { cutPieces, fillPieces, type Pieces, scatter } from "../file/pieces.ts";
 import type { Extent, Image, Store } from "../image.ts";
 import { ReadOnlyStore } from "./read-only.ts";
 
@@ -43,18 +43,15 @@ export class MappedImage extends ReadOnlyStore implements Image {
     this.#stores = stores;
   }
 
-  async read(offset: number, pieces: Pieces): Promise<void> {
-    const length = totalBytes(pieces);
-    const inside = Math.max(0, Math.min(length, this.sizeBytes - offset));
-    for (let done = 0; done < inside; ) {
-      const run = await this.#locate(offset + done, inside - done);
+  protected override async readInside(offset: number, pieces: Pieces, length: number): Promise<void> {
+    for (let done = 0; done < length; ) {
+      const run = await this.#locate(offset + done, length - done);
       const part = cutPieces(pieces, done, run.length);
       if (run.kind === "stored") await run.store.read(run.at, part);
       else if (run.kind === "packed") await this.#unpack(run, part, offset + done);
       else fillPieces(part, 0);
       done += run.length;
     }
-    if (inside < length) fillPieces(cutPieces(pieces, inside, length - inside), 0);
   }
 
   async status(offset: number, length: number): Promise<Extent> {

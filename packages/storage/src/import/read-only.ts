@@ -1,7 +1,7 @@
 /** Stores that are read and refuse all else. */
 
 import { StorageError } from "../errors.ts";
-import type { Pieces } from "../file/pieces.ts";
+import { cutPieces, fillPieces, type Pieces, totalBytes } from "../file/pieces.ts";
 import type { Extent, Store } from "../image.ts";
 
 export abstract class ReadOnlyStore implements Store {
@@ -9,9 +9,17 @@ export abstract class ReadOnlyStore implements Store {
   abstract readonly name: string;
   abstract readonly sizeBytes: number;
 
-  abstract read(offset: number, pieces: Pieces): Promise<void>;
+  /** Reads what lies inside; at least one byte. */
+  protected abstract readInside(offset: number, pieces: Pieces, length: number): Promise<void>;
   abstract status(offset: number, length: number): Promise<Extent>;
   abstract close(): Promise<void>;
+
+  async read(offset: number, pieces: Pieces): Promise<void> {
+    const length = totalBytes(pieces);
+    const inside = Math.max(0, Math.min(length, this.sizeBytes - offset));
+    if (inside > 0) await this.readInside(offset, cutPieces(pieces, 0, inside), inside);
+    if (inside < length) fillPieces(cutPieces(pieces, inside, length - inside), 0);
+  }
 
   async flush(): Promise<void> {}
 

@@ -7,6 +7,7 @@ import { backingPath } from "../open.ts";
 import { bitmapInfo } from "../qcow2/bitmaps/info.ts";
 import { Compatible, Incompatible } from "../qcow2/layout.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
+import type { Snapshot } from "../qcow2/snapshot-table.ts";
 import { listSnapshots } from "../qcow2/snapshots.ts";
 
 /** The keys are qemu-img's. */
@@ -43,14 +44,21 @@ export async function describeImage(image: Image): Promise<ImageInfo> {
   return info;
 }
 
-function describeSnapshot(snapshot: Awaited<ReturnType<typeof listSnapshots>>[number]): Record<string, unknown> {
-  const clock = snapshot.vmClockNanoseconds;
+/** A snapshot as qemu-img's JSON has it, but for the guest's clock. */
+export function snapshotRecord(snapshot: Snapshot): Record<string, unknown> {
   return {
     id: snapshot.id,
     name: snapshot.name,
     "vm-state-size": snapshot.vmStateBytes,
     "date-sec": snapshot.dateSeconds,
     "date-nsec": snapshot.dateNanoseconds,
+  };
+}
+
+function describeSnapshot(snapshot: Snapshot): Record<string, unknown> {
+  const clock = snapshot.vmClockNanoseconds;
+  return {
+    ...snapshotRecord(snapshot),
     "vm-clock-sec": Number(clock / 1_000_000_000n),
     "vm-clock-nsec": Number(clock % 1_000_000_000n),
   };

@@ -1,7 +1,7 @@
 /** The files of a tar archive, which an OVA is: where they lie, without unpacking. POSIX ustar with pax and GNU names. */
 
 import { StorageError } from "../errors.ts";
-import { cutPieces, fillPieces, type Pieces, totalBytes } from "../file/pieces.ts";
+import type { Pieces } from "../file/pieces.ts";
 import type { Extent, Store } from "../image.ts";
 import { ReadOnlyStore } from "../import/read-only.ts";
 
@@ -66,11 +66,8 @@ export class Slice extends ReadOnlyStore {
     this.#at = at;
   }
 
-  async read(offset: number, pieces: Pieces): Promise<void> {
-    const length = totalBytes(pieces);
-    const inside = Math.max(0, Math.min(length, this.sizeBytes - offset));
-    if (inside > 0) await this.#store.read(this.#at + offset, cutPieces(pieces, 0, inside));
-    if (inside < length) fillPieces(cutPieces(pieces, inside, length - inside), 0);
+  protected override async readInside(offset: number, pieces: Pieces): Promise<void> {
+    await this.#store.read(this.#at + offset, pieces);
   }
 
   async status(offset: number, length: number): Promise<Extent> {

@@ -2,7 +2,7 @@
 
 import { realpath } from "node:fs/promises";
 import { StorageError } from "../errors.ts";
-import { type Capacity, elsewhere, type Pool, type Volume } from "./pool.ts";
+import { type Capacity, elsewhere, fullOf, type Pool, type Volume } from "./pool.ts";
 import { runJson, type Tool } from "./tools.ts";
 
 const LSBLK: Tool = { program: "lsblk", package: "util-linux" };
@@ -32,8 +32,7 @@ export class DevicePool implements Pool {
   async stop(): Promise<void> {}
 
   async capacity(): Promise<Capacity> {
-    const sizes = (await this.volumes()).map(({ sizeBytes }) => sizeBytes);
-    return { totalBytes: sizes.reduce((sum, size) => sum + size, 0), freeBytes: 0 };
+    return fullOf(await this.volumes());
   }
 
   /** Their names are their paths as they were given; a path of a multipath device leads to that. */

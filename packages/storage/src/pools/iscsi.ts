@@ -2,7 +2,7 @@
 
 import { StorageError } from "../errors.ts";
 import { DevicePool } from "./device.ts";
-import { type Capacity, elsewhere, type Pool, type Volume } from "./pool.ts";
+import { type Capacity, elsewhere, fullOf, type Pool, type Volume } from "./pool.ts";
 import { run, type Tool } from "./tools.ts";
 
 export interface IscsiOptions {
@@ -50,8 +50,7 @@ export class IscsiPool implements Pool {
   }
 
   async capacity(): Promise<Capacity> {
-    const sizes = (await this.volumes()).map(({ sizeBytes }) => sizeBytes);
-    return { totalBytes: sizes.reduce((sum, size) => sum + size, 0), freeBytes: 0 };
+    return fullOf(await this.volumes());
   }
 
   /** Its units, lun-0 and so on; where multipath goes over them, its devices. */

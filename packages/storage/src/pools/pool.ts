@@ -63,6 +63,11 @@ export async function find(pool: Pool, name: string): Promise<Volume> {
   return volume;
 }
 
+/** The capacity of a pool that is its volumes and nothing else. */
+export function fullOf(volumes: readonly Volume[]): Capacity {
+  return { totalBytes: volumes.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0), freeBytes: 0 };
+}
+
 /** For pools that are made elsewhere. */
 export function elsewhere(what: string, where: string): never {
   throw new StorageError("STORAGE_OPEN", `${what} is not done from here: ${where}`);

@@ -3,6 +3,7 @@
 import { StorageError } from "../errors.ts";
 import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../file/pieces.ts";
 import type { Extent, Image, Store } from "../image.ts";
+import { settled } from "../settled.ts";
 import { abandonBitmaps } from "./bitmaps/directory.ts";
 import { CompressedWrites } from "./compressed-writes.ts";
 import { decompress } from "./compression.ts";
@@ -133,18 +134,7 @@ export class Qcow2Image implements Image {
   }
 
   async write(offset: number, pieces: Pieces): Promise<void> {
-    this.#refuseReadOnly();
-    if (this.#mayHaveBitmaps) await this.abandonBitmaps();
-    while (this.gate.closed !== undefined) await this.gate.closed;
-    const inside = this.gate.enter();
-    try {
-      await this.writeInside(offset, pieces);
-    } catch (cause) {
-      await this.#noteCorruption(cause);
-      throw cause;
-    } finally {
-      this.gate.leave(inside);
-    }
+    await this.#change(() => this.writeInside(offset, pieces));
   }
 
   /** Writes on behalf of a request that is past the gate. */
@@ -294,10 +284,4 @@ export class Qcow2Image implements Image {
   #refuseReadOnly(): void {
     if (this.readOnly) throw new StorageError("STORAGE_IO", `${this.name}: write failed: the image is read-only`);
   }
-}
-
-/** Waits for all, also when one fails: memory and clusters are in use until then. */
-async function settled(parts: readonly Promise<void>[]): Promise<void> {
-  if (parts.length === 1) return parts[0];
-  for (const result of await Promise.allSettled(parts)) if (result.status === "rejected") throw result.reason;
 }

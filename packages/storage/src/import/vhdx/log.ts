@@ -3,7 +3,7 @@
  * in memory, over the file as it is.
  */
 
-import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../../file/pieces.ts";
+import { cutPieces, fillPieces, type Pieces, scatter } from "../../file/pieces.ts";
 import type { Extent, Store } from "../../image.ts";
 import { refusal, u64 } from "../format.ts";
 import { ReadOnlyStore } from "../read-only.ts";
@@ -141,9 +141,9 @@ class PatchedStore extends ReadOnlyStore {
     this.#changes = changes;
   }
 
-  async read(offset: number, pieces: Pieces): Promise<void> {
+  protected override async readInside(offset: number, pieces: Pieces, length: number): Promise<void> {
     await this.#store.read(offset, pieces);
-    const end = offset + totalBytes(pieces);
+    const end = offset + length;
     // The later change counts where two meet.
     for (const { at, length, data } of this.#changes) {
       const from = Math.max(at, offset);

@@ -3,6 +3,7 @@
 import { StorageError } from "../../errors.ts";
 import { cutPieces, fillPieces, gatherInto, type Pieces, scatter, totalBytes } from "../../file/pieces.ts";
 import type { Extent, Store } from "../../image.ts";
+import { settled } from "../../settled.ts";
 import { AllocationFlag, Can, Command, CommandFlag } from "../protocol.ts";
 import { type NbdAddress, parseNbdUri } from "./address.ts";
 import type { Request } from "./connection.ts";
@@ -161,9 +162,7 @@ export class NbdStore implements Store {
       const memory = type === Command.READ ? { into: some } : { data: some };
       requests.push(this.#request({ type, offset: offset + done, length: totalBytes(some), ...memory }));
     }
-    const outcomes = await Promise.allSettled(requests);
-    const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failed !== undefined) throw failed.reason;
+    await settled(requests);
   }
 
   async #request(request: Request) {

@@ -2,6 +2,7 @@
 
 import type { Duplex } from "node:stream";
 import { StorageError } from "../../errors.ts";
+import { totalBytes } from "../../file/pieces.ts";
 import {
   BASE_ALLOCATION,
   Can,
@@ -160,10 +161,7 @@ async function sendOption(wire: Wire, option: number, data: Buffer[]): Promise<v
   const header = Buffer.alloc(OPTION_HEADER_BYTES);
   header.writeBigUInt64BE(OPTION_MAGIC, 0);
   header.writeUInt32BE(option, 8);
-  header.writeUInt32BE(
-    data.reduce((sum, { length }) => sum + length, 0),
-    12,
-  );
+  header.writeUInt32BE(totalBytes(data), 12);
   await wire.send(header, ...data);
 }
 

@@ -4,6 +4,7 @@
  */
 
 import { StorageError } from "../../errors.ts";
+import { totalBytes } from "../../file/pieces.ts";
 import {
   GREETING_MAGIC,
   Handshake,
@@ -227,10 +228,7 @@ class Negotiation {
     header.writeBigUInt64BE(OPTION_REPLY_MAGIC, 0);
     header.writeUInt32BE(option, 8);
     header.writeUInt32BE(type, 12);
-    header.writeUInt32BE(
-      data.reduce((sum, { length }) => sum + length, 0),
-      16,
-    );
+    header.writeUInt32BE(totalBytes(data), 16);
     await this.#wire.send(header, ...data);
   }
 }

@@ -1,5 +1,6 @@
 /** What a server answers to requests: simple replies, or structured ones when the client took them. */
 
+import { totalBytes } from "../../file/pieces.ts";
 import {
   CHUNK_DONE,
   CHUNK_HEADER_BYTES,
@@ -82,10 +83,7 @@ export class Replies {
     header.writeUInt16BE(flags, 4);
     header.writeUInt16BE(type, 6);
     cookie.copy(header, 8);
-    header.writeUInt32BE(
-      payload.reduce((sum, { length }) => sum + length, 0),
-      16,
-    );
+    header.writeUInt32BE(totalBytes(payload), 16);
     await this.#wire.send(header, ...payload);
   }
 }

@@ -1,6 +1,7 @@
 /** Reads that send holes as such: a sparse disk crosses the network as what it has. */
 
 import type { Store } from "../../image.ts";
+import { settled } from "../../settled.ts";
 import type { ReadBuffers } from "./read-buffers.ts";
 import type { Replies } from "./replies.ts";
 
@@ -37,11 +38,6 @@ export async function sparseRead(
   } finally {
     for (const { data } of parts) if (data !== undefined) buffers.give(data);
   }
-}
-
-/** All have ended before one's failure is told: what they use is used again. */
-async function settled(works: (Promise<void> | undefined)[]): Promise<void> {
-  for (const outcome of await Promise.allSettled(works)) if (outcome.status === "rejected") throw outcome.reason;
 }
 
 /** The read as runs of zeros and of data, in order and without gaps. */
