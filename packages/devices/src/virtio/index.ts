@@ -6,11 +6,12 @@ export { BlkDevice, type BlkOptions, type ErrorPolicy, type RequestFailure } fro
 export { ConsoleDevice, type ConsoleOptions } from "./console/console.ts";
 export type { ConsolePort, PortOptions } from "./console/port.ts";
 export { DeviceType, type DriverLink, Feature, VirtioDevice } from "./device.ts";
-export { FsDevice, type FsOptions } from "./fs/fs.ts";
+export { FsDevice } from "./fs/fs.ts";
 export { NetDevice, type NetOptions } from "./net/net.ts";
 
-export { P9Device, type P9Options } from "./p9/p9.ts";
+export { P9Device } from "./p9/p9.ts";
 export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
+export type { SharedFolderOptions } from "./shared-folder/device.ts";
 export {
   COMMON_LENGTH,
   NOTIFY_MULTIPLIER,

@@ -2,10 +2,10 @@
 
 import { DeviceError } from "../../errors.ts";
 import { flag, group, list, type SavedState, stateRecord, text, u32 } from "../../state.ts";
-import { DeviceType, VirtioDevice } from "../device.ts";
+import { DeviceType } from "../device.ts";
 import { type Chain, part, type Virtqueue } from "../queue/index.ts";
+import { SharedFolderDevice, type SharedFolderOptions } from "../shared-folder/device.ts";
 import { Errno, errnoOf, Refusal } from "../shared-folder/refusal.ts";
-import { Share } from "../shared-folder/share.ts";
 import {
   FieldReader,
   FieldWriter,
@@ -21,58 +21,35 @@ const MOUNT_TAG = 1n;
 /** The client has a piece for each page of a message: more, and it would ask for longer messages. */
 const QUEUE_SIZE = 128;
 
-export interface P9Options {
-  /** The host's folder. */
-  folder: string;
-  /** What the guest mounts it by. */
-  tag: string;
-  readOnly?: boolean;
-}
-
 const record = stateRecord("virtio-9p", 1, {
   messageBytes: u32,
   fids: list(group({ fid: u32, names: list(text(255), 4096), open: flag, flags: u32 }), 16384),
 });
 
-export class P9Device extends VirtioDevice {
+export class P9Device extends SharedFolderDevice {
   readonly type = DeviceType.P9;
   readonly features = MOUNT_TAG;
   readonly queueSizes = [QUEUE_SIZE];
   readonly config: Uint8Array;
-  readonly #share: Share;
-  readonly #server: P9Server;
-  /** Requests in flight with their tags; a flush waits for the one that it names. */
-  readonly #running = new Map<Promise<void>, number>();
-  #paused = false;
+  protected readonly server: P9Server;
 
-  constructor({ folder, tag, readOnly = false }: P9Options, saved?: SavedState) {
-    super();
+  /** The tag has 1 to 255 bytes. */
+  constructor(options: SharedFolderOptions, saved?: SavedState) {
+    const { tag } = options;
     const name = new TextEncoder().encode(tag);
     if (name.length === 0 || name.length > 255) {
       throw new DeviceError("DEVICE_CONFIGURATION", `the tag ${JSON.stringify(tag)} has not 1 to 255 bytes`);
     }
     const state = saved === undefined ? undefined : record.restore(saved);
+    super(options);
     this.config = new Uint8Array([name.length, 0, ...name]);
-    this.#share = Share.open(folder, readOnly);
-    this.#server = new P9Server(this.#share);
+    this.server = new P9Server(this.share);
     if (state === undefined) return;
-    this.#server.messageBytes = state.messageBytes;
-    this.#server.restore(state.fids);
+    this.server.messageBytes = state.messageBytes;
+    this.server.restore(state.fids);
   }
 
-  /** Closes the folder, when no transport has the device any more. */
-  close(): void {
-    this.#server.reset();
-    this.#share.close();
-  }
-
-  override notified(number: number): void {
-    const queue = this.link.queues[number];
-    if (queue === undefined || this.#paused) return;
-    queue.serve((chain) => this.#begin(number, queue, chain));
-  }
-
-  #begin(number: number, queue: Virtqueue, chain: Chain): void {
+  protected override begin(number: number, queue: Virtqueue, chain: Chain): void {
     const header = new DataView(new ArrayBuffer(HEADER_LENGTH));
     const size = chain.read(0, new Uint8Array(header.buffer)) < HEADER_LENGTH ? 0 : header.getUint32(0, true);
     if (size < HEADER_LENGTH || size > chain.readableBytes || chain.writableBytes < READ_REPLY_LENGTH) {
@@ -81,30 +58,24 @@ export class P9Device extends VirtioDevice {
     }
     const type = header.getUint8(4);
     const tag = header.getUint16(5, true);
-    const answered = this.#answer(type, tag, size, chain).then((length) => {
-      this.#running.delete(answered);
-      queue.push(chain, length);
-      queue.publish();
-      if (queue.inFlight === queue.size - 1) this.notified(number);
-    });
-    this.#running.set(answered, tag);
+    this.run(number, queue, chain, this.#answer(type, tag, size, chain), tag);
   }
 
   /** Performs a request and writes its answer; returns the answer's length. Never rejects. */
   async #answer(type: number, tag: number, size: number, chain: Chain): Promise<number> {
     const reply = new FieldWriter();
     try {
-      if (size > this.#server.messageBytes) throw new Refusal(Errno.EPROTO);
+      if (size > this.server.messageBytes) throw new Refusal(Errno.EPROTO);
       const message = new Uint8Array(type === Message.WRITE ? Math.min(size, WRITE_REQUEST_LENGTH) : size);
       chain.read(0, message);
       const fields = new FieldReader(message);
       if (type === Message.FLUSH) {
         // flush(5): the answer comes after the other request's; ours is not yet among the running.
         const flushed = fields.u16();
-        await Promise.all([...this.#running].filter(([, running]) => running === flushed).map(([answer]) => answer));
+        await Promise.all([...this.running].filter(([, running]) => running === flushed).map(([answer]) => answer));
         return chain.write(0, reply.finish(type + 1, tag));
       }
-      const data = await this.#server.perform(type, fields, reply, {
+      const data = await this.server.perform(type, fields, reply, {
         data: type === Message.WRITE ? part(chain.readable, WRITE_REQUEST_LENGTH, size - WRITE_REQUEST_LENGTH) : [],
         room: type === Message.READ ? part(chain.writable, READ_REPLY_LENGTH) : [],
         roomBytes: chain.writableBytes - READ_REPLY_LENGTH,
@@ -116,29 +87,7 @@ export class P9Device extends VirtioDevice {
     }
   }
 
-  async #drained(): Promise<void> {
-    while (this.#running.size > 0) await Promise.all(this.#running.keys());
-  }
-
-  override async stop(): Promise<void> {
-    await this.#drained();
-    this.#server.reset();
-  }
-
-  override stopQueue(): Promise<void> {
-    return this.#drained();
-  }
-
-  override pause(): Promise<void> {
-    this.#paused = true;
-    return this.#drained();
-  }
-
-  override resume(): void {
-    this.#paused = false;
-  }
-
   override save(): SavedState {
-    return record.save({ messageBytes: this.#server.messageBytes, fids: this.#server.save() });
+    return record.save({ messageBytes: this.server.messageBytes, fids: this.server.save() });
   }
 }
