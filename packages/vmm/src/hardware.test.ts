@@ -4,18 +4,15 @@
  */
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { before, suite, test } from "node:test";
 import { BlkDevice, ConsoleDevice, NetDevice, RngDevice, VsockDevice } from "@lodge/devices";
 import { Pc, type PcEnd } from "@lodge/machine";
 import type { PacketPort } from "@lodge/network";
+import { noGuest } from "../testing/tiny-guest.ts";
 import { cpio } from "./images/cpio.ts";
 import { prepareImage } from "./images/store.ts";
-
-const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
-const skip = missing === undefined ? false : `${missing} is not installed`;
 
 const MIB = 2 ** 20;
 
@@ -58,7 +55,7 @@ reboot -f
 
 const HARDWARE = cpio([{ kind: "file", path: "look", mode: 0o755, data: Buffer.from(LOOK) }]);
 
-suite("Debian's kernel on the machine", { skip }, () => {
+suite("Debian's kernel on the machine", { skip: noGuest }, () => {
   const report = new Map<string, string[]>();
   const disk = randomBytes(MIB);
   const digest = createHash("md5").update(disk).digest("hex");

@@ -16,13 +16,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, suite, test } from "node:test";
+import { noGuest } from "../testing/tiny-guest.ts";
 import type { LifeEvent } from "./life.ts";
 import { Machine } from "./machine.ts";
 
-const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
-const skip = missing === undefined ? false : `${missing} is not installed`;
-
-suite("commands in a machine", { skip }, () => {
+suite("commands in a machine", { skip: noGuest }, () => {
   const place = mkdtempDisposableSync(join(tmpdir(), "lodge-vmm-"));
   const shared = randomBytes(600_000);
   let vm: Machine;
@@ -32,12 +30,12 @@ suite("commands in a machine", { skip }, () => {
       { file: join(place.path, "one"), serial: "first" },
       { file: join(place.path, "two"), readonly: true },
     ];
-    for (const folder of ["work", "fixed"]) mkdirSync(join(place.path, folder));
-    writeFileSync(join(place.path, "work", "from-host"), shared);
+    for (const folder of ["shared", "fixed"]) mkdirSync(join(place.path, folder));
+    writeFileSync(join(place.path, "shared", "from-host"), shared);
     writeFileSync(join(place.path, "fixed", "file"), "fixed\n");
-    symlinkSync("../one", join(place.path, "work", "leak"));
+    symlinkSync("../one", join(place.path, "shared", "leak"));
     const shares = [
-      { folder: join(place.path, "work"), tag: "work" },
+      { folder: join(place.path, "shared"), tag: "shared" },
       { folder: join(place.path, "fixed"), tag: "fixed", readonly: true },
     ];
     vm = await Machine.start({ accel: "soft", memory: "256M", append: "lodge.shell=0", disks, shares });
@@ -137,26 +135,26 @@ suite("commands in a machine", { skip }, () => {
 
   test("shared folders are mounted, and worked by the kernel's own driver", async () => {
     const guest = async (script: string) => {
-      const { stdout, stderr, status } = await vm.exec(["sh", "-c", script], { cwd: "/mnt/work" });
+      const { stdout, stderr, status } = await vm.exec(["sh", "-c", script], { cwd: "/mnt/shared" });
       assert.equal(status, 0, `${script}: ${stderr}`);
       return stdout;
     };
     assert.match(await guest("sha256sum <from-host"), new RegExp(createHash("sha256").update(shared).digest("hex")));
     await guest("cp from-host from-guest && chmod 640 from-guest && sync");
-    assert.deepEqual(readFileSync(join(place.path, "work", "from-guest")), shared);
+    assert.deepEqual(readFileSync(join(place.path, "shared", "from-guest")), shared);
     await guest(
       "mkdir -p a/b && echo one >a/b/file && mv a/b/file a/moved && ln a/moved a/second && ln -s moved a/link",
     );
     await guest("rm a/second && rmdir a/b && echo two >>a/link && touch -d @1000000000 a/moved");
     assert.equal(await guest("cat a/link; ls a"), "one\ntwo\nlink\nmoved\n");
-    assert.equal(statSync(join(place.path, "work", "a", "moved")).mtimeMs, 1e12);
+    assert.equal(statSync(join(place.path, "shared", "a", "moved")).mtimeMs, 1e12);
     assert.equal(await guest("for n in $(seq 1 300); do : >many-$n; done; ls | grep -c many-"), "300\n");
     assert.equal(await guest("exec 3<>open; echo kept >&3; rm open; cat /proc/self/fd/3"), "kept\n");
     assert.equal(await guest("truncate -s 2 a/moved; cat a/moved"), "on");
     // What the host changes is seen.
-    writeFileSync(join(place.path, "work", "a", "moved"), "by the host");
+    writeFileSync(join(place.path, "shared", "a", "moved"), "by the host");
     assert.equal(await guest("cat a/moved"), "by the host");
-    assert.notEqual((await vm.exec(["cat", "/mnt/work/leak"])).status, 0);
+    assert.notEqual((await vm.exec(["cat", "/mnt/shared/leak"])).status, 0);
     assert.equal(await guest("cat /mnt/fixed/file"), "fixed\n");
     for (const script of [
       "echo x >/mnt/fixed/file",
@@ -164,7 +162,7 @@ suite("commands in a machine", { skip }, () => {
       "mkdir /mnt/fixed/new",
       "mknod device c 1 3",
     ]) {
-      assert.notEqual((await vm.exec(["sh", "-c", script], { cwd: "/mnt/work" })).status, 0, script);
+      assert.notEqual((await vm.exec(["sh", "-c", script], { cwd: "/mnt/shared" })).status, 0, script);
     }
     assert.deepEqual(readdirSync(join(place.path, "fixed")), ["file"]);
   });
@@ -179,7 +177,7 @@ suite("commands in a machine", { skip }, () => {
   });
 });
 
-test("a reboot begins the guest anew, with its agents; a panic ends it", { skip }, async () => {
+test("a reboot begins the guest anew, with its agents; a panic ends it", { skip: noGuest }, async () => {
   await using vm = await Machine.start({ accel: "soft", memory: "128M", append: "lodge.shell=0", name: "phoenix" });
   const told: LifeEvent["event"][] = [];
   using _watch = vm.watch(({ event }) => told.push(event));
@@ -195,7 +193,7 @@ test("a reboot begins the guest anew, with its agents; a panic ends it", { skip 
   assert.deepEqual(told, ["reset", "panicked", "ended"]);
 });
 
-test("a machine that ends takes its commands along", { skip }, async () => {
+test("a machine that ends takes its commands along", { skip: noGuest }, async () => {
   await using vm = await Machine.start({ accel: "soft", memory: "128M", append: "lodge.shell=0" });
   const guest = await vm.spawn(["sleep", "100000"]);
   guest.stdout.on("error", () => {});

@@ -4,10 +4,9 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { test } from "node:test";
+import { noImage } from "../../testing/image.ts";
 
 const bin = join(import.meta.dirname, "../../bin/lodge.js");
-const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
-const skip = missing === undefined ? false : `${missing} is not installed`;
 
 for (const [net, message] of [
   ["nta", "--net nta: there is nat, tap, stream and none"],
@@ -26,7 +25,7 @@ for (const [net, message] of [
   ["stream,path=/no/such/socket", "cannot connect to /no/such/socket: nobody listens there; start that one first"],
   ["tap,ifname=a/b", /up to 15 characters/],
 ] as const) {
-  test(`--net ${net}: one line and status 2`, { skip }, () => {
+  test(`--net ${net}: one line and status 2`, { skip: noImage }, () => {
     const { stderr, status } = spawnSync(process.execPath, [bin, "run", "--net", net, "--", "true"], {
       encoding: "utf8",
     });

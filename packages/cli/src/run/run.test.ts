@@ -11,10 +11,9 @@ import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { suite, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
+import { noImage } from "../../testing/image.ts";
 
 const bin = join(import.meta.dirname, "../../bin/lodge.js");
-const missing = ["apt-get", "dpkg-deb", "xz"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
-const skip = missing === undefined ? false : `${missing} is not installed`;
 
 const noCompiler = spawnSync("gcc", ["--version"]).error === undefined ? false : "gcc is not installed";
 
@@ -22,7 +21,7 @@ function start(...args: string[]) {
   return spawn(process.execPath, [bin, "run", "--accel", "soft", "--memory", "256M", ...args]);
 }
 
-test("a command has this process's streams, and this process its status", { skip }, async () => {
+test("a command has this process's streams, and this process its status", { skip: noImage }, async () => {
   const child = start("--", "sh", "-c", "cat; echo err >&2; exit 3");
   child.stdin.end("from here\n");
   const [stdout, stderr, [status]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
@@ -32,7 +31,7 @@ test("a command has this process's streams, and this process its status", { skip
   assert.equal(status, 3);
 });
 
-test("signals are the command's", { skip }, async () => {
+test("signals are the command's", { skip: noImage }, async () => {
   const child = start("--", "sh", "-c", "trap 'echo stopped; exit 5' TERM; echo ready; while :; do sleep 1000; done");
   child.stdin.end();
   child.stderr.resume();
@@ -107,7 +106,7 @@ suite("consoles and events", { skip: noCompiler }, () => {
   });
 });
 
-test("a command's output as JSON", { skip }, () => {
+test("a command's output as JSON", { skip: noImage }, () => {
   const args = ["--accel", "soft", "--memory", "256M", "--json", "--", "sh", "-c", "echo out; echo err >&2; exit 4"];
   const { stdout, status } = spawnSync(process.execPath, [bin, "run", ...args]);
   assert.deepEqual(JSON.parse(String(stdout)), { status: 4, stdout: "out\n", stderr: "err\n" });
@@ -142,7 +141,7 @@ for (const [args, message] of [
   [["--qmp", "/no/such/folder/qmp"], undefined],
   [["tinny"], 'there is no image "tinny"; there is tiny, debian'],
 ] as const) {
-  test(`lodge run ${args.join(" ").replace(/\/\S+\//, "")}: one line and status 2`, { skip }, () => {
+  test(`lodge run ${args.join(" ").replace(/\/\S+\//, "")}: one line and status 2`, { skip: noImage }, () => {
     const { stdout, stderr, status } = spawnSync(process.execPath, [bin, "run", ...args], { encoding: "utf8" });
     assert.equal(stdout, "");
     assert.match(stderr, /^lodge: .+\n$/);

@@ -42,17 +42,31 @@ async function gdb(kernel: string, port: number, ...commands: string[]): Promise
   return out + err;
 }
 
-test("breakpoints, steps, registers, memory and threads", { skip }, async () => {
-  using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
+/** What was said behind `echo \\n--name\\n`, up to the next such. */
+const sectionOf = (said: string, name: string) => said.split(`--${name}\n`)[1]?.split("\n--")[0] ?? said;
+
+/** {@link COUNTER} in a machine, and a server for GDB. */
+async function debugging(accelerator: "soft" | "kvm", count: number) {
+  await using undo = new AsyncDisposableStack();
+  const directory = undo.use(mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-")));
   const kernel = assemble(COUNTER, directory.path, "counter");
   let target: MachineTarget | undefined;
-  await using machine = await Pc.create(
-    { accelerator: "soft", memoryBytes: 16 * 2 ** 20, cpus: { count: 2 }, kernel: readFileSync(kernel) },
-    { debugged: (exit) => target!.debugged(exit) },
+  const machine = undo.use(
+    await Pc.create(
+      { accelerator, memoryBytes: 16 * 2 ** 20, cpus: { count }, kernel: readFileSync(kernel) },
+      { debugged: (exit) => target!.debugged(exit) },
+    ),
   );
   target = new MachineTarget(machine);
-  await using server = await serveGdb(target, 0);
+  const server = undo.use(await serveGdb(target, 0));
   machine.start();
+  const resources = undo.move();
+  return { kernel, machine, server, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
+
+test("breakpoints, steps, registers, memory and threads", { skip }, async () => {
+  await using counting = await debugging("soft", 2);
+  const { kernel, machine, server } = counting;
   const said = await gdb(
     kernel,
     server.port,
@@ -86,7 +100,7 @@ test("breakpoints, steps, registers, memory and threads", { skip }, async () => 
     "echo \\n--detach\\n",
     "detach",
   );
-  const section = (name: string) => said.split(`--${name}\n`)[1]?.split("\n--")[0] ?? said;
+  const section = (name: string) => sectionOf(said, name);
   assert.match(section("threads"), /\* 1 .*vCPU 0.*\n +2 .*vCPU 1/);
   assert.match(section("software breakpoint"), /Breakpoint 1, 0x\w+ in store/);
   assert.match(section("set"), /=> 0x\w+ <again>:\s+jmp\s+0x\w+ <loop>/);
@@ -108,16 +122,8 @@ test("breakpoints, steps, registers, memory and threads", { skip }, async () => 
  * int3 and looks for no breakpoints on data.
  */
 test("steps, hardware breakpoints, registers, memory and threads on KVM", { skip: skip || noKvm }, async () => {
-  using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
-  const kernel = assemble(COUNTER, directory.path, "counter");
-  let target: MachineTarget | undefined;
-  await using machine = await Pc.create(
-    { accelerator: "kvm", memoryBytes: 16 * 2 ** 20, cpus: { count: 2 }, kernel: readFileSync(kernel) },
-    { debugged: (exit) => target!.debugged(exit) },
-  );
-  target = new MachineTarget(machine);
-  await using server = await serveGdb(target, 0);
-  machine.start();
+  await using counting = await debugging("kvm", 2);
+  const { kernel, machine, server } = counting;
   const said = await gdb(
     kernel,
     server.port,
@@ -145,7 +151,7 @@ test("steps, hardware breakpoints, registers, memory and threads on KVM", { skip
     "echo \\n--detach\\n",
     "detach",
   );
-  const section = (name: string) => said.split(`--${name}\n`)[1]?.split("\n--")[0] ?? said;
+  const section = (name: string) => sectionOf(said, name);
   assert.match(section("threads"), /\* 1 .*vCPU 0.*\n +2 .*vCPU 1/);
   assert.match(section("hardware breakpoint"), /Breakpoint 1, 0x\w+ in store/);
   assert.match(section("set"), /=> 0x\w+ <again>:\s+jmp\s+0x\w+ <loop>/);
@@ -159,16 +165,8 @@ test("steps, hardware breakpoints, registers, memory and threads on KVM", { skip
 });
 
 test("a second debugger is turned away; one that vanishes leaves nothing behind", { skip }, async () => {
-  using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-gdb-"));
-  const kernel = assemble(COUNTER, directory.path, "counter");
-  let target: MachineTarget | undefined;
-  await using machine = await Pc.create(
-    { accelerator: "soft", memoryBytes: 16 * 2 ** 20, cpus: { count: 1 }, kernel: readFileSync(kernel) },
-    { debugged: (exit) => target!.debugged(exit) },
-  );
-  target = new MachineTarget(machine);
-  await using server = await serveGdb(target, 0);
-  machine.start();
+  await using counting = await debugging("soft", 1);
+  const { kernel, machine, server } = counting;
   const first = connect(server.port, "127.0.0.1");
   const loop = 0x100002;
   first.write(packet(`Z0,${loop.toString(16)},1`));
