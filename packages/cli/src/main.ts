@@ -3,16 +3,22 @@
 import { readFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
 import { Command, CommanderError } from "commander";
-import { imageCommand } from "./image/command.ts";
-import { infoCommand } from "./info/command.ts";
-import { nbdCommand } from "./nbd/command.ts";
+import { chosen } from "./chosen.ts";
 import { Interrupted } from "./run/beginning.ts";
-import { runCommand } from "./run/command.ts";
 
 /** The status for what cannot be meant, or cannot be done on this host: nothing was begun. Anything else that fails is 1. */
 const REFUSED = 2;
 /** The codes of our own packages' errors. */
 const OURS = /^(DEVICE|KVM|MACHINE|NETWORK|STORAGE|VMM)_/;
+
+/** The commands, in help's order. Only the one that is asked for is loaded: all of them take half a second. */
+const COMMANDS = {
+  image: async (args: readonly string[]) => (await import("./image/command.ts")).imageCommand(args),
+  info: async () => (await import("./info/command.ts")).infoCommand(),
+  nbd: async () => (await import("./nbd/command.ts")).nbdCommand(),
+  run: async (_: readonly string[], guestCommand?: readonly string[]) =>
+    (await import("./run/command.ts")).runCommand(guestCommand),
+};
 
 /** Runs the command with these arguments and sets the process's exit status. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -23,8 +29,8 @@ export async function main(args: readonly string[]): Promise<void> {
   // What stands behind `--` is a command of the guest, whatever it looks like.
   const cut = args[0] === "run" ? args.indexOf("--") : -1;
   const own = cut < 0 ? args : args.slice(0, cut);
-  const program = lodge(cut < 0 ? undefined : args.slice(cut + 1));
   try {
+    const program = await lodge(own, cut < 0 ? undefined : args.slice(cut + 1));
     if (args.length === 0) program.outputHelp();
     else await program.parseAsync(own, { from: "user" });
   } catch (error) {
@@ -35,7 +41,7 @@ export async function main(args: readonly string[]): Promise<void> {
 /** Commander's own errors are thrown and said in one line by {@link report}. */
 const SILENT = { writeErr: () => {} };
 
-function lodge(guestCommand: readonly string[] | undefined): Command {
+async function lodge(args: readonly string[], guestCommand: readonly string[] | undefined): Promise<Command> {
   const program = new Command("lodge")
     .description("Virtual machines with KVM, in TypeScript.")
     .version(version(), "-V, --version", "print the version")
@@ -43,8 +49,7 @@ function lodge(guestCommand: readonly string[] | undefined): Command {
     .helpCommand("help [command]", "print help for a command")
     .exitOverride()
     .configureOutput(SILENT);
-  for (const command of [imageCommand(), infoCommand(), nbdCommand(), runCommand(guestCommand)])
-    program.addCommand(quiet(command));
+  for (const make of chosen(COMMANDS, args[0])) program.addCommand(quiet(await make(args.slice(1), guestCommand)));
   return program;
 }
 

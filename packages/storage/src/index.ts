@@ -7,21 +7,6 @@ export { isNoSpace, StorageError, type StorageErrorCode } from "./errors.ts";
 export { HostFile, type HostFileOptions } from "./file/host-file.ts";
 export { Transfers } from "./file/transfers.ts";
 export type { Extent, Image, Store } from "./image.ts";
-export {
-  allocationDepth,
-  baseAllocation,
-  dirtyBitmap,
-  isNbdUri,
-  type MetaContext,
-  type NbdExport,
-  type NbdExports,
-  NbdServer,
-  type NbdServerOptions,
-  NbdStore,
-  type NbdStoreOptions,
-  type StatusExtent,
-  type TlsCredentials,
-} from "./nbd/index.ts";
 export { backingPath, type OpenImageOptions, openImage, openStore, probeFormat } from "./open.ts";
 export { commitImage, type RebaseOptions, rebaseImage } from "./operations/chain.ts";
 export { type CompareOptions, compareImages, type Difference } from "./operations/compare.ts";
@@ -29,22 +14,6 @@ export { type CopyOptions, copyImage } from "./operations/copy.ts";
 export { type CreateImageOptions, createImage } from "./operations/create.ts";
 export { extentsOf, mapImage } from "./operations/extents.ts";
 export { describeImage, type ImageInfo, snapshotRecord } from "./operations/info.ts";
-export { type ImportedDisk, type ImportedMachine, type ImportOptions, importAppliance } from "./ova/import.ts";
-export type { ApplianceNetwork } from "./ova/ovf.ts";
-export {
-  type Capacity,
-  DevicePool,
-  FolderPool,
-  type IscsiOptions,
-  IscsiPool,
-  type LvmOptions,
-  LvmPool,
-  type NetworkFolderOptions,
-  NetworkFolderPool,
-  type NewVolume,
-  type Pool,
-  type Volume,
-} from "./pools/index.ts";
 export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";
 export type { Preallocation } from "./qcow2/preallocate.ts";

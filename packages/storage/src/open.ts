@@ -4,8 +4,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import { StorageError } from "./errors.ts";
 import { HostFile, type HostFileOptions } from "./file/host-file.ts";
 import type { Image, Store } from "./image.ts";
-import { IMPORT_FORMATS, openImport, probeImport } from "./import/open.ts";
-import { isNbdUri, NbdStore } from "./nbd/index.ts";
+import { isNbdUri } from "./nbd/client/address.ts";
 import { isQcow2 } from "./qcow2/header.ts";
 import { openQcow2 } from "./qcow2/open.ts";
 import { RawImage } from "./raw/raw-image.ts";
@@ -35,8 +34,11 @@ export interface OpenImageOptions {
 }
 
 /** The bytes at a path or an NBD address. */
-export function openStore(where: string, options: HostFileOptions = {}): Promise<Store> {
-  return isNbdUri(where) ? NbdStore.open(where, options) : HostFile.open(where, options);
+export async function openStore(where: string, options: HostFileOptions = {}): Promise<Store> {
+  if (!isNbdUri(where)) return HostFile.open(where, options);
+  // Loaded where it is needed: half of a short command's time is loading.
+  const { NbdStore } = await import("./nbd/client/nbd-store.ts");
+  return NbdStore.open(where, options);
 }
 
 /**
@@ -65,11 +67,10 @@ async function openAt(path: string, options: OpenImageOptions, depth: number): P
 async function openFormat(store: Store, options: OpenImageOptions, depth: number): Promise<Image> {
   const format = options.format ?? (await probeFormat(store));
   if (format === "raw") return new RawImage(store);
-  if (IMPORT_FORMATS.has(format)) {
-    const { lock = true } = options;
-    return await openImport(format, store, { readOnly: true, lock });
-  }
   if (format !== "qcow2") {
+    const { IMPORT_FORMATS, openImport } = await import("./import/open.ts");
+    const { lock = true } = options;
+    if (IMPORT_FORMATS.has(format)) return await openImport(format, store, { readOnly: true, lock });
     const known = ["raw", "qcow2", ...IMPORT_FORMATS.keys()].join(", ");
     throw new StorageError("STORAGE_OPEN", `${store.name}: the format ${format} is unknown: there are ${known}`);
   }
@@ -100,6 +101,7 @@ export async function probeFormat(store: Store): Promise<string> {
   const start = new Uint8Array(512);
   await store.read(0, [start]);
   if (isQcow2(start)) return "qcow2";
+  const { probeImport } = await import("./import/open.ts");
   return (await probeImport(store)) ?? "raw";
 }
 

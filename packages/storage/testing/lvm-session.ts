@@ -2,7 +2,8 @@
 
 import { execFileSync } from "node:child_process";
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { LvmPool, StorageError } from "../src/index.ts";
+import { StorageError } from "../src/index.ts";
+import { LvmPool } from "../src/pools/index.ts";
 
 const MIB = 1 << 20;
 const seen: Record<string, unknown> = {};

@@ -14,7 +14,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { BalloonDevice, BlkDevice, NetDevice, RngDevice, UnixSockets, VsockDevice } from "@lodge/devices";
-import { baseAllocation, NbdServer, openImage } from "@lodge/storage";
+import { openImage } from "@lodge/storage";
+import { baseAllocation, NbdServer } from "@lodge/storage/nbd";
 import { EchoPort } from "../testing/echo-port.ts";
 import { noGuest, TinyGuest } from "../testing/tiny-guest.ts";
 

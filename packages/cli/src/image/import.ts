@@ -2,7 +2,7 @@
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type ImportedMachine, importAppliance } from "@lodge/storage";
+import { type ImportedMachine, importAppliance } from "@lodge/storage/ova";
 import { formatSize, VmmError } from "@lodge/vmm";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";

@@ -1,15 +1,7 @@
 /** `lodge nbd`: an image for everyone who speaks NBD, until its last client goes. Options are named as qemu-nbd's. */
 
-import {
-  allocationDepth,
-  baseAllocation,
-  dirtyBitmap,
-  type Image,
-  NbdServer,
-  openImage,
-  type TlsCredentials,
-} from "@lodge/storage";
-import { VmmError } from "@lodge/vmm";
+import { type Image, openImage, StorageError } from "@lodge/storage";
+import { allocationDepth, baseAllocation, dirtyBitmap, NbdServer, type TlsCredentials } from "@lodge/storage/nbd";
 import { Command, InvalidArgumentError } from "commander";
 import { onSignals, signalStatus } from "../run/signals.ts";
 
@@ -107,18 +99,18 @@ function address(listen: Place, port: number | undefined, { exportName, tlsCerti
 function place({ socket, port = PORT, bind = "127.0.0.1" }: NbdFlags): Place {
   if (socket === undefined) return { port, host: bind };
   if (port !== PORT || bind !== "127.0.0.1")
-    throw new VmmError("VMM_CONFIG", "--socket stands alone: it has no port nor address");
+    throw new StorageError("STORAGE_OPEN", "--socket stands alone: it has no port nor address");
   if (Buffer.byteLength(socket) > 107)
-    throw new VmmError("VMM_CONFIG", `--socket ${socket}: a socket's path has 107 bytes at most`);
+    throw new StorageError("STORAGE_OPEN", `--socket ${socket}: a socket's path has 107 bytes at most`);
   return { path: socket };
 }
 
 function credentials({ tlsCertificates, tlsVerifyPeer = false, tlsPsk }: NbdFlags): TlsCredentials | undefined {
   if (tlsCertificates !== undefined && tlsPsk !== undefined) {
-    throw new VmmError("VMM_CONFIG", "--tls-certificates and --tls-psk: one of them");
+    throw new StorageError("STORAGE_OPEN", "--tls-certificates and --tls-psk: one of them");
   }
   if (tlsVerifyPeer && tlsCertificates === undefined) {
-    throw new VmmError("VMM_CONFIG", "--tls-verify-peer goes with --tls-certificates");
+    throw new StorageError("STORAGE_OPEN", "--tls-verify-peer goes with --tls-certificates");
   }
   if (tlsPsk !== undefined) return { psk: tlsPsk };
   return tlsCertificates === undefined ? undefined : { certificates: tlsCertificates, verifyPeer: tlsVerifyPeer };

@@ -3,7 +3,7 @@
 import { dirname, join } from "node:path";
 import { HostFile, type HostFileOptions } from "../file/host-file.ts";
 import type { Image, Store } from "../image.ts";
-import { isNbdUri } from "../nbd/index.ts";
+import { isNbdUri } from "../nbd/client/address.ts";
 import { head, type OpenFormat, refusal } from "./format.ts";
 import { isVdi, openVdi } from "./vdi.ts";
 import { endsAsVhd, isVhd, openVhd } from "./vhd.ts";

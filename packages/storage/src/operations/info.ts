@@ -2,7 +2,7 @@
 
 import { stat } from "node:fs/promises";
 import type { Image } from "../image.ts";
-import { isNbdUri } from "../nbd/index.ts";
+import { isNbdUri } from "../nbd/client/address.ts";
 import { backingPath } from "../open.ts";
 import { bitmapInfo } from "../qcow2/bitmaps/info.ts";
 import { Compatible, Incompatible } from "../qcow2/layout.ts";

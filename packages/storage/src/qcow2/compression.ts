@@ -1,13 +1,21 @@
 /** The content of compressed clusters ("Compressed Clusters Descriptor"). */
 
 import { promisify } from "node:util";
-import { constants, deflateRaw, inflateRaw, zstdCompress, zstdDecompress } from "node:zlib";
 import type { Compression } from "./header.ts";
 
-const inflate = promisify(inflateRaw);
-const deflate = promisify(deflateRaw);
-const unpackZstd = promisify(zstdDecompress);
-const packZstd = promisify(zstdCompress);
+/** Loaded with the first compressed cluster: most images have none, and every start of the command would wait for it. */
+let codecs: ReturnType<typeof loadCodecs> | undefined;
+
+async function loadCodecs() {
+  const { constants, deflateRaw, inflateRaw, zstdCompress, zstdDecompress } = await import("node:zlib");
+  return {
+    inflate: promisify(inflateRaw),
+    deflate: promisify(deflateRaw),
+    unpackZstd: promisify(zstdDecompress),
+    packZstd: promisify(zstdCompress),
+    finishFlush: constants.Z_SYNC_FLUSH,
+  };
+}
 
 /** QEMU's readers have a window of 4 KiB (inflateInit2 with -12). */
 const WINDOW_BITS = 12;
@@ -15,9 +23,11 @@ const ZSTD_MAGIC = 0x28b52ffd;
 
 /** Exactly `clusterSize` bytes, or an error: `stored` may be anything, and has padding of up to a sector at its end. */
 export async function decompress(stored: Uint8Array, clusterSize: number, how: Compression): Promise<Uint8Array> {
+  codecs ??= loadCodecs();
+  const { inflate, unpackZstd, finishFlush } = await codecs;
   const content =
     how === "zlib"
-      ? await inflate(stored, { maxOutputLength: clusterSize, finishFlush: constants.Z_SYNC_FLUSH })
+      ? await inflate(stored, { maxOutputLength: clusterSize, finishFlush })
       : await unpackZstd(stored.subarray(0, zstdLength(stored)), { maxOutputLength: clusterSize });
   if (content.length !== clusterSize) throw new Error(`it has ${content.length} bytes instead of ${clusterSize}`);
   return content;
@@ -25,6 +35,8 @@ export async function decompress(stored: Uint8Array, clusterSize: number, how: C
 
 /** Undefined where that would not be shorter. */
 export async function compress(cluster: Uint8Array, how: Compression): Promise<Uint8Array | undefined> {
+  codecs ??= loadCodecs();
+  const { deflate, packZstd } = await codecs;
   const stored = how === "zlib" ? await deflate(cluster, { windowBits: WINDOW_BITS }) : await packZstd(cluster);
   return stored.length < cluster.length ? stored : undefined;
 }
