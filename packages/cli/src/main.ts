@@ -16,6 +16,7 @@ const COMMANDS = {
   image: async (args: readonly string[]) => (await import("./image/command.ts")).imageCommand(args),
   info: async () => (await import("./info/command.ts")).infoCommand(),
   nbd: async () => (await import("./nbd/command.ts")).nbdCommand(),
+  net: async () => (await import("./net/command.ts")).netCommand(),
   run: async (_: readonly string[], guestCommand?: readonly string[]) =>
     (await import("./run/command.ts")).runCommand(guestCommand),
 };

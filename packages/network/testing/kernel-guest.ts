@@ -10,6 +10,8 @@ export interface KernelGuestOptions {
   /** Whether frames go with checksums to be made and segments to be cut. Default: true. */
   readonly offloads?: boolean;
   readonly quality?: Quality;
+  /** Default: 52:54:00:12:34:56. */
+  readonly mac?: string;
 }
 
 export class KernelGuest implements AsyncDisposable {
@@ -28,7 +30,7 @@ export class KernelGuest implements AsyncDisposable {
   /** Its device is `eth0`, up, without an address. */
   static async make(
     port: PacketPort,
-    { offloads = true, quality = GOOD_WIRE }: KernelGuestOptions = {},
+    { offloads = true, quality = GOOD_WIRE, mac = "52:54:00:12:34:56" }: KernelGuestOptions = {},
   ): Promise<KernelGuest> {
     const host = await Host.make();
     const poller = new Poller();
@@ -36,7 +38,7 @@ export class KernelGuest implements AsyncDisposable {
     host.take(tap.name);
     const takes = { checksum: offloads, tcp4: offloads, tcp6: offloads };
     tap.takeOffloads(takes);
-    await host.do("ip", "link", "set", tap.name, "name", "eth0", "address", "52:54:00:12:34:56", "mtu", "1500", "up");
+    await host.do("ip", "link", "set", tap.name, "name", "eth0", "address", mac, "mtu", "1500", "up");
     const wire = new Wire(quality);
     const side: GuestSide = {
       takes,

@@ -2,7 +2,16 @@
 
 import { randomBytes } from "node:crypto";
 import { NetDevice } from "@lodge/devices";
-import { CapturePort, formatMac, Nat, type PacketPort, PcapFile, StreamPort, TapPort } from "@lodge/network";
+import {
+  CapturePort,
+  formatMac,
+  Nat,
+  type PacketPort,
+  PcapFile,
+  StreamPort,
+  SwitchClient,
+  TapPort,
+} from "@lodge/network";
 import type { NetworkOptions } from "./configuration/networks.ts";
 
 export interface AttachedNetwork extends AsyncDisposable {
@@ -16,7 +25,8 @@ export interface AttachedNetwork extends AsyncDisposable {
 /** Connects a card. Throws a `NetworkError` of the host; nothing is left behind then. */
 export async function attachNetwork(options: NetworkOptions, hostName: string | undefined): Promise<AttachedNetwork> {
   await using undo = new AsyncDisposableStack();
-  const { mac = madeUpMac(), mtu, pcap } = options;
+  const { mac = madeUpMac(), pcap } = options;
+  let { mtu } = options;
   let nat: Nat | undefined;
   let port: PacketPort;
   if (options.mode === "nat") {
@@ -24,6 +34,19 @@ export async function attachNetwork(options: NetworkOptions, hostName: string | 
     port = nat;
   } else if (options.mode === "tap") {
     port = undo.use(new TapPort(options.ifname));
+  } else if (options.mode === "switch") {
+    const { network, vlan, trunk } = options;
+    const client = undo.use(
+      await SwitchClient.join({
+        network,
+        mac,
+        ...(hostName !== undefined && { name: hostName }),
+        ...(vlan !== undefined && { vlan }),
+        ...(trunk !== undefined && { trunk }),
+      }),
+    );
+    mtu = client.mtu;
+    port = client;
   } else {
     const { place, server = false } = options;
     port = undo.use(await (server ? StreamPort.listen(place) : StreamPort.connect(place)));

@@ -9,7 +9,7 @@ import { noImage } from "../../testing/image.ts";
 const bin = join(import.meta.dirname, "../../bin/lodge.js");
 
 for (const [net, message] of [
-  ["nta", "--net nta: there is nat, tap, stream and none"],
+  ["nta", "--net nta: there is nat, switch=NAME, tap, stream and none"],
   [
     "nat,colour=red",
     /there is no field "colour"; it has mac, mtu, pcap, network, network6, restrict, loopback, hostfwd/,
@@ -23,6 +23,11 @@ for (const [net, message] of [
   ["tap", "--net tap: which one? tap,ifname=NAME"],
   ["stream,server", /where\? stream,path=SOCKET/],
   ["stream,path=/no/such/socket", "cannot connect to /no/such/socket: nobody listens there; start that one first"],
+  ["switch", "--net switch: which one? switch=NAME; lodge net list says what there is"],
+  ["switch=nowhere", "there is no network nowhere; make it: lodge net create nowhere"],
+  ["switch=../x", /a name is 1 to 32 letters/],
+  ["switch=lab,vlan=5000", "VLAN 5000: there are 1 to 4094"],
+  ["switch=lab,trunk=all", "VLANs all: write numbers and ranges, 10:20-29"],
   ["tap,ifname=a/b", /up to 15 characters/],
 ] as const) {
   test(`--net ${net}: one line and status 2`, { skip: noImage }, () => {

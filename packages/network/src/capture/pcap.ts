@@ -10,11 +10,34 @@ const SNAP_LENGTH = 262_144;
 const FILE_HEADER = 24;
 const RECORD_HEADER = 16;
 
+/** What a capture begins with. */
+export function pcapHeader(): Uint8Array {
+  const header = new DataView(new ArrayBuffer(FILE_HEADER));
+  header.setUint32(0, MAGIC_NANOSECONDS, true);
+  header.setUint16(4, 2, true);
+  header.setUint16(6, 4, true);
+  header.setUint32(16, SNAP_LENGTH, true);
+  header.setUint32(20, LINKTYPE_ETHERNET, true);
+  return new Uint8Array(header.buffer);
+}
+
+/** A frame of now. */
+export function pcapRecord(frame: Uint8Array): Uint8Array {
+  // `performance` has the precision, its origin the date.
+  const now = performance.timeOrigin + performance.now();
+  const bytes = new Uint8Array(RECORD_HEADER + frame.length);
+  const header = new DataView(bytes.buffer, 0, RECORD_HEADER);
+  header.setUint32(0, now / 1000, true);
+  header.setUint32(4, (now % 1000) * 1e6, true);
+  header.setUint32(8, frame.length, true);
+  header.setUint32(12, frame.length, true);
+  bytes.set(frame, RECORD_HEADER);
+  return bytes;
+}
+
 export class PcapFile implements Disposable {
   readonly path: string;
   readonly #fd: number;
-  /** The system clock's time when `performance.now()` was 0: the one has the date, the other the precision. */
-  readonly #origin = performance.timeOrigin;
   /** The first write that failed: the disk is full, say. Nothing is written after it. */
   failure: Error | undefined;
 
@@ -27,25 +50,11 @@ export class PcapFile implements Disposable {
       const { message } = error as Error;
       throw new NetworkError("NETWORK_HOST", `pcap ${path}: ${message}`, { cause: error });
     }
-    const header = new DataView(new ArrayBuffer(FILE_HEADER));
-    header.setUint32(0, MAGIC_NANOSECONDS, true);
-    header.setUint16(4, 2, true);
-    header.setUint16(6, 4, true);
-    header.setUint32(16, SNAP_LENGTH, true);
-    header.setUint32(20, LINKTYPE_ETHERNET, true);
-    this.#write(new Uint8Array(header.buffer));
+    this.#write(pcapHeader());
   }
 
   record(frame: Uint8Array): void {
-    const now = this.#origin + performance.now();
-    const bytes = new Uint8Array(RECORD_HEADER + frame.length);
-    const header = new DataView(bytes.buffer, 0, RECORD_HEADER);
-    header.setUint32(0, now / 1000, true);
-    header.setUint32(4, (now % 1000) * 1e6, true);
-    header.setUint32(8, frame.length, true);
-    header.setUint32(12, frame.length, true);
-    bytes.set(frame, RECORD_HEADER);
-    this.#write(bytes);
+    this.#write(pcapRecord(frame));
   }
 
   #write(bytes: Uint8Array): void {

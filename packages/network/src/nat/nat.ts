@@ -69,7 +69,14 @@ export class Nat implements PacketPort, Disposable {
 
   /** Throws a `NetworkError` for what cannot be, such as a forward of a port that is taken; nothing is left behind then. */
   constructor(options: NatOptions = {}) {
-    const { restrict = false, loopback = false, clock = systemClock, hostName, resolvers = hostResolvers } = options;
+    const {
+      restrict = false,
+      loopback = false,
+      clock = systemClock,
+      hostName,
+      resolvers = hostResolvers,
+      stations,
+    } = options;
     const addresses = addressesOf(options);
     this.mtu = checkMtu(options.mtu);
     using undo = new DisposableStack();
@@ -77,9 +84,10 @@ export class Nat implements PacketPort, Disposable {
     this.#poller = poller;
     const link = new GuestLink(addresses, this.mtu);
     this.#link = link;
-    this.#leases = new Leases(addresses.network, addresses.network6);
+    this.#leases = new Leases(addresses.network, addresses.network6, stations);
     const policy = new Policy(link, { restrict, loopback });
-    const nameFor = (lease: Lease) => (lease.index === 0 ? hostName : undefined) ?? lease.name;
+    const nameFor = (lease: Lease) =>
+      stations?.nameOf(lease.mac) ?? (lease.index === 0 ? hostName : undefined) ?? lease.name;
     this.#names = undo.use(
       new NameServer({
         poller,
@@ -89,7 +97,7 @@ export class Nat implements PacketPort, Disposable {
         lookUp: (name) => {
           if (name === "gateway") return [addresses.gateway, addresses.gateway6];
           const lease = [...this.#leases.all].find((one) => nameFor(one) === name);
-          return lease && [lease.address, lease.address6];
+          return lease && [lease.address, ...(lease.has6 ? [lease.address6] : [])];
         },
         nameOf: (reverse) => {
           if ([addresses.gateway, addresses.gateway6].some((own) => reverseName(own) === reverse)) return "gateway";
@@ -231,6 +239,11 @@ export class Nat implements PacketPort, Disposable {
 
   #advertise(): void {
     this.#link.sendIp(...routerAdvertisement(this.#link, ALL_NODES, this.#announce()));
+  }
+
+  /** The addresses that were given. */
+  get leases(): Iterable<Lease> {
+    return this.#leases.all;
   }
 
   get status(): NatStatus {

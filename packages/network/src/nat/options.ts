@@ -3,6 +3,7 @@
 import type { Clock } from "../clock.ts";
 import { NetworkError } from "../errors.ts";
 import { hostOf, type Prefix, parsePrefix } from "../packet/address.ts";
+import type { Stations } from "./dhcp/leases.ts";
 import type { Resolvers } from "./dns/upstream.ts";
 import type { Forward } from "./forward.ts";
 import type { Addresses } from "./link.ts";
@@ -21,6 +22,8 @@ export interface NatOptions {
   readonly forwards?: readonly Forward[];
   /** What the guest is called. */
   readonly hostName?: string;
+  /** Where there are many guests: who they are, and which addresses they had. */
+  readonly stations?: Stations;
   /** Default: the system's. */
   readonly clock?: Clock;
   /** Default: what /etc/resolv.conf says whenever it is needed. */

@@ -39,6 +39,13 @@ export function formatMac(mac: Uint8Array): string {
   return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
+/** The bytes of one; undefined for what is none, or a group's. */
+export function parseMac(text: string): Uint8Array | undefined {
+  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text)) return undefined;
+  const address = Uint8Array.from(text.split(":"), (byte) => Number.parseInt(byte, 16));
+  return address[0]! & 1 ? undefined : address;
+}
+
 /** What a map finds an address by. */
 export function addressKey(address: Uint8Array): string {
   let key = "";

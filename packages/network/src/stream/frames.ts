@@ -6,7 +6,12 @@ const LENGTH = 4;
 
 /** Takes a stream apart, cut wherever. */
 export class FrameReader {
+  readonly #longest: number;
   #rest: Buffer = Buffer.alloc(0);
+
+  constructor(longest = LONGEST) {
+    this.#longest = longest;
+  }
 
   /** Bytes that are kept until a frame is whole, or is taken. */
   get keptBytes(): number {
@@ -21,7 +26,7 @@ export class FrameReader {
   get next(): Uint8Array | undefined | false {
     if (this.#rest.length < LENGTH) return undefined;
     const length = this.#rest.readUInt32BE();
-    if (length === 0 || length > LONGEST) return false;
+    if (length === 0 || length > this.#longest) return false;
     return this.#rest.length < LENGTH + length ? undefined : this.#rest.subarray(LENGTH, LENGTH + length);
   }
 

@@ -1,6 +1,6 @@
 /** A machine's network cards as a user says them: `nat,hostfwd=tcp:127.0.0.1:8080-:80`. */
 
-import { type Forward, parseForward, type StreamPlace } from "@lodge/network";
+import { checkVlan, type Forward, parseForward, parseVlans, type StreamPlace } from "@lodge/network";
 import { VmmError } from "../errors.ts";
 import { parseCount, parseFields, parseSwitch } from "./fields.ts";
 
@@ -37,6 +37,15 @@ export type NetworkOptions =
       readonly place: StreamPlace;
       /** Listens, instead of connecting. Default: false. */
       readonly server?: boolean;
+    })
+  | (Card & {
+      /** A named network of this user's, with other machines on it. */
+      readonly mode: "switch";
+      readonly network: string;
+      /** The VLAN of its untagged frames. Default: 1, which everybody is in. */
+      readonly vlan?: number;
+      /** The VLANs whose frames it sends and gets with a tag. */
+      readonly trunk?: readonly number[];
     });
 
 export const DEFAULT_NETWORKS: readonly NetworkOptions[] = [{ mode: "nat" }];
@@ -44,7 +53,9 @@ const MOST_CARDS = 16;
 
 /** Reads one; undefined for `none`. */
 export function parseNetwork(text: string, option: string): NetworkOptions | undefined {
-  const mode = text.split(",")[0];
+  const kind = text.split(",")[0]!;
+  // A network is named where its kind is.
+  const [mode, of] = kind.startsWith("switch=") ? ["switch", kind.slice("switch=".length)] : [kind];
   const card = ["mac", "mtu", "pcap"];
   switch (mode) {
     case "none":
@@ -62,7 +73,7 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
         ...(network6 !== undefined && { network6 }),
         restrict: parseSwitch(named.get("restrict"), "restrict"),
         loopback: parseSwitch(named.get("loopback"), "loopback"),
-        forwards: listed("hostfwd").map(readForward),
+        forwards: listed("hostfwd").map((forward) => parsed(() => parseForward(forward))),
       };
     }
     case "tap": {
@@ -76,8 +87,25 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       const server = parseSwitch(named.get("server"), "server");
       return { mode: "stream", ...cardOf(named), place: placeOf(named, `${option} ${text}`), server };
     }
+    case "switch": {
+      const { named } = parseFields(text, option, ["mac", "pcap", "vlan", "trunk"]);
+      if (of === undefined || of === "") {
+        throw new VmmError(
+          "VMM_CONFIG",
+          `${option} ${text}: which one? switch=NAME; lodge net list says what there is`,
+        );
+      }
+      const [vlan, trunk] = [named.get("vlan"), named.get("trunk")];
+      return {
+        mode: "switch",
+        ...cardOf(named),
+        network: of,
+        ...(vlan !== undefined && { vlan: parsed(() => checkVlan(Number(vlan))) }),
+        ...(trunk !== undefined && { trunk: parsed(() => parseVlans(trunk)) }),
+      };
+    }
     default:
-      throw new VmmError("VMM_CONFIG", `${option} ${text}: there is nat, tap, stream and none`);
+      throw new VmmError("VMM_CONFIG", `${option} ${text}: there is nat, switch=NAME, tap, stream and none`);
   }
 }
 
@@ -104,9 +132,10 @@ function cardOf(named: ReadonlyMap<string, string>): Card {
   };
 }
 
-function readForward(text: string): Forward {
+/** What the network package makes of a text; its refusal is one of the configuration. */
+function parsed<T>(parse: () => T): T {
   try {
-    return parseForward(text);
+    return parse();
   } catch (error) {
     throw new VmmError("VMM_CONFIG", (error as Error).message, { cause: error });
   }

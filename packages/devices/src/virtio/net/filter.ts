@@ -1,5 +1,6 @@
 /** Which frames a driver wants to receive (virtio 1.2, 5.1.6.5.1 to 5.1.6.5.3). */
 
+import { formatMac } from "@lodge/network";
 import { bytes, decodeBytes, encodeBytes, flag, group, list, text } from "../../state.ts";
 
 /** Addresses of each table; with more, a driver receives everything of that kind, as it shall. */
@@ -67,7 +68,7 @@ export class ReceiveFilter {
       if (at + count * 6 > data.length) return false;
       overflow.push(count > MOST_ADDRESSES);
       const addresses = Array.from({ length: Math.min(count, MOST_ADDRESSES) }, (_, index) =>
-        macText(data.subarray(at + index * 6, at + index * 6 + 6)),
+        formatMac(data.subarray(at + index * 6, at + index * 6 + 6)),
       );
       tables.push(new Set(addresses));
       at += count * 6;
@@ -96,25 +97,14 @@ export class ReceiveFilter {
     if (to.every((byte) => byte === 0xff)) return !this.#is("noBroadcast");
     if (to[0]! & 1) {
       if (this.#is("noMulticast")) return false;
-      return this.#is("allMulticast") || this.#overflow[1] || this.#multicast.has(macText(to));
+      return this.#is("allMulticast") || this.#overflow[1] || this.#multicast.has(formatMac(to));
     }
     if (this.#is("noUnicast")) return false;
     if (this.#is("allUnicast") || this.#overflow[0]) return true;
-    return to.every((byte, index) => byte === mac[index]) || this.#unicast.has(macText(to));
+    return to.every((byte, index) => byte === mac[index]) || this.#unicast.has(formatMac(to));
   }
 
   #is(mode: Mode): boolean {
     return this.#modes.get(mode) ?? false;
   }
-}
-
-export function macText(mac: Uint8Array): string {
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
-}
-
-/** The six bytes of `52:54:00:12:34:56`; undefined for what is no address of one station. */
-export function parseMac(mac: string): Uint8Array | undefined {
-  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) return undefined;
-  const address = Uint8Array.from(mac.split(":"), (byte) => Number.parseInt(byte, 16));
-  return address[0]! & 1 ? undefined : address;
 }

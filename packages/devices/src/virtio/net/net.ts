@@ -2,9 +2,11 @@
 
 import {
   finishChecksum,
+  formatMac,
   type GuestSide,
   type Offload,
   type PacketPort,
+  parseMac,
   readVnetHeader,
   VnetHeader,
   writeVnetHeader,
@@ -13,7 +15,7 @@ import { DeviceError } from "../../errors.ts";
 import { flag, integer, type SavedState, stateRecord, text } from "../../state.ts";
 import { DeviceType, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue/index.ts";
-import { filterState, macText, parseMac, ReceiveFilter } from "./filter.ts";
+import { filterState, ReceiveFilter } from "./filter.ts";
 import {
   CONTROL_ERR,
   CONTROL_OK,
@@ -292,7 +294,7 @@ export class NetDevice extends VirtioDevice {
   override save(): SavedState {
     const status = this.#config.getUint16(Config.STATUS, true);
     return record.save({
-      mac: macText(this.#mac),
+      mac: formatMac(this.#mac),
       linkUp: (status & LinkStatus.UP) !== 0,
       announcing: (status & LinkStatus.ANNOUNCE) !== 0,
       pairs: this.#pairs,

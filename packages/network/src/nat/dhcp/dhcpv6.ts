@@ -84,7 +84,7 @@ export class Dhcpv6Server {
       case Type.REQUEST:
       case Type.RENEW:
       case Type.REBIND: {
-        const given = association === undefined ? [] : this.#give(association, this.#leases.take(mac));
+        const given = association === undefined ? [] : this.#give(association, this.#leases.take6(mac));
         const rapid = isRapid ? option(Option.RAPID_COMMIT, []) : [];
         const answer = type === Type.SOLICIT && !isRapid ? Type.ADVERTISE : Type.REPLY;
         return { type: answer, options: [...given, ...rapid, ...this.#more] };

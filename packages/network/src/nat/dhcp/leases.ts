@@ -1,6 +1,6 @@
 /** Which station has which address. A station gets the one that it had, as long as there are others. */
 
-import { formatMac, hostOf, type Prefix, sameAddress } from "../../packet/address.ts";
+import { formatMac, hostOf, type Prefix, parseMac, sameAddress } from "../../packet/address.ts";
 
 /** The first station's address is the network's 15th, as QEMU's guests have it. */
 const FIRST = 15;
@@ -11,21 +11,50 @@ export interface Lease {
   readonly index: number;
   readonly address: Uint8Array;
   readonly address6: Uint8Array;
+  /** It asked for the address of IPv6 (DHCPv6): others make their own, and nobody has this one. */
+  has6: boolean;
   /** What it calls itself. */
   name: string | undefined;
+}
+
+/** One as it is kept. */
+export interface SavedLease {
+  readonly mac: string;
+  readonly index: number;
+  readonly has6?: boolean;
+}
+
+/** What is known of the stations beside their own words. */
+export interface Stations {
+  /** What a station is called. */
+  readonly nameOf: (mac: Uint8Array) => string | undefined;
+  /** Whether it is there: it keeps its address then, however long it has not asked. */
+  readonly isPresent: (mac: Uint8Array) => boolean;
+  readonly before: readonly SavedLease[];
+  /** Told what is to be known the next time. */
+  readonly keep: (leases: readonly SavedLease[]) => void;
 }
 
 export class Leases {
   readonly #network: Prefix;
   readonly #network6: Prefix;
+  readonly #stations: Stations | undefined;
   /** In the order of their last use. */
   readonly #leases = new Map<string, Lease>();
   /** Somebody else has them, a station found (DHCPDECLINE). */
   readonly #declined = new Set<number>();
 
-  constructor(network: Prefix, network6: Prefix) {
+  constructor(network: Prefix, network6: Prefix, stations?: Stations) {
     this.#network = network;
     this.#network6 = network6;
+    this.#stations = stations;
+    const used = new Set<number>();
+    for (const { mac: text, index, has6 = false } of stations?.before ?? []) {
+      const mac = parseMac(text);
+      if (mac === undefined || !(index >= 0 && index < this.#most) || used.has(index)) continue;
+      used.add(index);
+      this.#leases.set(formatMac(mac), this.#lease(mac, index, has6));
+    }
   }
 
   get all(): Iterable<Lease> {
@@ -41,9 +70,20 @@ export class Leases {
   take(mac: Uint8Array): Lease {
     const key = formatMac(mac);
     let lease = this.#leases.get(key);
+    const isNew = lease === undefined;
     this.#leases.delete(key);
     lease ??= this.#make(mac.slice());
     this.#leases.set(key, lease);
+    if (isNew) this.#keep();
+    return lease;
+  }
+
+  /** The same, for its address of IPv6. */
+  take6(mac: Uint8Array): Lease {
+    const lease = this.take(mac);
+    if (lease.has6) return lease;
+    lease.has6 = true;
+    this.#keep();
     return lease;
   }
 
@@ -52,7 +92,8 @@ export class Leases {
     let index = 0;
     while (index < this.#most && (used.has(index) || this.#declined.has(index))) index += 1;
     if (index >= this.#most) {
-      const oldest = this.#leases.entries().next().value;
+      const all = [...this.#leases];
+      const oldest = all.find(([, { mac }]) => !this.#stations?.isPresent(mac)) ?? all[0];
       if (oldest !== undefined) this.#leases.delete(oldest[0]);
       this.#declined.clear();
       index = oldest?.[1].index ?? 0;
@@ -60,10 +101,10 @@ export class Leases {
     return this.#lease(mac, index);
   }
 
-  #lease(mac: Uint8Array, index: number): Lease {
+  #lease(mac: Uint8Array, index: number, has6 = false): Lease {
     const address = hostOf(this.#network, FIRST + index);
     const address6 = hostOf({ ...this.#network6, address: withHost(this.#network6.address) }, FIRST + index);
-    return { mac, index, address, address6, name: undefined };
+    return { mac, index, address, address6, has6, name: undefined };
   }
 
   /** What the first station will have. */
@@ -85,7 +126,11 @@ export class Leases {
   }
 
   release(mac: Uint8Array): void {
-    this.#leases.delete(formatMac(mac));
+    if (this.#leases.delete(formatMac(mac))) this.#keep();
+  }
+
+  #keep(): void {
+    this.#stations?.keep([...this.#leases].map(([mac, { index, has6 }]) => ({ mac, index, has6 })));
   }
 
   decline(mac: Uint8Array): void {

@@ -1,0 +1,230 @@
+/** A named network as its machines find it: a switch behind a socket, with the gateway that the definition asks for. */
+
+import { createServer, type Server, type Socket } from "node:net";
+import { pcapHeader, pcapRecord } from "../capture/pcap.ts";
+import type { NetworkDefinition } from "../definition/definition.ts";
+import { NetworkError } from "../errors.ts";
+import type { SavedLease } from "../nat/dhcp/leases.ts";
+import { parseForward } from "../nat/forward.ts";
+import { Nat } from "../nat/nat.ts";
+import { DEFAULT_MTU } from "../nat/options.ts";
+import { formatAddress, formatMac, parseMac, sameAddress } from "../packet/address.ts";
+import { finishChecksum } from "../port.ts";
+import {
+  CarriedFrames,
+  encodeFrame,
+  type PortHello,
+  PROTOCOL,
+  receiveLine,
+  type SwitchStatus,
+  sendLine,
+} from "./protocol.ts";
+import { Switch, type SwitchPort } from "./switch.ts";
+import { checkVlan } from "./vlan.ts";
+
+/** Bytes that a machine leaves untaken before frames for it are lost: what NAT has on the way to it, four times. */
+const MOST_WAITING = 4 << 20;
+/** The same of who watches. */
+const MOST_UNWATCHED = 16 << 20;
+const MOST_PORTS = 1024;
+const BROKEN = "it does not speak as a machine does";
+
+export interface SwitchServerOptions {
+  readonly definition: NetworkDefinition;
+  /** Told how many are connected, whenever that changes. */
+  readonly onClients?: (count: number) => void;
+  /** The addresses that were given before, and where they are kept. */
+  readonly leases?: { readonly before: readonly SavedLease[]; readonly keep: (leases: readonly SavedLease[]) => void };
+}
+
+interface Member {
+  readonly hello: PortHello;
+  readonly mac: Uint8Array;
+  readonly port: SwitchPort;
+}
+
+export class SwitchServer implements AsyncDisposable {
+  readonly #definition: NetworkDefinition;
+  readonly #switch: Switch;
+  readonly #nat: Nat | undefined;
+  readonly #clients = new Set<Socket>();
+  readonly #members = new Set<Member>();
+  readonly #server: Server;
+  readonly #onClients: (count: number) => void;
+
+  /** Serves at this path, where nothing is. Throws a `NetworkError` for what the definition asks for and cannot be had. */
+  static async listen(path: string, options: SwitchServerOptions): Promise<SwitchServer> {
+    const server = new SwitchServer(options);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.#server.once("error", reject).listen(path, resolve);
+      });
+    } catch (error) {
+      server.#nat?.[Symbol.dispose]();
+      throw new NetworkError("NETWORK_HOST", `network ${options.definition.name}: ${(error as Error).message}`);
+    }
+    return server;
+  }
+
+  private constructor({ definition, onClients = () => {}, leases }: SwitchServerOptions) {
+    this.#definition = definition;
+    this.#onClients = onClients;
+    const { flood, mode, network, network6, mtu, loopback, forwards = [] } = definition;
+    this.#switch = new Switch({ ...(flood !== undefined && { flood }) });
+    this.#server = createServer((socket) => void this.#welcome(socket));
+    if (mode === "bare") return;
+    this.#nat = new Nat({
+      ...(network !== undefined && { network }),
+      ...(network6 !== undefined && { network6 }),
+      ...(mtu !== undefined && { mtu }),
+      ...(loopback !== undefined && { loopback }),
+      restrict: mode === "isolated",
+      forwards: forwards.map(parseForward),
+      stations: {
+        nameOf: (mac) => this.#memberOf(mac)?.hello.name,
+        isPresent: (mac) => this.#memberOf(mac) !== undefined,
+        before: leases?.before ?? [],
+        keep: leases?.keep ?? (() => {}),
+      },
+    });
+    this.#attachGateway(this.#nat);
+  }
+
+  #attachGateway(nat: Nat): void {
+    const port = this.#switch.attach({
+      deliver: (frame, offload) => {
+        // What goes to all is others', too, and the gateway may write to what it has.
+        nat.transmit(frame[0]! & 1 ? frame.slice() : frame, offload);
+        return true;
+      },
+    });
+    nat.connect({
+      takes: { checksum: true, tcp4: true, tcp6: true },
+      receive: (frame, offload) => {
+        port.receive(frame, offload);
+        return true;
+      },
+    });
+  }
+
+  #memberOf(mac: Uint8Array): Member | undefined {
+    for (const member of this.#members) if (sameAddress(member.mac, mac)) return member;
+    return undefined;
+  }
+
+  async #welcome(socket: Socket): Promise<void> {
+    this.#clients.add(socket);
+    this.#onClients(this.#clients.size);
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => {
+      this.#clients.delete(socket);
+      this.#onClients(this.#clients.size);
+    });
+    try {
+      const hello = await receiveLine(socket);
+      if (hello.protocol !== PROTOCOL) {
+        throw new NetworkError("NETWORK_HOST", "it is served by another version of lodge; end its machines first");
+      }
+      if (hello.want === "status") {
+        socket.end(`${JSON.stringify(this.status)}\n`);
+      } else if (hello.want === "dump") this.#dump(socket);
+      else if (hello.want === "port") this.#join(socket, checkHello(hello));
+      else throw new NetworkError("NETWORK_HOST", BROKEN);
+    } catch (error) {
+      socket.end(`${JSON.stringify({ error: (error as Error).message })}\n`);
+    }
+  }
+
+  #join(socket: Socket, hello: PortHello): void {
+    const mac = parseMac(hello.mac);
+    if (mac === undefined) throw new NetworkError("NETWORK_HOST", BROKEN);
+    if (this.#members.size >= MOST_PORTS) {
+      throw new NetworkError("NETWORK_HOST", `it has ${MOST_PORTS} machines, and there is no room for more`);
+    }
+    const other = this.#memberOf(mac);
+    if (other !== undefined) {
+      const which = other.hello.name === undefined ? "another machine" : `machine ${other.hello.name}`;
+      throw new NetworkError("NETWORK_HOST", `${which} on it has the address ${hello.mac}; give this one another mac=`);
+    }
+    const port = this.#switch.attach({
+      ...(hello.vlan !== undefined && { vlan: hello.vlan }),
+      ...(hello.trunk !== undefined && { trunk: hello.trunk }),
+      deliver: (frame, offload) => {
+        if (socket.writableLength > MOST_WAITING || !socket.writable) return false;
+        socket.write(encodeFrame(frame, offload));
+        return true;
+      },
+    });
+    const member = { hello, mac, port };
+    this.#members.add(member);
+    socket.once("close", () => {
+      port[Symbol.dispose]();
+      this.#members.delete(member);
+    });
+    const frames = new CarriedFrames();
+    sendLine(socket, { mtu: this.#definition.mtu ?? DEFAULT_MTU });
+    socket.on("data", (data: Buffer) => {
+      frames.add(data);
+      for (let next = frames.next; next !== undefined; next = frames.next) {
+        if (next === false) return void socket.destroy();
+        port.receive(next.frame, next.offload);
+        frames.take();
+      }
+    });
+    socket.resume();
+  }
+
+  #dump(socket: Socket): void {
+    sendLine(socket, {});
+    socket.write(pcapHeader());
+    const watch = this.#switch.watch((frame, offload) => {
+      if (socket.writableLength > MOST_UNWATCHED) return;
+      const whole = offload?.checksum === undefined ? frame : frame.slice();
+      if (offload?.checksum !== undefined) finishChecksum(whole, offload.checksum);
+      socket.write(pcapRecord(whole));
+    });
+    socket.once("close", () => watch[Symbol.dispose]()).resume();
+  }
+
+  get status(): SwitchStatus {
+    const leases = [...(this.#nat?.leases ?? [])];
+    const ports = [...this.#members].map(({ hello, mac, port }) => {
+      const lease = leases.find((one) => sameAddress(one.mac, mac));
+      const { want: _, ...rest } = hello;
+      return {
+        ...rest,
+        mac: formatMac(mac),
+        ...(lease && { address: formatAddress(lease.address) }),
+        counters: port.counters,
+      };
+    });
+    return { pid: process.pid, ports };
+  }
+
+  /** Whoever is connected is cut off. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const socket of this.#clients) socket.destroy();
+    this.#nat?.[Symbol.dispose]();
+    await closed;
+  }
+}
+
+/** What a machine may say of itself; everything else is left out. */
+function checkHello({ mac, name, vlan, trunk }: Record<string, unknown>): PortHello {
+  const isGood =
+    typeof mac === "string" &&
+    (name === undefined || (typeof name === "string" && name.length <= 63)) &&
+    (vlan === undefined || typeof vlan === "number") &&
+    (trunk === undefined || (Array.isArray(trunk) && trunk.every((id) => typeof id === "number")));
+  if (!isGood) throw new NetworkError("NETWORK_HOST", BROKEN);
+  if (vlan !== undefined) checkVlan(vlan as number);
+  for (const id of (trunk as number[] | undefined) ?? []) checkVlan(id);
+  return {
+    want: "port",
+    mac,
+    ...(name !== undefined && { name: name as string }),
+    ...(vlan !== undefined && { vlan: vlan as number }),
+    ...(trunk !== undefined && { trunk: trunk as number[] }),
+  };
+}
