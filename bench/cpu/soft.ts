@@ -8,7 +8,7 @@
 import { readFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
-import { createGuestMemory, ExitReason, exitError, flatProtectedMode } from "@lodge/kvm";
+import { ExitReason, exitError, flatProtectedMode } from "@lodge/kvm";
 import { openSoft } from "@lodge/softkvm";
 import { entryOf, loadElf } from "./elf.ts";
 import { DEBUG_PORT, EXIT_PORT, MEMORY_BYTES, Protocol } from "./protocol.ts";
@@ -17,7 +17,7 @@ import { DEBUG_PORT, EXIT_PORT, MEMORY_BYTES, Protocol } from "./protocol.ts";
 setFlagsFromString("--experimental-wasm-branch-hinting");
 const [path, processors] = process.argv.slice(2);
 const hypervisor = openSoft();
-const memory = createGuestMemory(MEMORY_BYTES);
+const memory = hypervisor.createMemory(MEMORY_BYTES);
 const vm = hypervisor.createVm(memory);
 vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
 vm.createIrqchip();

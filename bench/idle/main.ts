@@ -5,7 +5,7 @@
 
 import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
-import { createGuestMemory, type KickHandle } from "@lodge/kvm";
+import type { KickHandle } from "@lodge/kvm";
 import { openSoft } from "@lodge/softkvm";
 import type { Figure, Results } from "../harness.ts";
 
@@ -33,8 +33,9 @@ export default async function run({ quick = false }: { quick?: boolean } = {}): 
 }
 
 async function measure(hz: number, ms: number): Promise<{ percent: number; ticks: number }> {
-  const memory = createGuestMemory(65536);
-  using vm = openSoft().createVm(memory);
+  using soft = openSoft();
+  const memory = soft.createMemory(65536);
+  using vm = soft.createVm(memory);
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: 65536, memoryOffset: 0 });
   vm.createIrqchip();
   vm.createPit();
@@ -51,7 +52,6 @@ async function measure(hz: number, ms: number): Promise<{ percent: number; ticks
   const { user, system } = process.cpuUsage(before);
   const elapsedUs = (performance.now() - start) * 1000;
   const counted = count.getUint32(TICKS, true) - ticks;
-  using soft = openSoft();
   soft.attachKicker(kick).kick();
   await ended;
   return { percent: (100 * (user + system)) / elapsedUs, ticks: counted };

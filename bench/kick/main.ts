@@ -5,7 +5,7 @@
 
 import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
-import { createGuestMemory, type KickHandle } from "@lodge/kvm";
+import type { KickHandle } from "@lodge/kvm";
 import { openSoft } from "@lodge/softkvm";
 import type { Figure, Results } from "../harness.ts";
 import { LOOPS, Word } from "./loops.ts";
@@ -30,8 +30,9 @@ export default async function run({ quick = false }: { quick?: boolean } = {}): 
 }
 
 async function measure(loop: string, kicks: number): Promise<number[]> {
-  const memory = createGuestMemory(MEMORY_BYTES);
-  using vm = openSoft().createVm(memory);
+  using soft = openSoft();
+  const memory = soft.createMemory(MEMORY_BYTES);
+  using vm = soft.createVm(memory);
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
   const words = new Int32Array(new SharedArrayBuffer(Word.count * 4));
   const stopped = new BigInt64Array(new SharedArrayBuffer(8));
@@ -39,7 +40,6 @@ async function measure(loop: string, kicks: number): Promise<number[]> {
   const thread = new Worker(new URL("./vcpu.ts", import.meta.url), { workerData });
   const ended = new Promise((resolve, reject) => thread.once("exit", resolve).once("error", reject));
   const handle = await new Promise<KickHandle>((resolve) => thread.once("message", resolve));
-  using soft = openSoft();
   const kicker = soft.attachKicker(handle);
   const us: number[] = [];
   for (let round = 0; round < WARM_UP + kicks; round++) {

@@ -3,7 +3,6 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import {
-  createGuestMemory,
   ExitReason,
   exitError,
   flatProtectedMode,
@@ -30,7 +29,7 @@ export class SmallMachine implements Disposable {
 
   constructor(code: Uint8Array) {
     this.#kvm = openKvm();
-    this.memory = createGuestMemory(MEMORY);
+    this.memory = this.#kvm.createMemory(MEMORY);
     new Uint8Array(this.memory.buffer).set(code, CODE);
     this.#vm = this.#kvm.createVm(this.memory);
     this.#vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY, memoryOffset: 0 });

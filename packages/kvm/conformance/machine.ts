@@ -2,7 +2,6 @@
 
 import {
   type CpuidEntry,
-  createGuestMemory,
   ExitReason,
   exitError,
   exitReasonName,
@@ -67,9 +66,9 @@ export class Machine implements Disposable {
     this.mode = options.guest === false ? undefined : context.modeOf(name);
     this.guest = this.mode === undefined ? { code: new Uint8Array(), labels: {} } : context.assembled(name);
     this.cpuid = options.cpuid ?? context.hypervisor.supportedCpuid();
-    this.memory = options.memory ?? createGuestMemory(options.memoryBytes ?? MEMORY_BYTES);
-    this.bytes = new Uint8Array(this.memory.buffer);
-    this.view = new DataView(this.memory.buffer);
+    this.memory = options.memory ?? context.hypervisor.createMemory(options.memoryBytes ?? MEMORY_BYTES);
+    this.bytes = new Uint8Array(this.memory.buffer, 0, this.memory.sizeBytes);
+    this.view = new DataView(this.memory.buffer, 0, this.memory.sizeBytes);
     if (options.memory === undefined) this.#pages = this.#load();
 
     using undo = new DisposableStack();
@@ -102,7 +101,6 @@ export class Machine implements Disposable {
 
   /** The default slot, with other flags. */
   setSlot(flags: { logDirtyPages?: boolean; readOnly?: boolean } = {}): void {
-    // Not the buffer's own length: a hypervisor in software puts more behind the guest's memory.
     const sizeBytes = this.bytes.length;
     this.vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes, memoryOffset: 0, ...flags });
   }

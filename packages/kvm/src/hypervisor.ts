@@ -32,7 +32,9 @@ export interface Hypervisor extends Disposable {
   /** The values of feature MSRs (4.18). An MSR that is none is refused with its number. */
   readFeatureMsrs(indices: readonly number[]): MsrEntry[];
 
-  /** A new machine with this memory, no slots and no vCPUs. */
+  /** Reserves memory for a machine: a multiple of 64 KiB. Nothing is used until it is touched. */
+  createMemory(sizeBytes: number): GuestMemory;
+  /** A new machine with this memory of {@link createMemory}, no slots and no vCPUs. Machines may share it. */
   createVm(memory: GuestMemory): Vm;
   /** A machine that another thread created. Closing it ends only this thread's use. */
   attachVm(handle: VmHandle): Vm;

@@ -24,7 +24,7 @@ export * from "./layout/run.ts";
 export * from "./layout/struct.ts";
 export * from "./layout/vm.ts";
 export { SharedLock } from "./lock.ts";
-export { createGuestMemory, type GuestMemory, MAX_GUEST_MEMORY } from "./memory.ts";
+export { checkMemorySize, type GuestMemory } from "./memory.ts";
 export * from "./modes.ts";
 export { RunPage } from "./run-page.ts";
 export { INTERPRETED_NS, measureRingZero } from "./speed.ts";

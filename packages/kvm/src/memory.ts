@@ -1,45 +1,28 @@
 /** Guest memory. */
 
 import { KvmError } from "./errors.ts";
+import type { HypervisorKind } from "./hypervisor.ts";
 
 /**
- * Guest memory is one shared `WebAssembly.Memory`: every thread sees it, devices and compiled code address it alike, and
- * the kernel takes parts of it as memory slots. It may be posted to workers. (Declared by its members, because the name is
- * TypeScript's only together with the whole DOM, which a program that uses Lodge need not have.)
+ * Guest memory, as its hypervisor makes it: the first `sizeBytes` bytes of one shared buffer that every thread sees, and of
+ * which machines take parts as memory slots. What lies behind them is the hypervisor's. It may be posted to workers.
  */
 export interface GuestMemory {
-  readonly buffer: ArrayBuffer | SharedArrayBuffer;
-  grow(deltaPages: number): number;
+  readonly kind: HypervisorKind;
+  readonly buffer: SharedArrayBuffer;
+  readonly sizeBytes: number;
+  /** In software: the memory of compiled code, which grows behind the guest's. */
+  readonly wasm?: { readonly buffer: ArrayBufferLike };
 }
 
-/** WebAssembly's page. */
-const PAGE = 65536;
+/** WebAssembly's page, in which all sizes are counted. */
+const UNIT = 65536;
 
-/** V8's limit for one memory. */
-export const MAX_GUEST_MEMORY = 16 * 2 ** 30;
-
-/**
- * What a 32-bit memory may grow by, where there is room: a hypervisor in software puts its vCPUs' state behind the
- * guest's memory. Addresses only; nothing is used until somebody grows it.
- */
-const HEADROOM_PAGES = (512 * 2 ** 20) / PAGE;
-
-/** Reserves guest memory. Pages cost nothing until touched. `sizeBytes` is a multiple of 64 KiB, up to 16 GiB. */
-export function createGuestMemory(sizeBytes: number): GuestMemory {
-  if (!Number.isInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % PAGE !== 0 || sizeBytes > MAX_GUEST_MEMORY) {
-    throw new KvmError(
-      "KVM_INVALID",
-      `guest memory of ${sizeBytes} bytes: the size is a multiple of 64 KiB, from 64 KiB to 16 GiB`,
-    );
-  }
-  const pages = sizeBytes / PAGE;
-  // 32-bit memories stop at 4 GiB; 64-bit ones count their pages in bigints.
-  const wide = pages > 65536;
-  const maximum = wide ? BigInt(pages) : Math.min(pages + HEADROOM_PAGES, 65536);
-  return new WebAssembly.Memory({
-    initial: wide ? BigInt(pages) : pages,
-    maximum,
-    shared: true,
-    ...(wide ? { address: "i64" } : {}),
-  } as WebAssembly.MemoryDescriptor);
+/** Refuses a size that no guest memory has. `maximum` is the hypervisor's own. */
+export function checkMemorySize(sizeBytes: number, maximum: number): void {
+  if (Number.isInteger(sizeBytes) && sizeBytes > 0 && sizeBytes % UNIT === 0 && sizeBytes <= maximum) return;
+  throw new KvmError(
+    "KVM_INVALID",
+    `guest memory of ${sizeBytes} bytes: the size is a multiple of 64 KiB, from 64 KiB to ${maximum / 2 ** 30} GiB`,
+  );
 }

@@ -3,7 +3,6 @@
 import { exitError } from "./errors.ts";
 import { ExitReason } from "./exit-reason.ts";
 import type { Hypervisor } from "./hypervisor.ts";
-import { createGuestMemory } from "./memory.ts";
 import { flatProtectedMode } from "./modes.ts";
 
 /**
@@ -11,7 +10,7 @@ import { flatProtectedMode } from "./modes.ts";
  * the host's kernel interprets it (a /dev/kvm inside a virtual machine may).
  */
 export function measureRingZero(hypervisor: Hypervisor): number {
-  const memory = createGuestMemory(65536);
+  const memory = hypervisor.createMemory(65536);
   using vm = hypervisor.createVm(memory);
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: 65536, memoryOffset: 0 });
   using vcpu = vm.createVcpu(0);

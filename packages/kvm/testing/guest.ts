@@ -1,14 +1,7 @@
 /** The smallest guests: a machine with 64 KiB of memory, one vCPU, and some bytes of code. */
 
 import { existsSync } from "node:fs";
-import {
-  createGuestMemory,
-  flatProtectedMode,
-  type GuestMemory,
-  type Hypervisor,
-  type Vcpu,
-  type Vm,
-} from "../src/index.ts";
+import { flatProtectedMode, type GuestMemory, type Hypervisor, type Vcpu, type Vm } from "../src/index.ts";
 import { openKvm } from "../src/linux/index.ts";
 
 /** Why there is no KVM to test here, or false. For a test's `skip`. */
@@ -29,7 +22,7 @@ export interface Guest extends Disposable {
 export function guest(code: readonly number[]): Guest {
   using undo = new DisposableStack();
   const kvm = undo.use(openKvm());
-  const memory = createGuestMemory(MEMORY_BYTES);
+  const memory = kvm.createMemory(MEMORY_BYTES);
   new Uint8Array(memory.buffer).set(code, CODE);
   const vm = undo.use(kvm.createVm(memory));
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });

@@ -1,5 +1,6 @@
 /** Files by descriptor, with data at raw addresses: open(2), read(2), preadv(2) and their kin. */
 
+import { SystemCall, trySyscall } from "./direct-syscall.ts";
 import { check, Errno, hex, SystemError } from "./errors.ts";
 import { bind, lastErrno } from "./libc.ts";
 
@@ -44,7 +45,6 @@ type VectorAt2 = (fd: number, pieces: ArrayBuffer, count: number, offset: number
 
 const c = {
   open: bind<(path: string, flags: number, mode: number) => number>("int open(const char *, int, unsigned int)"),
-  close: bind<(fd: number) => number>("int close(int)"),
   read: bind<Transfer>("intptr_t read(int, intptr_t, size_t)"),
   write: bind<Transfer>("intptr_t write(int, intptr_t, size_t)"),
   readBuffer: bind<TransferBuffer>("intptr_t read(int, void *, size_t)"),
@@ -70,7 +70,8 @@ export function open(path: string, flags: number, mode = 0o600): number {
 }
 
 export function close(fd: number): void {
-  check(c.close(fd), "close", `fd ${fd}`);
+  const result = trySyscall(SystemCall.close, fd);
+  if (result < 0) throw new SystemError(-result, "close", `fd ${fd}`);
 }
 
 /** A descriptor with an owner: closed once, however often it is asked to, so it never closes a successor's number. */

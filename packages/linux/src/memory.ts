@@ -1,7 +1,8 @@
 /** Maps of memory, and JavaScript's view of them: mmap(2), madvise(2), mprotect(2), memfd_create(2). */
 
 import koffi from "koffi";
-import { check, hex } from "./errors.ts";
+import { SystemCall, trySyscall, trySyscall6 } from "./direct-syscall.ts";
+import { check, hex, SystemError } from "./errors.ts";
 import { bind } from "./libc.ts";
 
 /** asm-generic/mman-common.h: PROT_*. */
@@ -39,10 +40,6 @@ export const Advice = {
 export const MemfdFlag = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4 } as const;
 
 const c = {
-  mmap: bind<(address: number, length: number, prot: number, flags: number, fd: number, offset: number) => number>(
-    "intptr_t mmap(intptr_t, size_t, int, int, int, int64_t)",
-  ),
-  munmap: bind<(address: number, length: number) => number>("int munmap(intptr_t, size_t)"),
   madvise: bind<(address: number, length: number, advice: number) => number>("int madvise(intptr_t, size_t, int)"),
   mprotect: bind<(address: number, length: number, prot: number) => number>("int mprotect(intptr_t, size_t, int)"),
   memfdCreate: bind<(name: string, flags: number) => number>("int memfd_create(const char *, unsigned int)"),
@@ -62,14 +59,15 @@ export interface MapRequest {
 
 /** Maps memory and returns its address. The caller unmaps it. */
 export function mmap({ length, protection, flags, address = 0, fd = -1, offset = 0 }: MapRequest): number {
-  const result = c.mmap(address, length, protection, flags, fd, offset);
+  const result = trySyscall6(SystemCall.mmap, address, length, protection, flags, fd, offset);
   if (result >= 0) return result;
   // Words only for a refusal: they take as long as the call.
-  return check(result, "mmap", fd >= 0 ? `fd ${fd}, ${hex(length)} bytes` : `${hex(length)} bytes`);
+  throw new SystemError(-result, "mmap", fd >= 0 ? `fd ${fd}, ${hex(length)} bytes` : `${hex(length)} bytes`);
 }
 
 export function munmap(address: number, length: number): void {
-  check(c.munmap(address, length), "munmap", range(address, length));
+  const result = trySyscall(SystemCall.munmap, address, length);
+  if (result < 0) throw new SystemError(-result, "munmap", range(address, length));
 }
 
 export function madvise(address: number, length: number, advice: number): void {

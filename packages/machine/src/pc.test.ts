@@ -190,7 +190,7 @@ test("what cannot be is refused before anything is made", async () => {
     [{ cpus: { count: 2, affinity: [[0]] } }, /host processors for 1 vCPUs/],
     [{ nodes: [{ cpus: [0], memoryBytes: 2 ** 20 }] }, /NUMA: the nodes have 1048576 bytes/],
     [{ nodes: [{ cpus: [], memoryBytes: 32 * 2 ** 20 }] }, /NUMA: the nodes have the vCPUs \(none\)/],
-    [{ memoryBytes: 2 ** 34, memoryBacking: { hugePages: "2M" } }, /8192 huge pages of 2 MiB, and the host has/],
+    [{ memoryBytes: 3 * 2 ** 30, memoryBacking: { hugePages: "2M" } }, /1536 huge pages of 2 MiB, and the host has/],
     [{ memoryBacking: { file: "/nonexistent/memory" } }, /the machine's memory: .*nonexistent/],
     [{ commandLine: "x".repeat(100000) }, /command line/],
   ];

@@ -17,14 +17,7 @@
  */
 
 import { type GuestRam, MappedRam } from "@lodge/devices";
-import {
-  type CpuidEntry,
-  createGuestMemory,
-  type GuestMemory,
-  type Hypervisor,
-  type Notifier,
-  type Vm,
-} from "@lodge/kvm";
+import type { CpuidEntry, GuestMemory, Hypervisor, Notifier, Vm } from "@lodge/kvm";
 import { openHypervisor } from "./accelerator.ts";
 import { acpiTables } from "./acpi/tables.ts";
 import { loadKernel } from "./boot/boot.ts";
@@ -116,7 +109,7 @@ export class Pc implements AsyncDisposable {
     const threads = apicIds.map((id) => new VcpuThread(id, description.accelerator));
     for (const thread of threads) undo.defer(() => thread.close());
     const hypervisor = undo.use(await openHypervisor(description.accelerator));
-    const memory = createGuestMemory(description.memoryBytes);
+    const memory = hypervisor.createMemory(description.memoryBytes);
     if (description.memoryBacking !== undefined) {
       // Only Linux has such memory, and only who asks for it needs the system calls.
       const { backMemory } = await import("./memory/backing.ts");

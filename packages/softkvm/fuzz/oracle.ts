@@ -6,7 +6,6 @@
 import { Worker } from "node:worker_threads";
 import {
   Cr4,
-  createGuestMemory,
   Efer,
   ExitReason,
   exitReasonName,
@@ -71,9 +70,9 @@ export class Oracle implements Disposable {
   constructor() {
     using undo = new DisposableStack();
     const kvm = undo.use(openKvm());
-    const memory = createGuestMemory(MEMORY_BYTES);
-    this.memory = new Uint8Array(memory.buffer);
-    this.view = new DataView(memory.buffer);
+    const memory = kvm.createMemory(MEMORY_BYTES);
+    this.memory = new Uint8Array(memory.buffer, 0, memory.sizeBytes);
+    this.view = new DataView(memory.buffer, 0, memory.sizeBytes);
     writeMachine(this.memory);
     const vm = undo.use(kvm.createVm(memory));
     vm.setTssAddress(0xfffbd000);

@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { Worker } from "node:worker_threads";
-import { createGuestMemory, ExitReason, type Regs, type Sregs, type Vcpu, type VcpuEvents, type Vm } from "@lodge/kvm";
+import { ExitReason, type Regs, type Sregs, type Vcpu, type VcpuEvents, type Vm } from "@lodge/kvm";
 import { openKvm } from "@lodge/kvm/linux";
 import { getDebugRegs, getRegs, setDebugRegs, setRegs } from "../src/system/regs.ts";
 import { getSregs, setSregs } from "../src/system/sregs.ts";
@@ -37,8 +37,8 @@ export class BesideKvm implements Disposable {
   constructor(memoryBytes: number) {
     using undo = new DisposableStack();
     const kvm = undo.use(openKvm());
-    const memory = createGuestMemory(memoryBytes);
-    this.memory = new Uint8Array(memory.buffer);
+    const memory = kvm.createMemory(memoryBytes);
+    this.memory = new Uint8Array(memory.buffer, 0, memory.sizeBytes);
     this.#vm = undo.use(kvm.createVm(memory));
     this.#showMemory();
     this.vcpu = undo.use(this.#vm.createVcpu(0));

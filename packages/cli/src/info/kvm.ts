@@ -1,14 +1,6 @@
 /** What the host's KVM is and can do. */
 
-import {
-  Capability,
-  capabilityName,
-  createGuestMemory,
-  INTERPRETED_NS,
-  KvmError,
-  type KvmErrorCode,
-  measureRingZero,
-} from "@lodge/kvm";
+import { Capability, capabilityName, INTERPRETED_NS, KvmError, type KvmErrorCode, measureRingZero } from "@lodge/kvm";
 import { type LinuxHypervisor, memoryEncryption, openKvm } from "@lodge/kvm/linux";
 import { type HostFiles, text } from "./host-files.ts";
 
@@ -54,7 +46,7 @@ export function kvm(files: HostFiles, device = "/dev/kvm"): KvmInfo {
 }
 
 function describe(hypervisor: LinuxHypervisor, files: HostFiles, device: string): PresentKvm {
-  using vm = hypervisor.createVm(createGuestMemory(65536));
+  using vm = hypervisor.createVm(hypervisor.createMemory(65536));
   const module = ["kvm_intel", "kvm_amd", "kvm_pvm"].find((name) => files.exists(`/sys/module/${name}`));
   return {
     present: true,

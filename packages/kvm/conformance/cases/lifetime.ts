@@ -1,6 +1,6 @@
 /** Who may use what, and until when: the interface's own rules, and the words of refusals. */
 
-import { Capability, createGuestMemory, ExitReason } from "../../src/index.ts";
+import { Capability, ExitReason } from "../../src/index.ts";
 import type { Group } from "../case.ts";
 import { equal, ok, refused } from "../check.ts";
 import { protected32, real } from "../guest.ts";
@@ -37,7 +37,7 @@ export const lifetime: Group = {
     {
       name: "a closed machine refuses everything; closing it again is nothing",
       run(t) {
-        const vm = t.hypervisor.createVm(createGuestMemory(65536));
+        const vm = t.hypervisor.createVm(t.hypervisor.createMemory(65536));
         vm.close();
         vm.close();
         const slot = { slot: 0, guestAddress: 0, sizeBytes: 65536, memoryOffset: 0 };
@@ -134,9 +134,9 @@ export const lifetime: Group = {
     },
     {
       name: "guest memory is whole 64 KiB pages, and no more than there can be",
-      run() {
+      run(t) {
         for (const size of [0, -65536, 1000, 65536 * 1.5, Number.NaN, 2 ** 40]) {
-          refused(() => createGuestMemory(size), "KVM_INVALID", `guest memory of ${size} bytes`);
+          refused(() => t.hypervisor.createMemory(size), "KVM_INVALID", `guest memory of ${size} bytes`);
         }
       },
     },

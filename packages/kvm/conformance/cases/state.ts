@@ -3,7 +3,6 @@
 import {
   Capability,
   Cr4,
-  createGuestMemory,
   ExitReason,
   type GuestMemory,
   Irqchip,
@@ -92,7 +91,7 @@ export const state: Group = {
         advance(straight, 0, ROUNDS);
         const before = t.machine();
         advance(before, 0, ROUNDS / 2);
-        const after = t.machine({ memory: copy(before) });
+        const after = t.machine({ memory: copy(t, before) });
         restoreVcpu(after.vcpu, saved(t, before));
         advance(after, ROUNDS / 2, ROUNDS);
         equal(after.vcpu.getRegs(), straight.vcpu.getRegs(), "the general registers");
@@ -110,7 +109,7 @@ export const state: Group = {
         before.vcpu.setSregs({ ...sregs, cr2: 0x1234000n, cr4: sregs.cr4 | Cr4.OSXSAVE });
         before.vcpu.setDebugRegs({ ...before.vcpu.getDebugRegs(), db: [1n, 2n, 3n, 4n] });
         const first = saved(t, before);
-        const after = t.machine({ irqchip: "kernel", memory: copy(before) });
+        const after = t.machine({ irqchip: "kernel", memory: copy(t, before) });
         restoreVcpu(after.vcpu, first);
         const second = saved(t, after);
         equal(withoutTime(second), withoutTime(first), "the state");
@@ -127,7 +126,7 @@ export const state: Group = {
       run(t) {
         const before = t.machine();
         before.answerIn(0x10, 0x77);
-        const after = t.machine({ memory: copy(before) });
+        const after = t.machine({ memory: copy(t, before) });
         restoreVcpu(after.vcpu, saved(t, before));
         after.expectOut(0x20, 0x77);
         equal(after.vcpu.getRegs().rbx & 0xffn, 0x77n, "bl");
@@ -152,7 +151,7 @@ export const state: Group = {
           return exit.reason === ExitReason.IO;
         };
         collect(before);
-        const after = t.machine({ memory: copy(before) });
+        const after = t.machine({ memory: copy(t, before) });
         restoreVcpu(after.vcpu, saved(t, before));
         while (collect(after));
         equal(String.fromCharCode(...letters), "resume", "the output of both machines together");
@@ -174,7 +173,7 @@ export const state: Group = {
         const before = t.machine({ irqchip: "kernel" });
         before.handle(VECTOR, "handler");
         before.expectOut(Port.READY, 0);
-        const after = t.machine({ irqchip: "kernel", memory: copy(before) });
+        const after = t.machine({ irqchip: "kernel", memory: copy(t, before) });
         restoreVcpu(after.vcpu, saved(t, before));
         copyChips(before, after);
         equal(after.vm.getIoapic().redirtbl[20], before.vm.getIoapic().redirtbl[20], "the IOAPIC's entry");
@@ -199,7 +198,7 @@ export const state: Group = {
         before.handle(VECTOR, "handler");
         before.expectOut(Port.READY, 1);
         before.vm.setIrqLine(20, true);
-        const after = t.machine({ irqchip: "kernel", memory: copy(before) });
+        const after = t.machine({ irqchip: "kernel", memory: copy(t, before) });
         restoreVcpu(after.vcpu, saved(t, before));
         copyChips(before, after);
         after.expectOut(Port.VALUE, VECTOR);
@@ -222,7 +221,7 @@ export const state: Group = {
         const before = t.machine({ irqchip: "kernel" });
         before.handle(VECTOR, "handler");
         before.expectOut(Port.READY, 0);
-        const after = t.machine({ irqchip: "kernel", memory: copy(before) });
+        const after = t.machine({ irqchip: "kernel", memory: copy(t, before) });
         restoreVcpu(after.vcpu, saved(t, before));
         after.expectOut(Port.VALUE, VECTOR);
       },
@@ -244,7 +243,7 @@ export const state: Group = {
         before.vcpu.injectNmi();
         const first = saved(t, before);
         equal(first.events.nmi.pending, 1, "the NMI in what is saved");
-        const after = t.machine({ memory: copy(before) });
+        const after = t.machine({ memory: copy(t, before) });
         restoreVcpu(after.vcpu, first);
         after.expect(ExitReason.HLT);
         equal(after.vcpu.getRegs().rbx, 0x1111n, "the handler's mark");
@@ -260,8 +259,8 @@ function advance(m: Machine, from: number, to: number): void {
 }
 
 /** The guest's memory once more, without what a hypervisor in software may have put behind it. */
-function copy({ bytes }: Machine): GuestMemory {
-  const copied = createGuestMemory(bytes.length);
+function copy(t: Context, { bytes }: Machine): GuestMemory {
+  const copied = t.hypervisor.createMemory(bytes.length);
   new Uint8Array(copied.buffer).set(bytes);
   return copied;
 }

@@ -8,7 +8,6 @@ import { Worker } from "node:worker_threads";
 import { MEMORY_BYTES, noKvm } from "../../testing/guest.ts";
 import { Capability } from "../capability.ts";
 import type { KickHandle } from "../hypervisor.ts";
-import { createGuestMemory } from "../memory.ts";
 import { openKvm } from "./hypervisor.ts";
 
 /** What this process holds of vCPUs: descriptors and mappings. */
@@ -29,7 +28,7 @@ for (const rings of [false, true]) {
   const name = rings ? "a vCPU with a dirty ring" : "a vCPU";
   test(`${name} of a terminated thread is closed with its machine`, { skip: noKvm }, async (t) => {
     using kvm = openKvm();
-    const vm = kvm.createVm(createGuestMemory(MEMORY_BYTES));
+    const vm = kvm.createVm(kvm.createMemory(MEMORY_BYTES));
     vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
     if (rings) {
       if (vm.checkExtension(Capability.DIRTY_LOG_RING) + vm.checkExtension(Capability.DIRTY_LOG_RING_ACQ_REL) === 0) {

@@ -10,6 +10,7 @@ import type { GuestMemory } from "../memory.ts";
 import type { Vm } from "../vm.ts";
 import { API_VERSION, openDevice } from "./device.ts";
 import { LinuxKicker, type LinuxKickHandle } from "./kick.ts";
+import { createLinuxMemory, type LinuxMemory } from "./memory.ts";
 import { readMsrs } from "./msrs.ts";
 import { LinuxNotifier, type LinuxNotifierHandle } from "./notifier.ts";
 import { growing, request } from "./request.ts";
@@ -55,8 +56,12 @@ export class LinuxHypervisor implements Hypervisor {
     return readMsrs(this.#descriptor(), indices);
   }
 
+  createMemory(sizeBytes: number): LinuxMemory {
+    return createLinuxMemory(sizeBytes, request(this.#descriptor(), "KVM_GET_VCPU_MMAP_SIZE", 0));
+  }
+
   createVm(memory: GuestMemory): Vm {
-    return LinuxVm.create(this.#descriptor(), memory);
+    return LinuxVm.create(this.#descriptor(), ours<LinuxMemory>(memory));
   }
 
   attachVm(handle: VmHandle): Vm {

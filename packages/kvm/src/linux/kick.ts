@@ -6,7 +6,7 @@
  * work as well, but costs two changes of the mask with every run.
  */
 
-import { interruptOnly, SIGRTMIN, sendSignal, unblockSignals, viewMemory } from "@lodge/linux";
+import { interruptOnly, SIGRTMIN, sendSignal, unblockSignals } from "@lodge/linux";
 import type { Kicker, KickHandle } from "../hypervisor.ts";
 import { Run } from "../layout/run.ts";
 import { VcpuEntry } from "./vcpu-entry.ts";
@@ -15,17 +15,18 @@ const KICK_SIGNAL = SIGRTMIN + 2;
 
 export interface LinuxKickHandle extends KickHandle {
   readonly kind: "kvm";
-  /** Where the vCPU's entry is in the machine's shared record. */
-  readonly record: SharedArrayBuffer;
-  readonly byteOffset: number;
+  /** Where, in the machine's memory, the vCPU's entry and its run page are. */
+  readonly memory: SharedArrayBuffer;
+  readonly entry: number;
+  readonly page: number;
 }
 
 /** Lets kicks reach this thread. Before anybody can send one: by default the signal ends the process. */
-export function acceptKicks(entry: VcpuEntry): LinuxKickHandle {
+export function acceptKicks(entry: VcpuEntry, page: number): LinuxKickHandle {
   interruptOnly(KICK_SIGNAL);
   // Whoever started this process may have blocked it.
   unblockSignals(KICK_SIGNAL);
-  return { kind: "kvm", record: entry.buffer, byteOffset: entry.byteOffset };
+  return { kind: "kvm", memory: entry.buffer, entry: entry.byteOffset, page };
 }
 
 export class LinuxKicker implements Kicker {
@@ -33,9 +34,9 @@ export class LinuxKicker implements Kicker {
   /** Only touched inside the gate. */
   readonly #page: Uint8Array;
 
-  constructor(handle: LinuxKickHandle) {
-    this.#entry = new VcpuEntry(handle.record, handle.byteOffset);
-    this.#page = new Uint8Array(viewMemory(this.#entry.page, Run.offset.exitReason));
+  constructor({ memory, entry, page }: LinuxKickHandle) {
+    this.#entry = new VcpuEntry(memory, entry);
+    this.#page = new Uint8Array(memory, page, Run.offset.exitReason);
   }
 
   kick(): boolean {

@@ -7,7 +7,6 @@ import { Capability } from "../capability.ts";
 import { exitError } from "../errors.ts";
 import { ExitReason } from "../exit-reason.ts";
 import { MpState } from "../layout/events.ts";
-import { createGuestMemory } from "../memory.ts";
 import { flatProtectedMode } from "../modes.ts";
 import type { Vcpu } from "../vcpu.ts";
 import { openKvm } from "./hypervisor.ts";
@@ -45,7 +44,7 @@ test(`${COUNT} vCPUs are created and brought up`, { skip: noKvm }, () => {
   using undo = new DisposableStack();
   const kvm = undo.use(openKvm());
   assert.ok(kvm.checkExtension(Capability.MAX_VCPUS) >= COUNT);
-  const memory = createGuestMemory(MEMORY_BYTES);
+  const memory = kvm.createMemory(MEMORY_BYTES);
   const bytes = new Uint8Array(memory.buffer);
   bytes.set(FIRST, CODE);
   bytes.set(OTHERS, TRAMPOLINE);

@@ -1,6 +1,7 @@
 /**
  * What every thread of this process knows of a machine: its slots' sizes, because the kernel writes as many bits into a
- * dirty bitmap as the slot has pages and asks nobody; and its vCPUs, because the machine outlives them.
+ * dirty bitmap as the slot has pages and asks nobody; and its vCPUs, because the machine outlives them. Behind that are the
+ * places where the vCPUs' run pages are mapped.
  */
 
 import { close, gettid } from "@lodge/linux";
@@ -15,25 +16,49 @@ const MAX_VCPUS = 256;
 const PAGE = 4096;
 
 /** Words of the shared record. */
-const CLOSED = 0;
+const STATE = 0;
 const DIRTY_RING_BYTES = 1;
 /** How many vCPUs there have been. */
 const VCPUS = 2;
 /** Then the slots' sizes in pages: a word counts up to 16 TiB. */
 const SLOTS = 4;
 const ENTRIES = SLOTS + MAX_SLOTS;
+/** Of a record: fresh memory is zeros. */
+const State = { FREE: 0, OPEN: 1, CLOSED: 2 } as const;
+const WORDS = ENTRIES + MAX_VCPUS * VCPU_WORDS;
+/** Whole pages, because the run pages follow. */
+const RECORD_BYTES = Math.ceil((WORDS * 4) / PAGE) * PAGE;
+
+/** Where a record is. It may be posted to other threads. */
+export interface RecordPlace {
+  readonly buffer: SharedArrayBuffer;
+  /** A multiple of the page size, as the buffer's own address is. */
+  readonly byteOffset: number;
+  /** What the kernel maps for a vCPU (KVM_GET_VCPU_MMAP_SIZE). */
+  readonly runPageBytes: number;
+}
+
+/** Bytes of a record and its run pages. */
+export function recordBytes(runPageBytes: number): number {
+  return RECORD_BYTES + MAX_VCPUS * runPageBytes;
+}
 
 export class SharedVmRecord {
-  readonly buffer: SharedArrayBuffer;
+  readonly place: RecordPlace;
   readonly #words: Uint32Array;
 
-  constructor(buffer = new SharedArrayBuffer((ENTRIES + MAX_VCPUS * VCPU_WORDS) * 4)) {
-    this.buffer = buffer;
-    this.#words = new Uint32Array(buffer);
+  constructor(place: RecordPlace) {
+    this.place = place;
+    this.#words = new Uint32Array(place.buffer, place.byteOffset, WORDS);
   }
 
-  /** Takes in the vCPU `fd` of this thread; a machine that has had too many closes it. */
-  newVcpu(fd: number): VcpuEntry {
+  /** Makes the record a machine's; false when it is, or was, another one's. */
+  take(): boolean {
+    return Atomics.compareExchange(this.#words, STATE, State.FREE, State.OPEN) === State.FREE;
+  }
+
+  /** Takes in the vCPU `fd` of this thread; a machine that has had too many closes it. `index` counts from 0. */
+  newVcpu(fd: number): { index: number; entry: VcpuEntry } {
     const index = Atomics.add(this.#words, VCPUS, 1);
     if (index >= MAX_VCPUS) {
       Atomics.store(this.#words, VCPUS, MAX_VCPUS);
@@ -42,21 +67,28 @@ export class SharedVmRecord {
     }
     const entry = this.#entry(index);
     entry.opened(fd, gettid());
-    return entry;
+    return { index, entry };
   }
   openVcpus(): VcpuEntry[] {
     const count = Atomics.load(this.#words, VCPUS);
     return Array.from({ length: count }, (_, index) => this.#entry(index)).filter((entry) => entry.isOpen);
   }
   #entry(index: number): VcpuEntry {
-    return new VcpuEntry(this.buffer, (ENTRIES + index * VCPU_WORDS) * 4);
+    return new VcpuEntry(this.place.buffer, this.place.byteOffset + (ENTRIES + index * VCPU_WORDS) * 4);
+  }
+  /**
+   * Where the run page of {@link newVcpu}'s `index` is, in bytes of the buffer. The first one is at the end: a mapping at the end
+   * of another one splits it once, and one in the middle twice.
+   */
+  runPageOffset(index: number): number {
+    return this.place.buffer.byteLength - (index + 1) * this.place.runPageBytes;
   }
 
   get closed(): boolean {
-    return Atomics.load(this.#words, CLOSED) !== 0;
+    return Atomics.load(this.#words, STATE) !== State.OPEN;
   }
   markClosed(): void {
-    Atomics.store(this.#words, CLOSED, 1);
+    Atomics.store(this.#words, STATE, State.CLOSED);
   }
 
   /** Bytes of each vCPU's dirty ring; 0 without rings. */

@@ -1,7 +1,18 @@
 /** A vCPU of the kernel's KVM. */
 
 import { markAsUncloneable } from "node:worker_threads";
-import { close, Errno, MapFlag, Mapping, munmap, Protection, SystemError, tryIoctl } from "@lodge/linux";
+import {
+  addressOf,
+  close,
+  Errno,
+  MapFlag,
+  Mapping,
+  mmap,
+  munmap,
+  Protection,
+  SystemError,
+  tryIoctl,
+} from "@lodge/linux";
 import { Capability } from "../capability.ts";
 import { CoalescedRing } from "../coalesced-ring.ts";
 import { DirtyRing } from "../dirty-ring.ts";
@@ -43,46 +54,51 @@ export class LinuxVcpu implements Vcpu {
   readonly dirtyRing: DirtyRing | undefined;
   readonly #vm: Vm;
   readonly #entry: VcpuEntry;
-  readonly #pageMapping: Mapping;
+  readonly #record: SharedVmRecord;
   readonly #ringMapping: Mapping | undefined;
   #kickHandle: LinuxKickHandle | undefined;
   #coalescedRing: CoalescedRing | undefined;
   #fd = -1;
 
-  constructor(id: number, vm: Vm, vmFd: number, deviceFd: number, record: SharedVmRecord) {
+  constructor(id: number, vm: Vm, vmFd: number, record: SharedVmRecord) {
     this.id = id;
     this.#vm = vm;
     // Posted to another thread it would lose its methods without a word; the page would be a copy.
     markAsUncloneable(this);
 
     this.#fd = request(vmFd, "KVM_CREATE_VCPU", id, `vCPU ${id}`, REFUSED_VCPU);
-    this.#entry = record.newVcpu(this.#fd);
+    const { index, entry } = record.newVcpu(this.#fd);
+    this.#entry = entry;
+    this.#record = record;
     try {
-      this.#pageMapping = mapVcpu(this.#fd, request(deviceFd, "KVM_GET_VCPU_MMAP_SIZE", 0));
-      this.#entry.page = this.#pageMapping.address;
-      this.page = new RunPage(this.#pageMapping.buffer);
+      const { buffer, runPageBytes } = record.place;
+      const offset = record.runPageOffset(index);
+      this.#entry.page = mmap({ address: addressOf(buffer) + offset, length: runPageBytes, fd: this.#fd, ...RUN_PAGE });
+      this.page = new RunPage(buffer, offset, runPageBytes);
       markAsUncloneable(this.page);
       if (record.dirtyRingBytes > 0) {
-        this.#ringMapping = mapVcpu(this.#fd, record.dirtyRingBytes, DIRTY_RING_PAGE * PAGE);
+        const place = { fd: this.#fd, offset: DIRTY_RING_PAGE * PAGE, length: record.dirtyRingBytes };
+        this.#ringMapping = new Mapping({ ...place, protection, flags: MapFlag.SHARED });
         this.#entry.ring = this.#ringMapping.address;
         this.dirtyRing = new DirtyRing(this.#ringMapping.buffer);
       }
     } catch (error) {
-      closeAbandoned(this.#entry, deviceFd, record);
+      closeAbandoned(this.#entry, record);
       throw error;
     }
   }
 
   get kickHandle(): LinuxKickHandle {
     this.#open();
-    this.#kickHandle ??= acceptKicks(this.#entry);
+    this.#kickHandle ??= acceptKicks(this.#entry, this.page.view.byteOffset);
     return this.#kickHandle;
   }
 
   get coalescedRing(): CoalescedRing | undefined {
     if (this.#coalescedRing === undefined) {
       const ringPage = this.#vm.checkExtension(Capability.COALESCED_MMIO);
-      if (ringPage > 0) this.#coalescedRing = new CoalescedRing(this.#pageMapping.buffer, ringPage * PAGE);
+      const { buffer, byteOffset } = this.page.view;
+      if (ringPage > 0) this.#coalescedRing = new CoalescedRing(buffer, byteOffset + ringPage * PAGE);
     }
     return this.#coalescedRing;
   }
@@ -301,7 +317,7 @@ export class LinuxVcpu implements Vcpu {
     if (this.#fd < 0) return;
     this.#entry.shut();
     this.#ringMapping?.close();
-    this.#pageMapping.close();
+    unmapRunPage(this.#entry, this.#record);
     close(this.#fd);
     this.#fd = -1;
     this.#entry.closed();
@@ -329,18 +345,21 @@ export class LinuxVcpu implements Vcpu {
  * Closes a vCPU whose thread ended without closing it, as `Worker.terminate` makes it: nobody runs it, and as long as it is
  * open the machine is too.
  */
-export function closeAbandoned(entry: VcpuEntry, deviceFd: number, record: SharedVmRecord): void {
+export function closeAbandoned(entry: VcpuEntry, record: SharedVmRecord): void {
   entry.shut();
   if (entry.ring !== 0) munmap(entry.ring, record.dirtyRingBytes);
-  if (entry.page !== 0) munmap(entry.page, request(deviceFd, "KVM_GET_VCPU_MMAP_SIZE", 0));
+  unmapRunPage(entry, record);
   close(entry.fd);
   entry.closed();
 }
 
-/** Maps a part of a vCPU's file. */
-function mapVcpu(fd: number, length: number, offset = 0): Mapping {
-  const protection = Protection.READ | Protection.WRITE;
-  return new Mapping({ length, offset, fd, protection, flags: MapFlag.SHARED });
+const protection = Protection.READ | Protection.WRITE;
+const RUN_PAGE = { protection, flags: MapFlag.SHARED | MapFlag.FIXED };
+const NO_RUN_PAGE = { protection, flags: MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.NORESERVE | MapFlag.FIXED };
+
+/** Puts empty memory in the run page's place, which stays the buffer's: a view kept by mistake sees zeros. */
+function unmapRunPage({ page }: VcpuEntry, { place }: SharedVmRecord): void {
+  if (page !== 0) mmap({ address: page, length: place.runPageBytes, ...NO_RUN_PAGE });
 }
 
 const NO_LAPIC = { [Errno.EINVAL]: "this machine's local APICs are not in the hypervisor" };

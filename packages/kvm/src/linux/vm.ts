@@ -32,22 +32,23 @@ import {
   MemoryRegion,
   MSR_FILTER_RANGES,
 } from "../layout/vm.ts";
-import type { GuestMemory } from "../memory.ts";
 import type { Vcpu } from "../vcpu.ts";
 import type { CoalescedZoneRange, Doorbell, GsiRoute, MemorySlot, MsrFilterRange, Vm } from "../vm.ts";
+import { type LinuxMemory, newRecord } from "./memory.ts";
 import { encodeMsrFilter } from "./msr-filter.ts";
 import { notifierFd } from "./notifier.ts";
 import { enableCapability, get, refused, request, requireCapability, set } from "./request.ts";
 import { Request } from "./requests.ts";
 import { encodeRouting } from "./routing.ts";
-import { checkSlot, SharedVmRecord } from "./shared-record.ts";
+import { checkSlot, type RecordPlace, SharedVmRecord } from "./shared-record.ts";
 import { closeAbandoned, LinuxVcpu } from "./vcpu.ts";
 
 export interface LinuxVmHandle extends VmHandle {
   readonly kind: "kvm";
+  readonly memory: LinuxMemory;
   readonly deviceFd: number;
   readonly fd: number;
-  readonly record: SharedArrayBuffer;
+  readonly record: RecordPlace;
 }
 
 const PAGE = 4096;
@@ -56,7 +57,7 @@ const PAGE = 4096;
 const openMachines = new Set<LinuxVm>();
 
 export class LinuxVm implements Vm {
-  readonly memory: GuestMemory;
+  readonly memory: LinuxMemory;
   readonly handle: LinuxVmHandle;
   readonly #fd: number;
   readonly #owner: boolean;
@@ -74,21 +75,10 @@ export class LinuxVm implements Vm {
     if (owner) openMachines.add(this);
   }
 
-  static create(deviceFd: number, memory: GuestMemory): LinuxVm {
-    for (;;) {
-      const fd = tryIoctl(deviceFd, Request.KVM_CREATE_VM, 0);
-      // A signal may interrupt the making of a machine; nothing is left of it then.
-      if (fd === -Errno.EINTR) continue;
-      if (fd === -Errno.EBUSY) {
-        throw new KvmError(
-          "KVM_BUSY",
-          "another program holds the processor's virtualization (VirtualBox, VMware?): end it",
-        );
-      }
-      if (fd < 0) throw refused(-fd, "KVM_CREATE_VM", "creating a machine");
-      const record = new SharedVmRecord();
-      return new LinuxVm({ kind: "kvm", deviceFd, fd, memory, record: record.buffer }, record, true);
-    }
+  static create(deviceFd: number, memory: LinuxMemory): LinuxVm {
+    const fd = createVm(deviceFd);
+    const record = newRecord(memory);
+    return new LinuxVm({ kind: "kvm", deviceFd, fd, memory, record: record.place }, record, true);
   }
 
   static attach(handle: LinuxVmHandle): LinuxVm {
@@ -111,10 +101,10 @@ export class LinuxVm implements Vm {
       throw new KvmError("KVM_INVALID", `${subject()}: addresses and sizes are multiples of 4 KiB`);
     }
     if (sizeBytes === 0) throw new KvmError("KVM_INVALID", `${subject()}: a slot has at least one page`);
-    if (memoryOffset + sizeBytes > this.memory.buffer.byteLength) {
+    if (memoryOffset + sizeBytes > this.memory.sizeBytes) {
       throw new KvmError(
         "KVM_INVALID",
-        `${subject()}: it ends at ${hex(memoryOffset + sizeBytes)} of a memory of ${hex(this.memory.buffer.byteLength)} bytes`,
+        `${subject()}: it ends at ${hex(memoryOffset + sizeBytes)} of a memory of ${hex(this.memory.sizeBytes)} bytes`,
       );
     }
     if (slot.readOnly) this.#require(Capability.READONLY_MEM, subject());
@@ -305,13 +295,13 @@ export class LinuxVm implements Vm {
   }
 
   createVcpu(id: number): Vcpu {
-    return new LinuxVcpu(id, this, this.#open(), this.handle.deviceFd, this.#record);
+    return new LinuxVcpu(id, this, this.#open(), this.#record);
   }
 
   close(): void {
     if (!this.#owner || this.#record.closed) return;
     for (const vcpu of this.#record.openVcpus()) {
-      if (threadEnded(vcpu.tid)) closeAbandoned(vcpu, this.handle.deviceFd, this.#record);
+      if (threadEnded(vcpu.tid)) closeAbandoned(vcpu, this.#record);
     }
     const open = this.#record.openVcpus().length;
     if (open > 0) {
@@ -389,6 +379,22 @@ export class LinuxVm implements Vm {
       [Errno.EEXIST]: "another notifier is assigned there already",
       [Errno.ENOENT]: "no notifier is assigned there",
     });
+  }
+}
+
+function createVm(deviceFd: number): number {
+  for (;;) {
+    const fd = tryIoctl(deviceFd, Request.KVM_CREATE_VM, 0);
+    if (fd >= 0) return fd;
+    // A signal may interrupt the making of a machine; nothing is left of it then.
+    if (fd === -Errno.EINTR) continue;
+    if (fd === -Errno.EBUSY) {
+      throw new KvmError(
+        "KVM_BUSY",
+        "another program holds the processor's virtualization (VirtualBox, VMware?): end it",
+      );
+    }
+    throw refused(-fd, "KVM_CREATE_VM", "creating a machine");
   }
 }
 

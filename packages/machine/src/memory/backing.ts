@@ -42,10 +42,10 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
 }
 
 /** Gives the pages of a memory that nobody uses any more back to the host, whatever they are of. */
-export function releaseMemory({ buffer }: GuestMemory): void {
+export function releaseMemory({ buffer, sizeBytes, wasm }: GuestMemory): void {
   const flags = MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.NORESERVE | MapFlag.FIXED;
   const protection = Protection.READ | Protection.WRITE;
-  mmap({ address: addressOf(buffer), length: buffer.byteLength, protection, flags });
+  mmap({ address: addressOf(buffer), length: wasm?.buffer.byteLength ?? sizeBytes, protection, flags });
 }
 
 function mapHuge(address: number, sizeBytes: number): void {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MappedRam, RngDevice } from "@lodge/devices";
-import { createGuestMemory, type Notifier, type Vm } from "@lodge/kvm";
+import type { Notifier, Vm } from "@lodge/kvm";
 import { accelerators } from "../../testing/accelerators.ts";
 import { openHypervisor } from "../accelerator.ts";
 import { Bus } from "../bus/bus.ts";
@@ -21,7 +21,7 @@ for (const { kind, skip } of await accelerators()) {
   test(`${kind}: doorbells follow their BAR, whichever vCPU moves it`, { skip }, async () => {
     await using resources = new AsyncDisposableStack();
     const hypervisor = resources.use(await openHypervisor(kind));
-    const memory = createGuestMemory(16 << 20);
+    const memory = hypervisor.createMemory(16 << 20);
     const vm = resources.use(hypervisor.createVm(memory));
     const wires = { vm, ram: new MappedRam(memory.buffer, []), pin: nowhere, send: () => {}, failed: () => {} };
     const port = resources.use(new VirtioPort(hypervisor, 1, new RngDevice(), wires));

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createGuestMemory, ExitReason, flatProtectedMode } from "@lodge/kvm";
+import { ExitReason, flatProtectedMode } from "@lodge/kvm";
 import { openSoft } from "./hypervisor.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 import type { SoftVm } from "./vm.ts";
@@ -17,8 +17,9 @@ const STACK = 0x8000;
 const piece = (value: number) => [0xb8, value, 0, 0, 0, 0xc3];
 
 function machine(): { vm: SoftVm; runner: SoftVcpu; writer: SoftVcpu; bytes: Uint8Array } {
-  const memory = createGuestMemory(MEMORY_BYTES);
-  const vm = openSoft().createVm(memory) as SoftVm;
+  const soft = openSoft();
+  const memory = soft.createMemory(MEMORY_BYTES);
+  const vm = soft.createVm(memory) as SoftVm;
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
   const bytes = new Uint8Array(memory.buffer);
   // call CHANGED; call RUNNER + 0x100; hlt; jmp RUNNER

@@ -16,6 +16,7 @@ import type {
 import { KvmError } from "@lodge/kvm";
 import { Board } from "./board.ts";
 import { checkExtension } from "./capabilities.ts";
+import { createSoftMemory, type SoftMemory } from "./memory.ts";
 import { x8664v2 } from "./models.ts";
 import { FEATURE_MSRS, STATE_MSRS } from "./msrs.ts";
 import { SoftKicker, type SoftKickHandle, SoftNotifier, type SoftNotifierHandle } from "./notifier.ts";
@@ -57,8 +58,11 @@ export class SoftHypervisor implements Hypervisor {
     });
   }
 
+  createMemory(sizeBytes: number): SoftMemory {
+    return createSoftMemory(sizeBytes);
+  }
   createVm(memory: GuestMemory): Vm {
-    return SoftVm.create(this.#board, memory);
+    return SoftVm.create(this.#board, ours<SoftMemory>(memory));
   }
   attachVm(handle: VmHandle): Vm {
     return SoftVm.attach(ours<SoftVmHandle>(handle));

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Cr4, createGuestMemory, ExitReason, longMode, type Regs } from "@lodge/kvm";
+import { Cr4, ExitReason, longMode, type Regs } from "@lodge/kvm";
 import { cpuModel } from "./cpu-models.ts";
 import { openSoft } from "./hypervisor.ts";
 
@@ -13,7 +13,7 @@ const CODE = 0x1000;
 /** Runs 64-bit code of ring 0, without handlers of exceptions, until it halts or shuts down. */
 function run(model: string, code: string): { reason: number; regs: Regs } {
   const soft = openSoft();
-  const memory = createGuestMemory(MEMORY_BYTES);
+  const memory = soft.createMemory(MEMORY_BYTES);
   const view = new DataView(memory.buffer);
   // One page of 2 MiB, mapped to itself.
   view.setBigUint64(Number(TABLES), (TABLES + 0x1000n) | 3n, true);

@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createGuestMemory, ExitReason, exitReasonName } from "@lodge/kvm";
+import { ExitReason, exitReasonName } from "@lodge/kvm";
 import { Random } from "../../testing/random.ts";
 import { openSoft } from "./hypervisor.ts";
 import { fillMemory, MEMORY_BYTES, MODES, setRandomState, writeTables } from "./testing/random-states.ts";
@@ -36,7 +36,7 @@ test("random bytes in random states end in exits that there are", (t) => {
   const counts = new Map<string, number>();
   for (let machine = 0; machine < MACHINES; machine++) {
     const mode = MODES[machine % MODES.length]!;
-    const memory = createGuestMemory(MEMORY_BYTES);
+    const memory = soft.createMemory(MEMORY_BYTES);
     using vm = soft.createVm(memory) as SoftVm;
     if (random.chance(0.3)) vm.createIrqchip();
     vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });

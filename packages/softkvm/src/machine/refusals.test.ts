@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Cr4, createGuestMemory, type KvmError, type Vcpu } from "@lodge/kvm";
+import { Cr4, type KvmError, type Vcpu, type Vm } from "@lodge/kvm";
 import { cpuModel } from "./cpu-models.ts";
 import { openSoft } from "./hypervisor.ts";
 
@@ -14,8 +14,13 @@ function refused(action: () => unknown, code: string, message: RegExp): void {
   });
 }
 
+function machine(memoryBytes: number): Vm {
+  const soft = openSoft();
+  return soft.createVm(soft.createMemory(memoryBytes));
+}
+
 function withVcpu(check: (vcpu: Vcpu) => void): void {
-  using vm = openSoft().createVm(createGuestMemory(65536));
+  using vm = machine(65536);
   using vcpu = vm.createVcpu(0);
   vcpu.setCpuid(cpuModel());
   check(vcpu);
@@ -54,13 +59,13 @@ test("leaves of another processor are refused with what they promise too much", 
 test("more memory than a software machine can have is refused", () => {
   for (const bytes of [3.875 * 2 ** 30, 5 * 2 ** 30]) {
     const message = /guest memory of (3.88|5) GiB: a software machine has at most 3.5 GiB/;
-    refused(() => openSoft().createVm(createGuestMemory(bytes)), "KVM_INVALID", message);
+    refused(() => openSoft().createMemory(bytes), "KVM_INVALID", message);
   }
 });
 
 test("sixteen vCPUs have room behind the largest guest, and behind a small one", () => {
   for (const bytes of [2 ** 20, 3.5 * 2 ** 30]) {
-    using vm = openSoft().createVm(createGuestMemory(bytes));
+    using vm = machine(bytes);
     using vcpus = new DisposableStack();
     for (let id = 0; id < 16; id++) vcpus.use(vm.createVcpu(id));
     refused(() => vm.createVcpu(16), "KVM_REQUEST_FAILED", /no room for another vCPU .* at most 3.5 GiB and 16 vCPUs/);
@@ -68,7 +73,7 @@ test("sixteen vCPUs have room behind the largest guest, and behind a small one",
 });
 
 test("a slot that overlaps another, or leaves the memory, is refused", () => {
-  using vm = openSoft().createVm(createGuestMemory(2 ** 20));
+  using vm = machine(2 ** 20);
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: 0x80000, memoryOffset: 0 });
   const slot = { slot: 1, guestAddress: 0x7f000, sizeBytes: 0x2000, memoryOffset: 0x80000 };
   refused(() => vm.setMemorySlot(slot), "KVM_REQUEST_FAILED", /memory slot 1 .* overlaps another slot \(0\)/);

@@ -39,6 +39,7 @@ import { DirtyRingProducer } from "./dirty-rings.ts";
 import { ExitWriter } from "./exits.ts";
 import { Hypercalls } from "./hypercalls.ts";
 import { LocalBus } from "./local-bus.ts";
+import { WASM_PAGE } from "./memory.ts";
 import { MsrBank } from "./msrs.ts";
 import type { SoftKickHandle } from "./notifier.ts";
 import { surround } from "./surroundings.ts";
@@ -99,7 +100,7 @@ export class SoftVcpu implements Vcpu {
 
     this.msrs = new MsrBank(this);
     const local = new LocalBus(vm, this.coalescedRing, () => this.interrupts);
-    this.core = new Core(vm.memory, firstPage * 65536, vm.map, surround(this, local));
+    this.core = new Core(vm.memory.wasm, firstPage * WASM_PAGE, vm.map, surround(this, local));
     this.interrupts = new VcpuInterrupts(
       interrupts,
       this.#index,

@@ -7,7 +7,6 @@ import {
   capabilityName,
   type Doorbell,
   type GsiRoute,
-  type GuestMemory,
   type IoapicState,
   type Irqchip,
   KvmError,
@@ -29,11 +28,13 @@ import { checkExtension } from "./capabilities.ts";
 import { MachineClock } from "./clock.ts";
 import { createRing, type DirtyRingHandle, DirtyRingProducer } from "./dirty-rings.ts";
 import { EXITING_HYPERCALLS } from "./hypercalls.ts";
+import { growMemory, type SoftMemory, WASM_PAGE } from "./memory.ts";
 import { notifierSlot } from "./notifier.ts";
 import { SoftVcpu } from "./vcpu.ts";
 import { MAX_VCPUS, VmRecord } from "./vm-record.ts";
 
 export interface SoftVmHandle extends VmHandle {
+  readonly memory: SoftMemory;
   readonly kind: "soft";
   readonly board: SharedArrayBuffer;
   readonly map: MemoryMapHandle;
@@ -45,10 +46,6 @@ export interface SoftVmHandle extends VmHandle {
   readonly rings: DirtyRingHandle[];
 }
 
-/** What 32 bits reach without room for the vCPUs' own state (see `createGuestMemory`). */
-const MAX_MEMORY_BYTES = 3.5 * 2 ** 30;
-const gib = (bytes: number): string => `${Number((bytes / 2 ** 30).toFixed(2))} GiB`;
-
 /** For `CodeWrites.push` by one who has no code himself. */
 const NOT_READING = -1;
 
@@ -56,7 +53,7 @@ const NOT_READING = -1;
 const MAX_RINGS = 16;
 
 export class SoftVm implements Vm {
-  readonly memory: GuestMemory;
+  readonly memory: SoftMemory;
   readonly handle: SoftVmHandle;
   readonly board: Board;
   readonly map: MemoryMap;
@@ -92,21 +89,14 @@ export class SoftVm implements Vm {
     });
   }
 
-  static create(board: Board, memory: GuestMemory): SoftVm {
-    const { byteLength } = memory.buffer;
-    if (byteLength > MAX_MEMORY_BYTES) {
-      throw new KvmError(
-        "KVM_INVALID",
-        `guest memory of ${gib(byteLength)}: a software machine has at most ${gib(MAX_MEMORY_BYTES)}, since compiled code ` +
-          "addresses memory with 32 bits, and a part of them is the vCPUs'",
-      );
-    }
-    const codeAt = grow(memory, Math.ceil(MemoryMap.codeBytes(byteLength) / 65536)) * 65536;
+  static create(board: Board, memory: SoftMemory): SoftVm {
+    const { sizeBytes, wasm } = memory;
+    const codeAt = growMemory(memory, Math.ceil(MemoryMap.codeBytes(sizeBytes) / WASM_PAGE)) * WASM_PAGE;
     const handle: SoftVmHandle = {
       kind: "soft",
       memory,
       board: board.buffer,
-      map: MemoryMap.create(byteLength, { buffer: memory.buffer, at: codeAt }).handle,
+      map: MemoryMap.create(sizeBytes, { buffer: wasm.buffer, at: codeAt }).handle,
       interrupts: new SharedArrayBuffer(interruptAreaBytes(MAX_VCPUS)),
       record: new VmRecord().buffer,
       coalesced: new SharedArrayBuffer(4096),
@@ -396,7 +386,7 @@ export class SoftVm implements Vm {
 
   /** Room behind the guest's memory, for a vCPU's state; returns its first page of 64 KiB. */
   growMemory(pages: number): number {
-    return grow(this.memory, pages);
+    return growMemory(this.memory, pages);
   }
 
   /** Asks all vCPUs but one, and does not wait. */
@@ -441,17 +431,5 @@ export class SoftVm implements Vm {
   #requirePit(): void {
     this.#open();
     if (!this.interrupts.hasPit) throw new KvmError("KVM_REQUEST_FAILED", "the machine has no PIT; create it first");
-  }
-}
-
-function grow(memory: GuestMemory, pages: number): number {
-  try {
-    return memory.grow(pages);
-  } catch (cause) {
-    throw new KvmError(
-      "KVM_REQUEST_FAILED",
-      "no room for another vCPU behind the guest's memory: software machines have at most 3.5 GiB and 16 vCPUs",
-      { cause },
-    );
   }
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createGuestMemory, ExitReason, type Hypervisor, longMode, type Vcpu } from "@lodge/kvm";
+import { ExitReason, type Hypervisor, longMode, type Vcpu } from "@lodge/kvm";
 import { openKvm } from "@lodge/kvm/linux";
 import { noKvm } from "../../testing/beside-kvm.ts";
 import { Random } from "../../testing/random.ts";
@@ -23,9 +23,9 @@ const PROGRAMS = new Map([
 ]);
 
 function guest(hypervisor: Hypervisor, undo: DisposableStack): { vcpu: Vcpu; bytes: Uint8Array } {
-  const memory = createGuestMemory(MEMORY);
-  const bytes = new Uint8Array(memory.buffer);
-  const vm = undo.use(undo.use(hypervisor).createVm(memory));
+  const memory = undo.use(hypervisor).createMemory(MEMORY);
+  const bytes = new Uint8Array(memory.buffer, 0, MEMORY);
+  const vm = undo.use(hypervisor.createVm(memory));
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY, memoryOffset: 0 });
   const view = new DataView(memory.buffer);
   // The first 2 MiB where they are.

@@ -2,7 +2,6 @@
 
 import {
   Cr4,
-  createGuestMemory,
   ExitReason,
   exitError,
   flatProtectedMode,
@@ -32,12 +31,14 @@ const GENERAL_PROTECTION = 13;
 export class KernelMachine implements Subject {
   readonly vm: Vm;
   readonly vcpus: Vcpu[] = [];
-  readonly #memory = createGuestMemory(MEMORY);
-  readonly #bytes = new Uint8Array(this.#memory.buffer);
-  readonly #view = new DataView(this.#memory.buffer);
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
 
   constructor(hypervisor: Hypervisor, processors = 2, options: { split?: number; pit?: boolean } = {}) {
-    this.vm = hypervisor.createVm(this.#memory);
+    const memory = hypervisor.createMemory(MEMORY);
+    this.#bytes = new Uint8Array(memory.buffer, 0, MEMORY);
+    this.#view = new DataView(memory.buffer, 0, MEMORY);
+    this.vm = hypervisor.createVm(memory);
     this.vm.setTssAddress(0xfffbd000);
     if (options.split === undefined) this.vm.createIrqchip();
     else this.vm.enableSplitIrqchip(options.split);

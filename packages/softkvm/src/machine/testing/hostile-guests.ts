@@ -3,7 +3,7 @@
  * end by itself.
  */
 
-import { Cr4, createGuestMemory, Efer, flatProtectedMode, flatRealMode, longMode, type Sregs } from "@lodge/kvm";
+import { Cr4, Efer, flatProtectedMode, flatRealMode, longMode, type Sregs } from "@lodge/kvm";
 import { openSoft } from "../hypervisor.ts";
 import type { SoftVcpu } from "../vcpu.ts";
 import type { SoftVm } from "../vm.ts";
@@ -249,8 +249,8 @@ export interface HostileMachine {
 
 /** A machine with one of these guests in it, whose memory begins at `offset` of linear memory. */
 export function hostileMachine(guest: HostileGuest, offset = 0): HostileMachine {
-  const memory = createGuestMemory(offset + MEMORY_BYTES);
   const soft = openSoft();
+  const memory = soft.createMemory(offset + MEMORY_BYTES);
   const vm = soft.createVm(memory) as SoftVm;
   vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: offset });
   const vcpu = vm.createVcpu(0) as SoftVcpu;

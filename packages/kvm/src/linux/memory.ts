@@ -1,0 +1,45 @@
+/**
+ * Guest memory for the kernel's KVM: one shared buffer, in which the guest's memory is followed by the record of its machine
+ * (shared-record.ts) and the places of the vCPUs' run pages. Every object of V8's that a machine needs costs tens of
+ * microseconds, and so every thread that has the memory sees the run pages.
+ */
+
+import { KvmError } from "../errors.ts";
+import { checkMemorySize, type GuestMemory } from "../memory.ts";
+import { type RecordPlace, recordBytes, SharedVmRecord } from "./shared-record.ts";
+
+/** Far from where V8 refuses to reserve addresses. */
+const MAX_MEMORY = 512 * 2 ** 30;
+
+export interface LinuxMemory extends GuestMemory {
+  readonly kind: "kvm";
+  readonly record: RecordPlace;
+}
+
+export function createLinuxMemory(sizeBytes: number, runPageBytes: number): LinuxMemory {
+  checkMemorySize(sizeBytes, MAX_MEMORY);
+  const buffer = reserve(sizeBytes + recordBytes(runPageBytes));
+  return { kind: "kvm", buffer, sizeBytes, record: { buffer, byteOffset: sizeBytes, runPageBytes } };
+}
+
+/** The record for a new machine with this memory: the memory's own, or a separate one when another machine has that. */
+export function newRecord({ record }: LinuxMemory): SharedVmRecord {
+  const own = new SharedVmRecord(record);
+  if (own.take()) return own;
+  const { runPageBytes } = record;
+  const other = new SharedVmRecord({ buffer: reserve(recordBytes(runPageBytes)), byteOffset: 0, runPageBytes });
+  other.take();
+  return other;
+}
+
+/** Memory of zeros at whole pages, which takes none before it is touched. */
+function reserve(bytes: number): SharedArrayBuffer {
+  try {
+    // A buffer that could grow begins at a page, unlike one that cannot.
+    return new SharedArrayBuffer(bytes, { maxByteLength: bytes });
+  } catch (cause) {
+    throw new KvmError("KVM_INVALID", `no room for ${bytes} bytes of guest memory among this process's addresses`, {
+      cause,
+    });
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * System calls at the least cost there is, for those that come hundreds of thousands of times a second (KVM_RUN) or one behind
+ * the other (creating a machine): koffi calls a function without arguments by a path of its own, and converting three of them
+ * takes as long as the rest of the call, once the kernel has emptied the processor's caches and predictors. So the arguments
+ * lie in memory, from where a few instructions of ours load them; and the kernel's -errno comes back as the result, which
+ * spares looking for it.
+ */
+
+import koffi from "koffi";
+import { SystemError } from "./errors.ts";
+import { bind, lastErrno } from "./libc.ts";
+
+/** asm/unistd_64.h of x86-64; asm-generic/unistd.h, which arm64 has. */
+export const SystemCall =
+  process.arch === "arm64"
+    ? { close: 57, ioctl: 29, munmap: 215, mmap: 222 }
+    : { close: 3, mmap: 9, munmap: 11, ioctl: 16 };
+
+/** Makes a call of up to three arguments whose result has 31 bits; returns it, or the negative `errno`. */
+export function trySyscall(number: number, a = 0, b = 0, c = 0): number {
+  return call(number, a, b, c);
+}
+
+/** Makes a call of up to six arguments; returns its whole result, or the negative `errno`. */
+export function trySyscall6(number: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
+  return call6(number, a, b, c, d, e, f);
+}
+
+type Call = (number: number, a: number, b: number, c: number) => number;
+type Call6 = (number: number, a: number, b: number, c: number, d: number, e: number, f: number) => number;
+
+// Made at the first use, for each thread: the arguments lie in one place.
+let call: Call = (...args) => {
+  prepare();
+  return call(...args);
+};
+let call6: Call6 = (...args) => {
+  prepare();
+  return call6(...args);
+};
+
+function prepare(): void {
+  if (process.arch !== "x64") {
+    const syscall = bind<(...args: number[]) => number>(
+      "intptr_t syscall(long, intptr_t, intptr_t, intptr_t, intptr_t, intptr_t, intptr_t)",
+    );
+    call6 = (...args) => {
+      const result = syscall(...args);
+      return result < 0 ? -lastErrno() : result;
+    };
+    call = (number, a, b, c) => call6(number, a, b, c, 0, 0, 0);
+    return;
+  }
+  // A buffer of its own: small typed arrays may move.
+  const words = new Int32Array(new ArrayBuffer(8 * WORDS));
+  const invoke = machineCode(Number(koffi.address(words)));
+  const put = (word: number, value: number) => {
+    words[word] = value;
+    words[word + 1] = Math.floor(value / 2 ** 32);
+  };
+  call = (number, a, b, c) => {
+    words[NUMBER] = number;
+    put(ARGUMENTS, a);
+    put(ARGUMENTS + 2, b);
+    put(ARGUMENTS + 4, c);
+    return invoke();
+  };
+  call6 = (number, a, b, c, d, e, f) => {
+    put(ARGUMENTS + 6, d);
+    put(ARGUMENTS + 8, e);
+    put(ARGUMENTS + 10, f);
+    call(number, a, b, c);
+    return words[RESULT + 1]! * 2 ** 32 + (words[RESULT]! >>> 0);
+  };
+}
+
+/** The call's 64-bit words, by their low halves. */
+const NUMBER = 0;
+const ARGUMENTS = 2;
+const RESULT = 14;
+const WORDS = 8;
+
+const PAGE = 4096;
+const PROT_READ_WRITE = 3;
+const PROT_READ_EXEC = 5;
+const MAP_PRIVATE_ANONYMOUS = 0x22;
+
+/**
+ * A function that makes the call whose words lie at an address, and returns the low half of its result. Linux's calling
+ * convention (syscall(2)) on x86-64; encodings from Intel SDM vol. 2. Its page goes with the thread.
+ */
+function machineCode(words: number): () => number {
+  const code = new Uint8Array([
+    ...[0x48, 0xb8, ...new Uint8Array(new BigUint64Array([BigInt(words)]).buffer)], // mov rax, words
+    ...[0x48, 0x8b, 0x78, 0x08], // mov rdi, [rax + 8]
+    ...[0x48, 0x8b, 0x70, 0x10], // mov rsi, [rax + 16]
+    ...[0x48, 0x8b, 0x50, 0x18], // mov rdx, [rax + 24]
+    ...[0x4c, 0x8b, 0x50, 0x20], // mov r10, [rax + 32]
+    ...[0x4c, 0x8b, 0x40, 0x28], // mov r8, [rax + 40]
+    ...[0x4c, 0x8b, 0x48, 0x30], // mov r9, [rax + 48]
+    0x50, // push rax
+    ...[0x8b, 0x00], // mov eax, [rax]
+    ...[0x0f, 0x05], // syscall
+    0x59, // pop rcx
+    ...[0x48, 0x89, 0x41, 0x38], // mov [rcx + 56], rax
+    0xc3, // ret
+  ]);
+  const mmap = bind<(address: number, length: number, prot: number, flags: number, fd: number, at: number) => number>(
+    "intptr_t mmap(intptr_t, size_t, int, int, int, int64_t)",
+  );
+  const mprotect = bind<(address: number, length: number, prot: number) => number>(
+    "int mprotect(intptr_t, size_t, int)",
+  );
+  const munmap = bind<(address: number, length: number) => number>("int munmap(intptr_t, size_t)");
+
+  const page = mmap(0, PAGE, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+  if (page < 0) throw new SystemError(lastErrno(), "mmap", "a page for code");
+  new Uint8Array(koffi.view(BigInt(page), code.length)).set(code);
+  if (mprotect(page, PAGE, PROT_READ_EXEC) < 0) throw new SystemError(lastErrno(), "mprotect", "a page of code");
+  process.once("exit", () => munmap(page, PAGE));
+  return koffi.decode(BigInt(page), koffi.proto("int DirectSyscall()")) as () => number;
+}

@@ -1,0 +1,47 @@
+/** Guest memory for machines in software: a WebAssembly memory, which compiled code addresses. */
+
+import { checkMemorySize, type GuestMemory, KvmError } from "@lodge/kvm";
+
+export interface SoftMemory extends GuestMemory {
+  readonly kind: "soft";
+  /** The whole memory: it grows behind the guest's by what the vCPUs need. */
+  readonly wasm: WebAssembly.Memory;
+}
+
+/** WebAssembly's page. */
+export const WASM_PAGE = 65536;
+
+/** What 32 bits reach without room for the vCPUs' own state. */
+const MAX_MEMORY_BYTES = 3.5 * 2 ** 30;
+
+/** What a memory may grow by, where there is room. Addresses only; nothing is used until somebody grows it. */
+const HEADROOM_PAGES = (512 * 2 ** 20) / WASM_PAGE;
+
+export function createSoftMemory(sizeBytes: number): SoftMemory {
+  checkMemorySize(sizeBytes, 2 ** 40);
+  if (sizeBytes > MAX_MEMORY_BYTES) {
+    const gib = (bytes: number) => `${Number((bytes / 2 ** 30).toFixed(2))} GiB`;
+    throw new KvmError(
+      "KVM_INVALID",
+      `guest memory of ${gib(sizeBytes)}: a software machine has at most ${gib(MAX_MEMORY_BYTES)}, since compiled code ` +
+        "addresses memory with 32 bits, and a part of them is the vCPUs'",
+    );
+  }
+  const initial = sizeBytes / WASM_PAGE;
+  const maximum = Math.min(initial + HEADROOM_PAGES, 65536);
+  const wasm = new WebAssembly.Memory({ initial, maximum, shared: true });
+  return { kind: "soft", buffer: wasm.buffer as unknown as SharedArrayBuffer, sizeBytes, wasm };
+}
+
+/** Takes pages of 64 KiB behind the guest's memory; returns the first one's number. */
+export function growMemory({ wasm }: SoftMemory, pages: number): number {
+  try {
+    return wasm.grow(pages);
+  } catch (cause) {
+    throw new KvmError(
+      "KVM_REQUEST_FAILED",
+      "no room for another vCPU behind the guest's memory: software machines have at most 3.5 GiB and 16 vCPUs",
+      { cause },
+    );
+  }
+}
