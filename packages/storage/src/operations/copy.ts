@@ -2,11 +2,12 @@
 
 import type { Image } from "../image.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
+import { settled } from "../settled.ts";
 import { extentsOf } from "./extents.ts";
 
-/** Bytes of one transfer, and how many are under way together. */
+/** Bytes of one transfer, which no cluster is larger than, and how many are under way together. */
 const CHUNK = 2 << 20;
-const PARALLEL = 8;
+const PARALLEL = 4;
 /** Zeros of so many bytes are not written (qemu-img's -S). */
 export const SPARSE_BYTES = 4096;
 const ZEROS = Buffer.alloc(SPARSE_BYTES);
@@ -25,34 +26,49 @@ export interface CopyOptions {
 
 /** Copies a disk's content. The target is at least as long, and reads as zeros unless `overZeros` is set. */
 export async function copyImage(source: Image, target: Image, options: CopyOptions = {}): Promise<void> {
-  const { progress, signal, overZeros = false, topOnly = false } = options;
-  const total = source.sizeBytes;
-  const work = new Pool(PARALLEL);
+  const { progress, overZeros = false } = options;
   const write = writerOf(target, options);
-  try {
-    for await (const { start, length, zero, depth, present } of extentsOf(source)) {
-      signal?.throwIfAborted();
-      if (topOnly && (depth > 0 || !present)) continue;
-      if (zero) {
+  const parts = partsOf(source, options);
+  let done = 0;
+  const worker = async () => {
+    const room = Buffer.allocUnsafeSlow(CHUNK);
+    // All take from the same parts; the first failure ends them for all.
+    for await (const { start, length, zero, skipped } of parts) {
+      if (skipped) {
+        // Nothing of it is copied.
+      } else if (zero) {
         if (overZeros) await target.writeZeroes(start, length, true);
       } else {
-        for (let at = start; at < start + length; ) {
-          // Chunks end where their multiples do, so that clusters are written whole.
-          const step = Math.min(start + length - at, CHUNK - (at % CHUNK));
-          const from = at;
-          await work.run(async () => {
-            const bytes = work.buffer(CHUNK).subarray(0, step);
-            await source.read(from, [bytes]);
-            await write(from, bytes);
-            work.giveBack(bytes);
-          });
-          at += step;
-        }
+        const bytes = room.subarray(0, length);
+        await source.read(start, [bytes]);
+        await write(start, bytes);
       }
-      progress?.(start + length, total);
+      done += length;
+      progress?.(done, source.sizeBytes);
     }
-  } finally {
-    await work.end();
+  };
+  await settled(Array.from({ length: PARALLEL }, worker));
+}
+
+interface Part {
+  start: number;
+  length: number;
+  zero: boolean;
+  /** Held by an image below, where only the first one's content is wanted. */
+  skipped: boolean;
+}
+
+/** What is to be done: zeros as long as they are, data in chunks that end where their multiples do, in whole clusters. */
+async function* partsOf(source: Image, { signal, topOnly = false }: CopyOptions): AsyncGenerator<Part> {
+  for await (const { start, length, zero, depth, present } of extentsOf(source)) {
+    const skipped = topOnly && (depth > 0 || !present);
+    for (let at = start; at < start + length; ) {
+      signal?.throwIfAborted();
+      const left = start + length - at;
+      const step = zero || skipped ? left : Math.min(left, CHUNK - (at % CHUNK));
+      yield { start: at, length: step, zero, skipped };
+      at += step;
+    }
   }
 }
 
@@ -74,60 +90,23 @@ async function writeCompressed(target: Qcow2Image, offset: number, bytes: Buffer
 /** Runs that are not zero are written; zeros are there already, or are written as such. */
 async function writeSparse(target: Image, offset: number, bytes: Buffer, overZeros: boolean): Promise<void> {
   for (let at = 0; at < bytes.length; ) {
-    const zero = isZero(bytes.subarray(at, at + SPARSE_BYTES));
-    let end = Math.min(bytes.length, at + SPARSE_BYTES);
-    while (end < bytes.length && isZero(bytes.subarray(end, end + SPARSE_BYTES)) === zero) {
-      end = Math.min(bytes.length, end + SPARSE_BYTES);
-    }
-    if (!zero) await target.write(offset + at, [bytes.subarray(at, end)]);
+    const zero = isZero(bytes, at, SPARSE_BYTES);
+    let end = at + SPARSE_BYTES;
+    while (end < bytes.length && isZero(bytes, end, SPARSE_BYTES) === zero) end += SPARSE_BYTES;
+    end = Math.min(end, bytes.length);
+    if (!zero) await target.write(offset + at, [at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end)]);
     else if (overZeros) await target.writeZeroes(offset + at, end - at, true);
     at = end;
   }
 }
 
-export function isZero(bytes: Buffer): boolean {
-  // Most blocks that are not zero begin so.
-  if (bytes[0] !== 0) return false;
-  for (let at = 0; at < bytes.length; at += SPARSE_BYTES) {
-    const part = bytes.subarray(at, at + SPARSE_BYTES);
-    if (part.compare(part.length === SPARSE_BYTES ? ZEROS : ZEROS.subarray(0, part.length)) !== 0) return false;
+/** Whether the bytes from `start` on, as many of `length` as there are, are all 0. */
+export function isZero(bytes: Buffer, start = 0, length = bytes.length): boolean {
+  const end = Math.min(start + length, bytes.length);
+  for (let at = start; at < end; at += SPARSE_BYTES) {
+    const stop = Math.min(at + SPARSE_BYTES, end);
+    // Most blocks that are not zero begin so, and need no call.
+    if (bytes[at] !== 0 || bytes.compare(ZEROS, 0, stop - at, at, stop) !== 0) return false;
   }
   return true;
-}
-
-/** A few pieces of work at once, and the memory that they take turns with. */
-class Pool {
-  readonly #most: number;
-  readonly #running = new Set<Promise<void>>();
-  readonly #buffers: Buffer[] = [];
-  #failure: unknown;
-
-  constructor(most: number) {
-    this.#most = most;
-  }
-
-  /** Waits until there is room for the work, not until it is done. */
-  async run(work: () => Promise<void>): Promise<void> {
-    while (this.#running.size >= this.#most) await Promise.race(this.#running);
-    if (this.#failure !== undefined) throw this.#failure;
-    const running: Promise<void> = work()
-      .catch((cause) => {
-        this.#failure ??= cause;
-      })
-      .finally(() => this.#running.delete(running));
-    this.#running.add(running);
-  }
-
-  buffer(bytes: number): Buffer {
-    return this.#buffers.pop() ?? Buffer.allocUnsafeSlow(bytes);
-  }
-
-  giveBack(part: Buffer): void {
-    this.#buffers.push(Buffer.from(part.buffer as ArrayBuffer));
-  }
-
-  async end(): Promise<void> {
-    await Promise.all(this.#running);
-    if (this.#failure !== undefined) throw this.#failure;
-  }
 }

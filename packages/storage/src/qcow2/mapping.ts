@@ -51,6 +51,8 @@ export class Mapping {
   #l1: DataView;
   readonly #perSlice: number;
   readonly #perTable: number;
+  /** What {@link run} looks at next: one object for all of a run's entries, of which there may be thousands. */
+  readonly #more: MappedRun = { kind: Kind.ABSENT, length: 0, host: 0, copied: false };
   /** A compressed entry's offset has so many bits ("Compressed Clusters Descriptor": 62 - (cluster_bits - 8)). */
   readonly #offsetBits: number;
 
@@ -132,24 +134,44 @@ export class Mapping {
     }
     const slice = this.#cache.peek(at);
     if (slice === undefined) return undefined;
-    const run = this.#unitAt(slice, offset);
+    const run: MappedRun = { kind: Kind.ABSENT, length: 0, host: 0, copied: false };
+    this.#lookAt(slice, offset, run);
     // Up to the end of the slice.
     const sliceSpan = this.#perSlice * this.clusterSize;
     const end = Math.min(offset + length, offset - (offset % sliceSpan) + sliceSpan);
     let next = offset - (offset % this.unit) + this.unit;
-    run.length = Math.min(next, end) - offset;
     if (run.kind === Kind.COMPRESSED) {
-      run.length = Math.min(end, offset - (offset % this.clusterSize) + this.clusterSize) - offset;
-      return run;
+      next = offset - (offset % this.clusterSize) + this.clusterSize;
+    } else if (this.entryBytes === 8) {
+      next += this.#alike(slice, this.entryAt(offset), Math.ceil((end - next) / this.unit)) * this.unit;
+    } else {
+      for (const more = this.#more; next < end; next += this.unit) {
+        this.#lookAt(slice, next, more);
+        const beside = run.host === 0 || more.host === run.host + (next - offset);
+        if (more.kind !== run.kind || !beside || more.copied !== run.copied) break;
+      }
     }
-    while (next < end) {
-      const more = this.#unitAt(slice, next);
-      const beside = run.host === 0 || more.host === run.host + (next - offset);
-      if (more.kind !== run.kind || !beside || more.copied !== run.copied) break;
-      next += this.unit;
-      run.length = Math.min(next, end) - offset;
-    }
+    run.length = Math.min(next, end) - offset;
     return run;
+  }
+
+  /** How many of the next entries, `most` at most, go on as the one at `at` does: the same, with the clusters that follow. */
+  #alike({ view }: Slice, at: number, most: number): number {
+    let high = view.getUint32(at);
+    let low = view.getUint32(at + 4);
+    const step = withoutFlags(view, at + 4) === 0 && (high & Entry.OFFSET_HIGH) === 0 ? 0 : this.clusterSize;
+    let count = 0;
+    while (count < most) {
+      low += step;
+      if (low >= 2 ** 32) {
+        low -= 2 ** 32;
+        high += 1;
+      }
+      at += 8;
+      if (view.getUint32(at + 4) !== low || view.getUint32(at) !== high) break;
+      count += 1;
+    }
+    return count;
   }
 
   /** The entry's place in its slice. */
@@ -163,26 +185,27 @@ export class Mapping {
     return at === 0 ? undefined : this.#cache.peek(at);
   }
 
-  /** What holds the byte at `offset`. */
-  #unitAt({ view }: Slice, offset: number): MappedRun {
+  /** Says in `unit` what holds the byte at `offset`. */
+  #lookAt({ view }: Slice, offset: number, unit: MappedRun): void {
     const at = this.entryAt(offset);
     const high = view.getUint32(at);
     const low = view.getUint32(at + 4);
-    const run: MappedRun = { kind: Kind.ABSENT, length: 0, host: 0, copied: high >= Entry.COPIED };
+    unit.host = 0;
+    unit.copied = high >= Entry.COPIED;
     if ((high & Entry.COMPRESSED) !== 0) {
-      run.kind = Kind.COMPRESSED;
-      return run;
+      unit.kind = Kind.COMPRESSED;
+      return;
     }
-    const cluster = (high & Entry.OFFSET_HIGH) * 2 ** 32 + withoutFlags(view, at + 4);
+    const cluster = (high & Entry.OFFSET_HIGH) * 2 ** 32 + low - (low & 0x1ff);
     if (cluster % this.clusterSize !== 0 || cluster >= Limit.OFFSET) {
       throw this.corrupt(`the L2 entry of guest offset ${offset} is ${cluster}, not a cluster's place`);
     }
-    if (cluster !== 0) run.host = cluster + (offset % this.clusterSize);
+    if (cluster !== 0) unit.host = cluster + (offset % this.clusterSize);
     if (this.entryBytes === 8) {
-      if ((low & Entry.ZERO) !== 0) run.kind = cluster === 0 ? Kind.ZERO : Kind.ZERO_ROOM;
-      else if (cluster !== 0) run.kind = Kind.DATA;
-      else run.copied = false;
-      return run;
+      if ((low & Entry.ZERO) !== 0) unit.kind = cluster === 0 ? Kind.ZERO : Kind.ZERO_ROOM;
+      else unit.kind = cluster === 0 ? Kind.ABSENT : Kind.DATA;
+      if (unit.kind === Kind.ABSENT) unit.copied = false;
+      return;
     }
     const bit = 1 << Math.floor((offset % this.clusterSize) / this.unit);
     const zero = (view.getUint32(at + 8) & bit) !== 0;
@@ -190,10 +213,9 @@ export class Mapping {
     if (stored && (zero || cluster === 0)) {
       throw this.corrupt(`the L2 entry of guest offset ${offset} says of one subcluster that it is data and is not`);
     }
-    if (stored) run.kind = Kind.DATA;
-    else if (zero) run.kind = cluster === 0 ? Kind.ZERO : Kind.ZERO_ROOM;
-    else run.kind = cluster === 0 ? Kind.ABSENT : Kind.ROOM;
-    return run;
+    if (stored) unit.kind = Kind.DATA;
+    else if (zero) unit.kind = cluster === 0 ? Kind.ZERO : Kind.ZERO_ROOM;
+    else unit.kind = cluster === 0 ? Kind.ABSENT : Kind.ROOM;
   }
 
   /** Where a compressed cluster's bytes are; its slice is in memory. */
@@ -251,6 +273,19 @@ export class Mapping {
       slice.view.setUint32(at + 12, stored);
     } else if (zeros !== 0) {
       slice.view.setUint32(at + 4, cluster | Entry.ZERO);
+    }
+    this.#cache.touch(slice);
+  }
+
+  /** The same for clusters side by side that hold data, from the one at `offset` on, in one slice. */
+  setData(offset: number, cluster: number, count: number): void {
+    if (this.entryBytes === 16) throw new Error("an extended entry has masks");
+    const slice = this.slice(offset)!;
+    const at = this.entryAt(offset);
+    for (let index = 0; index < count; index++) {
+      const place = cluster + index * this.clusterSize;
+      slice.view.setUint32(at + index * 8, (place / 2 ** 32) | Entry.COPIED);
+      slice.view.setUint32(at + index * 8 + 4, place);
     }
     this.#cache.touch(slice);
   }

@@ -110,13 +110,17 @@ export class Metadata {
   /** Whether a cluster holds what must never be overwritten with a guest's data. */
   isMetadata(cluster: number): boolean {
     if (cluster === 0 || this.#tables.has(cluster)) return true;
-    const offset = cluster * this.clusterSize;
-    const inside = (start: number, length: number) => offset + this.clusterSize > start && offset < start + length;
+    const { header, snapshotTable } = this;
     return (
-      inside(this.header.refcountTableOffset, this.refcounts.tableBytes) ||
-      (this.header.l1Size > 0 && inside(this.header.l1Offset, this.header.l1Size * 8)) ||
-      (this.snapshotTable.length > 0 && inside(this.snapshotTable.offset, this.snapshotTable.length))
+      this.#isIn(cluster, header.refcountTableOffset, this.refcounts.tableBytes) ||
+      this.#isIn(cluster, header.l1Offset, header.l1Size * 8) ||
+      this.#isIn(cluster, snapshotTable.offset, snapshotTable.length)
     );
+  }
+
+  #isIn(cluster: number, start: number, length: number): boolean {
+    const offset = cluster * this.clusterSize;
+    return length > 0 && offset + this.clusterSize > start && offset < start + length;
   }
 
   /** Data was written: a flush has something to do. */

@@ -43,6 +43,12 @@ export class NewClusters {
     }
   }
 
+  /** The entry's slice may have been forgotten meanwhile. */
+  async #loaded(offset: number): Promise<void> {
+    const { mapping } = this.#image.metadata;
+    while (mapping.slice(offset) === undefined) await mapping.load(offset);
+  }
+
   /** The room is there: it gets its content, and then its entry says so. */
   async #fill(run: MappedRun, offset: number, pieces: Pieces): Promise<number> {
     const { mapping, clusterSize } = this.#image.metadata;
@@ -50,7 +56,7 @@ export class NewClusters {
     const head = await this.#around(run.kind, offset - (offset % mapping.unit), offset, false);
     const tail = await this.#around(run.kind, offset + length, roundUpTo(offset + length, mapping.unit), false);
     await this.#image.writeInPlace(run.host - bytesOf(head), [...head, ...cutPieces(pieces, 0, length), ...tail]);
-    await this.#run(offset, length);
+    await this.#loaded(offset);
     for (let at = offset; at < offset + length; at = at - (at % clusterSize) + clusterSize) {
       const cluster = run.host - (offset % clusterSize) + (at - (at % clusterSize)) - (offset - (offset % clusterSize));
       const part = Math.min(offset + length - at, clusterSize - (at % clusterSize));
@@ -94,15 +100,16 @@ export class NewClusters {
     // Space that a shorter run left over goes back.
     const used = Math.ceil((offset + length - first) / clusterSize);
     metadata.free(firstHost + used, got.count - used);
-    await this.#run(offset, length);
+    await this.#loaded(offset);
+    if (mapping.entryBytes === 8) {
+      // Where nothing was, nothing is given up.
+      for (let index = isNew ? used : 0; index < used; index++) metadata.freeEntry(first + index * clusterSize);
+      mapping.setData(first, got.offset, used);
+      return length;
+    }
     for (let index = 0; index < used; index++) {
       const at = Math.max(offset, first + index * clusterSize);
       const cluster = got.offset + index * clusterSize;
-      if (mapping.entryBytes === 8) {
-        metadata.freeEntry(at);
-        mapping.setEntry(at, cluster);
-        continue;
-      }
       const part = Math.min(offset + length - at, clusterSize - (at % clusterSize));
       const mask = isNew ? mapping.mask(at, part) : ALL_SUBCLUSTERS;
       const { zeros } = mapping.masks(at);
