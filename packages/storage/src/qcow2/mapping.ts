@@ -120,9 +120,9 @@ export class Mapping {
   }
 
   /** Loads what {@link run} and the entries of this offset need. */
-  async load(offset: number): Promise<void> {
+  load(offset: number): Promise<void> {
     const at = this.sliceOffset(offset);
-    if (at !== 0) await this.#cache.load(at);
+    return at === 0 ? Promise.resolve() : this.#cache.load(at);
   }
 
   /** The first bytes of a range that are held alike; undefined where the table's slice is not in memory. */

@@ -14,7 +14,7 @@ import { encodeHeader, entryBytesOf, type Header } from "./header.ts";
 import { Compatible, Incompatible } from "./layout.ts";
 import { Mapping } from "./mapping.ts";
 import { Refcounts } from "./refcounts.ts";
-import { type Slice, TableCache } from "./table-cache.ts";
+import { type SliceCopy, TableCache } from "./table-cache.ts";
 
 /** Clusters given up, as runs; more than this many runs are not left to wait for a flush. */
 const MOST_FREED = 4096;
@@ -192,9 +192,9 @@ export class Metadata {
   async #store(finish: boolean): Promise<void> {
     const { store, refcounts, mapping } = this;
     const lazy = !finish && (this.header.compatible & Compatible.LAZY_REFCOUNTS) !== 0n;
-    const blocks = lazy ? [] : copyOf(this.blocks.takeDirty());
+    const blocks = lazy ? [] : this.blocks.takeDirty();
     const table = lazy ? [] : refcounts.dirtyTable.take();
-    const l2 = copyOf(this.l2.takeDirty());
+    const l2 = this.l2.takeDirty();
     const l1 = mapping.dirty.take();
     const freed = this.#freed;
     this.#freed = [];
@@ -221,8 +221,8 @@ export class Metadata {
       if (changed || unflushed) await store.flush();
       written = true;
     } finally {
-      if (!lazy) this.blocks.giveBack(slicesOf(blocks), written);
-      this.l2.giveBack(slicesOf(l2), written);
+      if (!lazy) this.blocks.giveBack(blocks, written);
+      this.l2.giveBack(l2, written);
       if (!written) {
         for (const { at } of table) refcounts.dirtyTable.touch(at);
         for (const { at } of l1) mapping.dirty.touch(at);
@@ -317,23 +317,13 @@ export class Metadata {
   }
 }
 
-type Copied = { slice: Slice; bytes: Uint8Array };
-
-function copyOf(slices: readonly Slice[]): Copied[] {
-  return slices.map((slice) => ({ slice, bytes: slice.bytes.slice() })).sort((a, b) => a.slice.offset - b.slice.offset);
-}
-
-function slicesOf(copies: readonly Copied[]): Slice[] {
-  return copies.map(({ slice }) => slice);
-}
-
 /** Slices side by side are one write. */
-async function writeSlices(store: Store, copies: readonly Copied[]): Promise<void> {
+async function writeSlices(store: Store, copies: readonly SliceCopy[]): Promise<void> {
   for (let at = 0; at < copies.length; ) {
-    const start = copies[at]!.slice.offset;
+    const start = copies[at]!.offset;
     const pieces = [];
     let end = start;
-    for (; at < copies.length && copies[at]!.slice.offset === end && pieces.length < 256; at++) {
+    for (; at < copies.length && copies[at]!.offset === end && pieces.length < 256; at++) {
       pieces.push(copies[at]!.bytes);
       end += copies[at]!.bytes.length;
     }

@@ -93,7 +93,10 @@ export class Refcounts {
   async get(cluster: number): Promise<number> {
     const block = this.blockOf(cluster);
     if (block === 0) return 0;
-    return this.#value(await this.#cache.load(this.#sliceOffset(block, cluster)), cluster % this.#perSlice);
+    const at = this.#sliceOffset(block, cluster);
+    let slice = this.#cache.peek(at);
+    for (; slice === undefined; slice = this.#cache.peek(at)) await this.#cache.load(at);
+    return this.#value(slice, cluster % this.#perSlice);
   }
 
   /** Counts one more or one less; what cannot be is refused as corrupt. Returns the new count. */
@@ -104,7 +107,9 @@ export class Refcounts {
       await this.#cover(cluster, 0);
       block = this.blockOf(cluster);
     }
-    const slice = await this.#cache.load(this.#sliceOffset(block, cluster));
+    const at = this.#sliceOffset(block, cluster);
+    let slice = this.#cache.peek(at);
+    for (; slice === undefined; slice = this.#cache.peek(at)) await this.#cache.load(at);
     const value = this.#value(slice, cluster % this.#perSlice) + difference;
     if (value < 0 || value > this.most) throw this.#impossible(cluster, value - difference, difference);
     this.#set(slice, cluster % this.#perSlice, value);
@@ -207,13 +212,12 @@ export class Refcounts {
       const place = new Map(blocks.map((index, at) => [index, (blocksAt + at) * this.clusterSize]));
       for (let at = first; at < end; at++) {
         const index = Math.floor(at / this.perBlock);
-        const slice = await this.#cache.load(this.#sliceOffset(place.get(index) ?? this.blockAt(index), at));
-        this.#set(slice, at % this.#perSlice, 1);
+        await this.#setAt(place.get(index) ?? this.blockAt(index), at, 1);
       }
       for (const index of blocks) {
         // The same for what a new block covers of the file as it was found: it is counted as used, never given out.
         for (let at = index * this.perBlock; at < Math.min(this.#foundEnd, (index + 1) * this.perBlock); at++) {
-          this.#set(await this.#cache.load(this.#sliceOffset(place.get(index)!, at)), at % this.#perSlice, 1);
+          await this.#setAt(place.get(index)!, at, 1);
         }
       }
       for (let at = 0; at < blocks.length; at++) blockMade(blocksAt + at);
@@ -259,7 +263,8 @@ export class Refcounts {
       const block = this.blockOf(cluster);
       if (block === 0) return free;
       const at = this.#sliceOffset(block, cluster);
-      const slice = this.#cache.peek(at) ?? (await this.#cache.load(at));
+      let slice = this.#cache.peek(at);
+      for (; slice === undefined; slice = this.#cache.peek(at)) await this.#cache.load(at);
       if (this.#value(slice, cluster % this.#perSlice) !== 0 || this.#with.reserved(cluster)) free = cluster + 1;
     }
   }
@@ -282,6 +287,14 @@ export class Refcounts {
   #setBlock(index: number, offset: number): void {
     setU64(this.#table, index * 8, offset);
     this.dirtyTable.touch(index * 8);
+  }
+
+  /** The count of a cluster in a block that need not be the table's yet. */
+  async #setAt(block: number, cluster: number, value: number): Promise<void> {
+    const at = this.#sliceOffset(block, cluster);
+    let slice = this.#cache.peek(at);
+    for (; slice === undefined; slice = this.#cache.peek(at)) await this.#cache.load(at);
+    this.#set(slice, cluster % this.#perSlice, value);
   }
 
   #sliceOffset(block: number, cluster: number): number {

@@ -202,14 +202,17 @@ async function setMarks(image: Qcow2Image, alone: (cluster: number) => Promise<b
     const table = mapping.tableAt(index);
     if (table === 0) continue;
     for (let offset = table; offset < table + clusterSize; offset += l2.sliceBytes) {
-      let slice = await l2.load(offset);
+      let slice = l2.peek(offset);
+      for (; slice === undefined; slice = l2.peek(offset)) await l2.load(offset);
+      // What it waits for may take the slice's place.
+      const before = viewOf(slice.bytes.slice());
       for (let at = 0; at < l2.sliceBytes; at += mapping.entryBytes) {
-        const { first, count, compressed } = mapping.holdsAt(slice.view, at);
+        const { first, count, compressed } = mapping.holdsAt(before, at);
         if (compressed || count === 0) continue;
         const mark = (await alone(first)) ? Entry.COPIED : 0;
-        if ((slice.view.getUint32(at) & Entry.COPIED) >>> 0 === mark) continue;
-        // What it waited for may have taken the slice's place.
-        slice = await l2.load(offset);
+        if ((before.getUint32(at) & Entry.COPIED) >>> 0 === mark) continue;
+        slice = l2.peek(offset);
+        for (; slice === undefined; slice = l2.peek(offset)) await l2.load(offset);
         slice.view.setUint32(at, (slice.view.getUint32(at) & ~Entry.COPIED) | mark);
         l2.touch(slice);
       }
