@@ -5,6 +5,7 @@ import { NetDevice } from "@lodge/devices";
 import {
   CapturePort,
   formatMac,
+  LimitPort,
   Nat,
   type PacketPort,
   PcapFile,
@@ -35,12 +36,13 @@ export async function attachNetwork(options: NetworkOptions, hostName: string | 
   } else if (options.mode === "tap") {
     port = undo.use(new TapPort(options.ifname));
   } else if (options.mode === "switch") {
-    const { network, vlan, trunk } = options;
+    const { network, vlan, trunk, filter } = options;
     const client = undo.use(
       await SwitchClient.join({
         network,
         mac,
         ...(hostName !== undefined && { name: hostName }),
+        ...(filter !== undefined && { filter }),
         ...(vlan !== undefined && { vlan }),
         ...(trunk !== undefined && { trunk }),
       }),
@@ -50,6 +52,10 @@ export async function attachNetwork(options: NetworkOptions, hostName: string | 
   } else {
     const { place, server = false } = options;
     port = undo.use(await (server ? StreamPort.listen(place) : StreamPort.connect(place)));
+  }
+  const { inbound, outbound } = options;
+  if (inbound !== undefined || outbound !== undefined) {
+    port = undo.use(new LimitPort(port, { ...(inbound && { inbound }), ...(outbound && { outbound }) }));
   }
   if (pcap !== undefined) port = new CapturePort(port, undo.use(new PcapFile(pcap)));
   const device = new NetDevice({ port, mac, ...(mtu !== undefined && { mtu }) });

@@ -27,10 +27,11 @@ export function showCommand(): Command {
     });
 }
 
-function describe({ name = "(no name)", mac, address, vlan, trunk, counters }: PortStatus): string {
+function describe({ name = "(no name)", mac, address, filter, vlan, trunk, counters }: PortStatus): string {
   const { framesIn, bytesIn, framesOut, bytesOut, ...refused } = counters;
   const lines = [
     [name, mac, address ?? ""].join("  ").trimEnd(),
+    ...(filter === undefined ? [] : [`  filter: ${filter}`]),
     ...(vlan === undefined ? [] : [`  VLAN ${vlan}`]),
     ...(trunk === undefined ? [] : [`  with tags: VLANs ${trunk.join(", ")}`]),
     `  sent ${framesIn} frames, ${bytesIn} bytes; received ${framesOut} frames, ${bytesOut} bytes`,
@@ -44,6 +45,7 @@ function describe({ name = "(no name)", mac, address, vlan, trunk, counters }: P
 /** The counters of what did not go through, in words. */
 const WHY: Readonly<Record<string, string>> = {
   foreignVlan: "of a VLAN that is none of its",
+  spoofed: "with an address that is not its",
   flooding: "beyond what it may send to all",
   lost: "for which it was too slow",
 };

@@ -12,7 +12,7 @@ for (const [net, message] of [
   ["nta", "--net nta: there is nat, switch=NAME, tap, stream and none"],
   [
     "nat,colour=red",
-    /there is no field "colour"; it has mac, mtu, pcap, network, network6, restrict, loopback, hostfwd/,
+    /there is no field "colour"; it has mac, mtu, pcap, inbound, outbound, network, network6, restrict, loopback, hostfwd/,
   ],
   ["nat,hostfwd=80", /write tcp:127\.0\.0\.1:8080-:80/],
   ["nat,hostfwd=tcp:192.0.2.77:8080-:80", "cannot forward 192.0.2.77 port 8080: this host does not have that address"],
@@ -28,6 +28,9 @@ for (const [net, message] of [
   ["switch=../x", /a name is 1 to 32 letters/],
   ["switch=lab,vlan=5000", "VLAN 5000: there are 1 to 4094"],
   ["switch=lab,trunk=all", "VLANs all: write numbers and ranges, 10:20-29"],
+  ["switch=lab,filter=no-fun", /there is clean-traffic, none, and no-mac-spoofing/],
+  ["nat,inbound=10M:1M", "inbound=10M:1M: the peak is not below the average"],
+  ["nat,outbound=0", "outbound=0: 0 would be nothing at all"],
   ["tap,ifname=a/b", /up to 15 characters/],
 ] as const) {
   test(`--net ${net}: one line and status 2`, { skip: noImage }, () => {

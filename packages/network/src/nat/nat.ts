@@ -20,7 +20,7 @@ import { hostResolvers } from "./dns/upstream.ts";
 import { Forwards } from "./forwards.ts";
 import { Fragments } from "./fragments.ts";
 import { IcmpGateway } from "./icmp.ts";
-import { GuestLink } from "./link.ts";
+import { type Addresses, GuestLink } from "./link.ts";
 import { ALL_NODES, ROUTER_LIFE_S, routerAdvertisement } from "./neighbour-discovery.ts";
 import { addressesOf, checkMtu, type NatOptions } from "./options.ts";
 import { Policy } from "./policy.ts";
@@ -239,6 +239,10 @@ export class Nat implements PacketPort, Disposable {
 
   #advertise(): void {
     this.#link.sendIp(...routerAdvertisement(this.#link, ALL_NODES, this.#announce()));
+  }
+
+  get addresses(): Addresses {
+    return this.#link.addresses;
   }
 
   /** The addresses that were given. */

@@ -17,6 +17,7 @@ export const Icmp6Type = {
   ROUTER_ADVERTISEMENT: 134,
   NEIGHBOUR_SOLICITATION: 135,
   NEIGHBOUR_ADVERTISEMENT: 136,
+  REDIRECT: 137,
 } as const;
 
 /** Why a packet could not go where it was to: the codes of both families. */

@@ -237,6 +237,45 @@ suite("machines on named networks", { skip: lacks("ping", "dhclient", "dig", "ts
     assert.equal(JSON.parse(await one.do(process.execPath, CLIENT, "connect", "192.0.2.1", "80")), "EHOSTUNREACH");
   });
 
+  test("nobody takes another's address, nor the gateway's; who may is asked at the port", async () => {
+    using _nat = define({ name: "own", mode: "nat", network: "10.78.8.0/24", network6: "fd00:10:78:8::/64" });
+    await using one = await Member.join("own", "one", 1);
+    await using liar = await Member.join("own", "liar", 2);
+    await using free = await Member.join("own", "free", 3, { filter: "none" });
+    const counters = async (name: string) =>
+      (await switchStatus("own"))!.ports.find((port) => port.name === name)!.counters;
+    const at = (member: Member, last: number) => member.do("ip", "address", "add", `10.78.8.${last}/24`, "dev", "eth0");
+    const answers = async (member: Member, from: number, to: number) => {
+      const { stdout } = await member.guest.host.run(
+        "ping",
+        "-c",
+        "1",
+        "-W",
+        "0.5",
+        "-I",
+        `10.78.8.${from}`,
+        `10.78.8.${to}`,
+      );
+      return stdout.includes("1 received");
+    };
+    await at(one, 15);
+    assert.equal(await answers(one, 15, 2), true);
+    for (const last of [16, 15, 2]) await at(liar, last);
+    assert.equal(await answers(liar, 16, 3), true);
+    // One's own, and the gateway's.
+    assert.equal(await answers(liar, 15, 3), false);
+    assert.equal(await answers(liar, 2, 3), false);
+    assert.ok((await counters("liar")).spoofed > 0);
+    await at(liar, 17);
+    await liar.do("ip", "link", "set", "eth0", "address", "52:54:00:00:00:09");
+    assert.equal(await answers(liar, 17, 3), false);
+    await free.do("ip", "link", "set", "eth0", "address", "52:54:00:00:00:08");
+    await at(free, 18);
+    assert.equal(await answers(free, 18, 2), true);
+    assert.equal((await counters("one")).spoofed, 0);
+    assert.equal((await counters("free")).spoofed, 0);
+  });
+
   test("machines of one VLAN hear each other only", async () => {
     using _bare = define({ name: "lab", mode: "bare" });
     await using red = await Member.join("lab", "red", 1, { vlan: 10 });

@@ -20,12 +20,15 @@ export interface PortHello extends VlanRule {
   readonly mac: string;
   /** What the machine is called. */
   readonly name?: string;
+  /** What it is kept from. Default: `clean-traffic`. */
+  readonly filter?: string;
 }
 export type Hello = PortHello | { readonly want: "status" } | { readonly want: "dump" };
 
 export interface PortStatus extends VlanRule {
   readonly mac: string;
   readonly name?: string;
+  readonly filter?: string;
   /** Its address by DHCP. */
   readonly address?: string;
   readonly counters: PortCounters;

@@ -4,11 +4,14 @@ import { createServer, type Server, type Socket } from "node:net";
 import { pcapHeader, pcapRecord } from "../capture/pcap.ts";
 import type { NetworkDefinition } from "../definition/definition.ts";
 import { NetworkError } from "../errors.ts";
+import { AddressBook } from "../filter/addresses.ts";
+import { Filter } from "../filter/filter.ts";
+import { CLEAN_TRAFFIC, parseFilter } from "../filter/rules.ts";
 import type { SavedLease } from "../nat/dhcp/leases.ts";
 import { parseForward } from "../nat/forward.ts";
 import { Nat } from "../nat/nat.ts";
 import { DEFAULT_MTU } from "../nat/options.ts";
-import { formatAddress, formatMac, parseMac, sameAddress } from "../packet/address.ts";
+import { addressKey, formatAddress, formatMac, parseMac, sameAddress } from "../packet/address.ts";
 import { finishChecksum } from "../port.ts";
 import {
   CarriedFrames,
@@ -20,7 +23,7 @@ import {
   sendLine,
 } from "./protocol.ts";
 import { Switch, type SwitchPort } from "./switch.ts";
-import { checkVlan } from "./vlan.ts";
+import { checkVlan, DEFAULT_VLAN } from "./vlan.ts";
 
 /** Bytes that a machine leaves untaken before frames for it are lost: what NAT has on the way to it, four times. */
 const MOST_WAITING = 4 << 20;
@@ -37,6 +40,9 @@ export interface SwitchServerOptions {
   readonly leases?: { readonly before: readonly SavedLease[]; readonly keep: (leases: readonly SavedLease[]) => void };
 }
 
+/** How a machine that says nothing is filtered. */
+const DEFAULT_FILTER = CLEAN_TRAFFIC;
+
 interface Member {
   readonly hello: PortHello;
   readonly mac: Uint8Array;
@@ -48,7 +54,12 @@ export class SwitchServer implements AsyncDisposable {
   readonly #switch: Switch;
   readonly #nat: Nat | undefined;
   readonly #clients = new Set<Socket>();
-  readonly #members = new Set<Member>();
+  /** By their cards' addresses. */
+  readonly #members = new Map<string, Member>();
+  /** By VLAN: whose an address is. */
+  readonly #books = new Map<number, AddressBook<Member>>();
+  /** By address: to which card DHCP gave it. */
+  readonly #leased = new Map<string, string>();
   readonly #server: Server;
   readonly #onClients: (count: number) => void;
 
@@ -83,10 +94,15 @@ export class SwitchServer implements AsyncDisposable {
       stations: {
         nameOf: (mac) => this.#memberOf(mac)?.hello.name,
         isPresent: (mac) => this.#memberOf(mac) !== undefined,
+        isTaken: (address) => this.#book(DEFAULT_VLAN).isClaimed(address),
         before: leases?.before ?? [],
-        keep: leases?.keep ?? (() => {}),
+        keep: (all) => {
+          this.#noteLeases();
+          leases?.keep(all);
+        },
       },
     });
+    this.#noteLeases();
     this.#attachGateway(this.#nat);
   }
 
@@ -108,8 +124,30 @@ export class SwitchServer implements AsyncDisposable {
   }
 
   #memberOf(mac: Uint8Array): Member | undefined {
-    for (const member of this.#members) if (sameAddress(member.mac, mac)) return member;
-    return undefined;
+    return this.#members.get(formatMac(mac));
+  }
+
+  #noteLeases(): void {
+    this.#leased.clear();
+    for (const { mac, address, address6, has6 } of this.#nat?.leases ?? []) {
+      for (const one of has6 ? [address, address6] : [address]) this.#leased.set(addressKey(one), formatMac(mac));
+    }
+  }
+
+  /** The gateway and its addresses are in the first VLAN only. */
+  #book(vlan: number): AddressBook<Member> {
+    let book = this.#books.get(vlan);
+    if (book !== undefined) return book;
+    const gateway = vlan === DEFAULT_VLAN ? this.#nat?.addresses : undefined;
+    book = new AddressBook<Member>({
+      reserved: gateway
+        ? [gateway.gateway, gateway.gateway6, gateway.gatewayLocal6, gateway.names, gateway.names6]
+        : [],
+      networks: gateway && [gateway.network, gateway.network6],
+      leasedTo: (address) => gateway && this.#members.get(this.#leased.get(addressKey(address)) ?? ""),
+    });
+    this.#books.set(vlan, book);
+    return book;
   }
 
   async #welcome(socket: Socket): Promise<void> {
@@ -146,7 +184,17 @@ export class SwitchServer implements AsyncDisposable {
       const which = other.hello.name === undefined ? "another machine" : `machine ${other.hello.name}`;
       throw new NetworkError("NETWORK_HOST", `${which} on it has the address ${hello.mac}; give this one another mac=`);
     }
+    // Each VLAN has networks of its own.
+    const filters = new Map<number, Filter>();
+    const rules = parseFilter(hello.filter ?? DEFAULT_FILTER);
+    const filterOf = (vlan: number): Filter => {
+      const mayUse = (address: Uint8Array) => this.#book(vlan).mayUse(member, address);
+      const filter = filters.get(vlan) ?? new Filter({ rules, mac, mayUse });
+      filters.set(vlan, filter);
+      return filter;
+    };
     const port = this.#switch.attach({
+      admits: (frame, vlan) => filterOf(vlan).accepts(frame),
       ...(hello.vlan !== undefined && { vlan: hello.vlan }),
       ...(hello.trunk !== undefined && { trunk: hello.trunk }),
       deliver: (frame, offload) => {
@@ -155,11 +203,12 @@ export class SwitchServer implements AsyncDisposable {
         return true;
       },
     });
-    const member = { hello, mac, port };
-    this.#members.add(member);
+    const member: Member = { hello, mac, port };
+    this.#members.set(formatMac(mac), member);
     socket.once("close", () => {
       port[Symbol.dispose]();
-      this.#members.delete(member);
+      this.#members.delete(formatMac(mac));
+      for (const book of this.#books.values()) book.release(member);
     });
     const frames = new CarriedFrames();
     sendLine(socket, { mtu: this.#definition.mtu ?? DEFAULT_MTU });
@@ -188,7 +237,7 @@ export class SwitchServer implements AsyncDisposable {
 
   get status(): SwitchStatus {
     const leases = [...(this.#nat?.leases ?? [])];
-    const ports = [...this.#members].map(({ hello, mac, port }) => {
+    const ports = [...this.#members.values()].map(({ hello, mac, port }) => {
       const lease = leases.find((one) => sameAddress(one.mac, mac));
       const { want: _, ...rest } = hello;
       return {
@@ -211,10 +260,11 @@ export class SwitchServer implements AsyncDisposable {
 }
 
 /** What a machine may say of itself; everything else is left out. */
-function checkHello({ mac, name, vlan, trunk }: Record<string, unknown>): PortHello {
+function checkHello({ mac, name, vlan, trunk, filter }: Record<string, unknown>): PortHello {
   const isGood =
     typeof mac === "string" &&
     (name === undefined || (typeof name === "string" && name.length <= 63)) &&
+    (filter === undefined || typeof filter === "string") &&
     (vlan === undefined || typeof vlan === "number") &&
     (trunk === undefined || (Array.isArray(trunk) && trunk.every((id) => typeof id === "number")));
   if (!isGood) throw new NetworkError("NETWORK_HOST", BROKEN);
@@ -224,6 +274,7 @@ function checkHello({ mac, name, vlan, trunk }: Record<string, unknown>): PortHe
     want: "port",
     mac,
     ...(name !== undefined && { name: name as string }),
+    ...(filter !== undefined && { filter: filter as string }),
     ...(vlan !== undefined && { vlan: vlan as number }),
     ...(trunk !== undefined && { trunk: trunk as number[] }),
   };

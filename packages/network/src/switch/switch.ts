@@ -27,6 +27,8 @@ export interface SwitchOptions {
 export interface PortOptions extends VlanRule {
   /** A frame for the port's machine, good until this returns. False: it was lost, because the machine is too slow. */
   readonly deliver: (frame: Uint8Array, offload: Offload | undefined) => boolean;
+  /** Whether a frame of the machine's, without its tag, may go out. Default: all may. */
+  readonly admits?: (frame: Uint8Array, vlan: number) => boolean;
 }
 
 /** What went through a port; `in` is from its machine. */
@@ -39,6 +41,8 @@ export interface PortCounters {
   foreignVlan: number;
   /** From the machine: more to all than one may send. */
   flooding: number;
+  /** From the machine: with an address that is not its. */
+  spoofed: number;
   /** For the machine, which was too slow. */
   lost: number;
 }
@@ -99,6 +103,10 @@ export class Switch {
     // No station is a group; and what neighbours tell each other goes no further.
     if (frame[Ethernet.SOURCE]! & 1) return;
     if (destination >= NEIGHBOURS_ONLY && destination <= NEIGHBOURS_ONLY + 0xf) return;
+    if (from.options.admits?.(frame, vlan) === false) {
+      counters.spoofed += 1;
+      return;
+    }
     this.#stations.learn(vlan, source, from, now);
     const isGroup = (frame[Ethernet.DESTINATION]! & 1) !== 0;
     const to = isGroup ? undefined : this.#stations.find(vlan, destination, now);
@@ -130,6 +138,7 @@ export class SwitchPort implements Disposable {
     bytesOut: 0,
     foreignVlan: 0,
     flooding: 0,
+    spoofed: 0,
     lost: 0,
   };
   readonly #owner: Owner;

@@ -1,5 +1,7 @@
 /** Limits of a disk's transfers: a bucket of tokens for operations and one for bytes, both filled at their rate. */
 
+import { Bucket } from "@lodge/network/bucket";
+
 export interface Limits {
   /** Operations a second. */
   readonly iops?: number;
@@ -25,40 +27,11 @@ const HOST_CLOCK: Clock = {
   },
 };
 
-/** What a bucket holds, at most `most`. An operation larger than that passes when it is full, and leaves a debt. */
-class Bucket {
-  readonly #perMs: number;
-  readonly #most: number;
-  #tokens: number;
-
-  constructor(perSecond: number, burst = perSecond / 10) {
-    this.#perMs = perSecond / 1000;
-    this.#most = Math.max(burst, 1);
-    this.#tokens = this.#most;
-  }
-
-  fill(ms: number): void {
-    this.#tokens = Math.min(this.#most, this.#tokens + ms * this.#perMs);
-  }
-
-  spend(tokens: number): void {
-    this.#tokens -= tokens;
-  }
-
-  /** How long until an operation of so many may pass; 0 for now. */
-  waitMs(tokens: number): number {
-    const missing = Math.min(tokens, this.#most) - this.#tokens;
-    // What is missing by less than rounding is there.
-    return missing < 1e-6 ? 0 : missing / this.#perMs;
-  }
-}
-
 export class Throttle {
   readonly #clock: Clock;
   #limits: Limits = {};
   #operations: Bucket | undefined;
   #bytes: Bucket | undefined;
-  #filledAtMs = 0;
   /** Who waits, in order. */
   #waiting: { bytes: number; pass: () => void }[] = [];
   #timer: Disposable | undefined;
@@ -75,9 +48,8 @@ export class Throttle {
   /** Holds for what waits, too. */
   set limits(limits: Limits) {
     this.#limits = limits;
-    this.#operations = limits.iops === undefined ? undefined : new Bucket(limits.iops, limits.iopsBurst);
-    this.#bytes = limits.bps === undefined ? undefined : new Bucket(limits.bps, limits.bpsBurst);
-    this.#filledAtMs = this.#clock.nowMs();
+    this.#operations = this.#bucket(limits.iops, limits.iopsBurst);
+    this.#bytes = this.#bucket(limits.bps, limits.bpsBurst);
     this.#pump();
   }
 
@@ -90,11 +62,12 @@ export class Throttle {
     return promise;
   }
 
+  #bucket(perSecond: number | undefined, burst: number | undefined): Bucket | undefined {
+    if (perSecond === undefined) return undefined;
+    return new Bucket(perSecond, burst ?? perSecond / 10, this.#clock.nowMs());
+  }
+
   #tryPass(bytes: number): boolean {
-    const nowMs = this.#clock.nowMs();
-    const passedMs = nowMs - this.#filledAtMs;
-    this.#filledAtMs = nowMs;
-    for (const bucket of [this.#operations, this.#bytes]) bucket?.fill(passedMs);
     if (this.#waitMs(bytes) > 0) return false;
     this.#operations?.spend(1);
     this.#bytes?.spend(bytes);
@@ -102,7 +75,8 @@ export class Throttle {
   }
 
   #waitMs(bytes: number): number {
-    return Math.max(this.#operations?.waitMs(1) ?? 0, this.#bytes?.waitMs(bytes) ?? 0);
+    const nowMs = this.#clock.nowMs();
+    return Math.max(this.#operations?.waitMs(1, nowMs) ?? 0, this.#bytes?.waitMs(bytes, nowMs) ?? 0);
   }
 
   #pump(): void {

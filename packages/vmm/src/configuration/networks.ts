@@ -1,8 +1,17 @@
 /** A machine's network cards as a user says them: `nat,hostfwd=tcp:127.0.0.1:8080-:80`. */
 
-import { checkVlan, type Forward, parseForward, parseVlans, type StreamPlace } from "@lodge/network";
+import {
+  checkVlan,
+  type Forward,
+  parseFilter,
+  parseForward,
+  parseVlans,
+  type Rate,
+  type StreamPlace,
+} from "@lodge/network";
 import { VmmError } from "../errors.ts";
 import { parseCount, parseFields, parseSwitch } from "./fields.ts";
+import { parseSize } from "./size.ts";
 
 interface Card {
   /** Default: one made up for the machine. */
@@ -11,6 +20,9 @@ interface Card {
   readonly mtu?: number;
   /** A file that all frames are written to, for Wireshark. */
   readonly pcap?: string;
+  /** Bytes a second that the guest gets, and that it sends. Default: no bound. */
+  readonly inbound?: Rate;
+  readonly outbound?: Rate;
 }
 
 /** A card, and what it is connected to. */
@@ -46,6 +58,8 @@ export type NetworkOptions =
       readonly vlan?: number;
       /** The VLANs whose frames it sends and gets with a tag. */
       readonly trunk?: readonly number[];
+      /** What the guest is kept from: `clean-traffic`, `none`, or rules. Default: `clean-traffic`. */
+      readonly filter?: string;
     });
 
 export const DEFAULT_NETWORKS: readonly NetworkOptions[] = [{ mode: "nat" }];
@@ -56,7 +70,7 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
   const kind = text.split(",")[0]!;
   // A network is named where its kind is.
   const [mode, of] = kind.startsWith("switch=") ? ["switch", kind.slice("switch=".length)] : [kind];
-  const card = ["mac", "mtu", "pcap"];
+  const card = ["mac", "mtu", "pcap", "inbound", "outbound"];
   switch (mode) {
     case "none":
       parseFields(text, option, []);
@@ -88,19 +102,26 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       return { mode: "stream", ...cardOf(named), place: placeOf(named, `${option} ${text}`), server };
     }
     case "switch": {
-      const { named } = parseFields(text, option, ["mac", "pcap", "vlan", "trunk"]);
+      const { named } = parseFields(text, option, [
+        ...card.filter((field) => field !== "mtu"),
+        "vlan",
+        "trunk",
+        "filter",
+      ]);
       if (of === undefined || of === "") {
         throw new VmmError(
           "VMM_CONFIG",
           `${option} ${text}: which one? switch=NAME; lodge net list says what there is`,
         );
       }
-      const [vlan, trunk] = [named.get("vlan"), named.get("trunk")];
+      const [vlan, trunk, filter] = [named.get("vlan"), named.get("trunk"), named.get("filter")];
+      if (filter !== undefined) parsed(() => parseFilter(filter));
       return {
         mode: "switch",
         ...cardOf(named),
         network: of,
         ...(vlan !== undefined && { vlan: parsed(() => checkVlan(Number(vlan))) }),
+        ...(filter !== undefined && { filter }),
         ...(trunk !== undefined && { trunk: parsed(() => parseVlans(trunk)) }),
       };
     }
@@ -125,11 +146,29 @@ function placeOf(named: ReadonlyMap<string, string>, what: string): StreamPlace 
 
 function cardOf(named: ReadonlyMap<string, string>): Card {
   const [mac, mtu, pcap] = [named.get("mac"), named.get("mtu"), named.get("pcap")];
+  const rate = (direction: "inbound" | "outbound") => {
+    const text = named.get(direction);
+    return text === undefined ? {} : { [direction]: readRate(text, direction) };
+  };
   return {
     ...(mac !== undefined && { mac }),
     ...(mtu !== undefined && { mtu: parseCount(mtu, "mtu") }),
     ...(pcap !== undefined && { pcap }),
+    ...rate("inbound"),
+    ...rate("outbound"),
   };
+}
+
+/** `AVERAGE[:PEAK[:BURST]]`, sizes a second and, the last, at once. */
+function readRate(text: string, what: string): Rate {
+  const parts = text.split(":");
+  if (parts.length > 3) throw new VmmError("VMM_CONFIG", `${what}=${text}: AVERAGE[:PEAK[:BURST]], such as 10M:20M:1M`);
+  const [average, peak, burst] = parts.map((part) => parseSize(part, what));
+  if (average === 0 || burst === 0) throw new VmmError("VMM_CONFIG", `${what}=${text}: 0 would be nothing at all`);
+  if (peak !== undefined && peak < average!) {
+    throw new VmmError("VMM_CONFIG", `${what}=${text}: the peak is not below the average`);
+  }
+  return { average: average!, ...(peak !== undefined && { peak }), ...(burst !== undefined && { burst }) };
 }
 
 /** What the network package makes of a text; its refusal is one of the configuration. */

@@ -30,6 +30,8 @@ export interface Stations {
   readonly nameOf: (mac: Uint8Array) => string | undefined;
   /** Whether it is there: it keeps its address then, however long it has not asked. */
   readonly isPresent: (mac: Uint8Array) => boolean;
+  /** Whether somebody has an address without having asked. */
+  readonly isTaken: (address: Uint8Array) => boolean;
   readonly before: readonly SavedLease[];
   /** Told what is to be known the next time. */
   readonly keep: (leases: readonly SavedLease[]) => void;
@@ -90,7 +92,7 @@ export class Leases {
   #make(mac: Uint8Array): Lease {
     const used = new Set([...this.#leases.values()].map(({ index }) => index));
     let index = 0;
-    while (index < this.#most && (used.has(index) || this.#declined.has(index))) index += 1;
+    while (index < this.#most && (used.has(index) || this.#isTaken(index))) index += 1;
     if (index >= this.#most) {
       const all = [...this.#leases];
       const oldest = all.find(([, { mac }]) => !this.#stations?.isPresent(mac)) ?? all[0];
@@ -99,6 +101,11 @@ export class Leases {
       index = oldest?.[1].index ?? 0;
     }
     return this.#lease(mac, index);
+  }
+
+  #isTaken(index: number): boolean {
+    const isTaken = this.#stations?.isTaken(hostOf(this.#network, FIRST + index)) ?? false;
+    return isTaken || this.#declined.has(index);
   }
 
   #lease(mac: Uint8Array, index: number, has6 = false): Lease {
