@@ -6,7 +6,7 @@
 
 import type { Block, Blocks } from "../interpreter/blocks.ts";
 import { type Handlers, importOutside } from "../interpreter/handlers.ts";
-import type { Member, Region } from "../interpreter/regions.ts";
+import type { Member, Region, Seed } from "../interpreter/regions.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
 import { RegionWriter } from "./region.ts";
 
@@ -33,7 +33,7 @@ export class Compiler {
   /** Blocks that are no more drop out by themselves. */
   readonly #samples = new WeakMap<Block, number>();
   /** What regions asked to take in. */
-  readonly #wanted = new WeakMap<Region, { times: number; members: Member[] }>();
+  readonly #wanted = new WeakMap<Region, { times: number; members: Seed[] }>();
 
   constructor(blocks: Blocks, handlers: Handlers, base: number) {
     this.#blocks = blocks;
@@ -53,7 +53,7 @@ export class Compiler {
       return;
     }
     this.#samples.delete(block);
-    this.#compile([this.#gather([{ block, distance: 0 }])]);
+    this.#compile([this.#gather([{ block, distance: 0, isLoose: region === undefined }])]);
   }
 
   /**
@@ -69,7 +69,13 @@ export class Compiler {
     const wanted = this.#wanted.get(region) ?? { times: 0, members: [] };
     this.#wanted.set(region, wanted);
     wanted.times += 1;
-    if (!wanted.members.some((member) => member.block === block)) wanted.members.push({ block, distance });
+    if (!wanted.members.some((member) => member.block === block)) {
+      wanted.members.push({
+        block,
+        distance,
+        isLoose: region.members.some((member) => leadsTo(member, block, distance)),
+      });
+    }
     if (wanted.members.length * 3 < region.seeds.length && wanted.times < ASKED_OFTEN) {
       this.#blocks.waitAgain(block);
       return;
@@ -119,8 +125,8 @@ export class Compiler {
    * The seeds, and what can be reached from them within their pages by direct jumps, calls and returns, nearest first. A
    * block is in one region only: what belongs to another region comes with all of it, or stays there if that is too much.
    */
-  #gather(wanted: readonly Member[], taken: ReadonlySet<Block> = new Set()): Plan {
-    const seeds: Member[] = [];
+  #gather(wanted: readonly Seed[], taken: ReadonlySet<Block> = new Set()): Plan {
+    const seeds: Seed[] = [];
     const members: Member[] = [];
     const known = new Set<Block>(taken);
     let instructions = 0;
@@ -139,13 +145,16 @@ export class Compiler {
       if (known.has(block)) return true;
       if (region === undefined) return add([member]);
       const moved = distance - region.members.find((other) => other.block === block)!.distance;
-      const move = (other: Member): Member => ({ block: other.block, distance: other.distance + moved });
+      const move = <Each extends Member>(other: Each): Each => ({ ...other, distance: other.distance + moved });
       if (!add(region.members.map(move))) return false;
       seeds.push(...region.seeds.map(move));
       return true;
     };
     for (const seed of wanted) {
-      if (take(seed) && !seeds.some(({ block }) => block === seed.block)) seeds.push(seed);
+      if (!take(seed)) continue;
+      const known = seeds.findIndex(({ block }) => block === seed.block);
+      if (known < 0) seeds.push(seed);
+      else if (!seed.isLoose) seeds[known] = seed;
     }
     for (const { block, distance } of members) {
       const { taken, fallThrough, returns } = block.edges;
@@ -161,11 +170,17 @@ export class Compiler {
 
 /** What a region is to consist of. */
 interface Plan {
-  readonly seeds: readonly Member[];
+  readonly seeds: readonly Seed[];
   readonly members: readonly Member[];
 }
 
 /** A block in two pages stays with the interpreter; one whose first instruction is TypeScript's gains nothing. */
 export function canBegin({ secondPage, count, edges }: Block): boolean {
   return secondPage < 0 && (count > 1 || edges.taken !== undefined);
+}
+
+/** Whether there is a jump within a page from a region's block to another block. */
+function leadsTo({ block: { host, edges }, distance }: Member, block: Block, to: number): boolean {
+  const isNear = Math.floor(host / PAGE) === Math.floor(block.host / PAGE) && block.host - host === to - distance;
+  return isNear && (edges.taken === block.host || edges.fallThrough === block.host);
 }

@@ -37,8 +37,12 @@ test(`a thousand random graphs are entered wherever loops begin (seed ${seed})`,
     const what = `LODGE_SEED=${seed}, round ${round}`;
     const random = new Random(seed * 1_000_003 + round);
     const blocks = randomBlocks(random);
-    const wanted = new Set([1, ...(random.chance(0.5) ? [1 + random.below(blocks.length - 1)] : [])]);
-    const { graph, entries } = gated(blocks, [...wanted]);
+    const any = () => 1 + random.below(blocks.length - 1);
+    const returns = new Map(random.chance(0.5) ? [[any(), any()]] : []);
+    const loose = random.chance(0.5) ? [any()] : [];
+    const wanted = new Set([1, ...(random.chance(0.5) ? [any()] : []), ...returns.values()]);
+    const { graph, entries } = gated(blocks, { entries: [...wanted], loose, returns });
+    for (const block of wanted) assert.ok(entries.includes(block), `${block} is not entered: ${what}`);
     gates += graph.nodes.length - blocks.length;
     const module = new ModuleBuilder();
     const visit = module.importFunction("t", "visit", ["i32"], []);
@@ -94,4 +98,60 @@ test(`a thousand random graphs are entered wherever loops begin (seed ${seed})`,
   }
   t.diagnostic(`${gates} gates`);
   assert.ok(gates > 100);
+});
+
+test("loops keep their form wherever they are entered", () => {
+  // 1 (2 (3 4) 5) 6, with a branch around 4.
+  const blocks: FlowNode[] = [
+    { to: [] },
+    { to: [2] },
+    { to: [3] },
+    { to: [4, 5] },
+    { to: [3, 5] },
+    { to: [2, 6] },
+    { to: [-1] },
+  ];
+  for (let entry = 1; entry < blocks.length; entry++) {
+    const { graph, entries } = gated(blocks, { entries: [1, entry] });
+    assert.deepEqual(graph.unkept, [], `entered at ${entry}`);
+    assert.ok(entries.includes(entry));
+    assert.deepEqual(
+      [...graph.loops.keys()].filter((header) => header < blocks.length && header !== 2 && header !== 3),
+      [],
+    );
+  }
+});
+
+test("a region that begins within a loop begins where the loop does", () => {
+  const loop: FlowNode[] = [{ to: [] }, { to: [2] }, { to: [3] }, { to: [1, -1] }];
+  assert.deepEqual(gated(loop, { entries: [], loose: [3] }).entries, [1]);
+  assert.deepEqual(gated(loop, { entries: [3] }).entries, [1, 3]);
+});
+
+test("a loop keeps its form where some of its turns go by a call", () => {
+  // 2 calls 5, which comes back to 3; 4 jumps to 2 or leaves.
+  const blocks: FlowNode[] = [{ to: [] }, { to: [2] }, { to: [5] }, { to: [4] }, { to: [2, -1] }, { to: [-1] }];
+  const { graph, entries } = gated(blocks, { entries: [1, 3], returns: new Map([[2, 3]]) });
+  assert.deepEqual(graph.unkept, []);
+  assert.equal(graph.nodes.length, blocks.length, "no gate");
+  assert.deepEqual(entries, [1, 3]);
+  // With a way around the call that is different.
+  blocks[2] = { to: [5, 4] };
+  const around = gated(blocks, { entries: [1, 3], returns: new Map([[2, 3]]) });
+  assert.deepEqual(around.graph.unkept, []);
+  assert.deepEqual(around.entries, [1, 3, 2]);
+});
+
+test("of a loop with two ways in, the jump that skips code goes by the dispatcher", () => {
+  // A switch in a loop: 1 branches to 3, or jumps through a register; cases 4 and 5 join the loop at 2 and 3.
+  const blocks: FlowNode[] = [{ to: [] }, { to: [3, -1] }, { to: [1] }, { to: [2] }, { to: [2] }, { to: [3] }];
+  for (const cases of [
+    [4, 5],
+    [5, 4],
+  ]) {
+    const { graph, entries } = gated(blocks, { entries: cases, loose: [1] });
+    assert.deepEqual(graph.unkept, []);
+    assert.deepEqual(graph.nodes[1]!.to, [-1, -1]);
+    assert.ok(entries.includes(3));
+  }
 });

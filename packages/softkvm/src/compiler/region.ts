@@ -2,12 +2,13 @@
 
 import { Mode, State } from "../cpu/layout.ts";
 import type { Instruction } from "../decode/instruction.ts";
-import type { Blocks } from "../interpreter/blocks.ts";
+import type { Blocks, Edges } from "../interpreter/blocks.ts";
 import { JumpCache, jumpCacheEntry } from "../interpreter/handlers.ts";
 import type { Outside } from "../interpreter/outside.ts";
 import { BlockHeader, Record, Return } from "../interpreter/record.ts";
-import type { Member } from "../interpreter/regions.ts";
-import { shapeOf } from "../interpreter/shape.ts";
+import type { Member, Seed } from "../interpreter/regions.ts";
+import { type Shape, shapeOf } from "../interpreter/shape.ts";
+import type { Meaning } from "../semantics/context.ts";
 import { isAvx } from "../semantics/sse/availability.ts";
 import { meaningOf } from "../semantics/table.ts";
 import type { Code } from "../wasm/code.ts";
@@ -24,8 +25,14 @@ const PAGE = 4096;
 /** What a region consists of, before it is compiled. */
 export interface RegionPlan {
   readonly slot: number;
-  readonly seeds: readonly Member[];
+  readonly seeds: readonly Seed[];
   readonly members: readonly Member[];
+}
+
+/** What is written of a member, and where that leads. */
+interface Part {
+  readonly instructions: readonly Instruction[];
+  readonly edges: Edges;
 }
 
 export class RegionWriter {
@@ -36,7 +43,7 @@ export class RegionWriter {
   readonly #slot: number;
   readonly #mode: number;
   readonly #members: readonly Member[];
-  readonly #instructions: readonly (readonly Instruction[])[];
+  readonly #parts: readonly Part[];
   readonly #state: RegionState;
   readonly #graph: FlowGraph;
   /** Members by where they lie in linear memory. */
@@ -47,40 +54,60 @@ export class RegionWriter {
     this.#code = code;
     this.#outside = outside;
     this.#slot = slot;
-    this.#members = members;
+    this.#members = members.toSorted((one, other) => one.distance - other.distance);
     this.#mode = members[0]!.block.mode;
-    this.#instructions = members.map(({ block }) => blocks.instructions(block));
-    const all = this.#instructions.flat();
+    this.#places = new Map(this.#members.map(({ block }, index) => [block.host, index]));
+    this.#parts = this.#members.map((member) => this.#part(member, blocks.instructions(member.block)));
+    const all = this.#parts.flatMap(({ instructions }) => instructions);
     const hasAvx = all.some(({ form }) => isAvx(form));
     const hasSse = all.some(({ operands, operandCount }) =>
       operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
     );
     const hasX87 = all.some(({ form }) => form.feature === "fpu");
     this.#state = new RegionState(code, base, this.#mode, { hasVectors: hasSse || hasAvx, hasAvx, hasX87 });
-    this.#places = new Map(members.map(({ block }, index) => [block.host, index]));
     const { entries, graph } = this.#plan(seeds);
-    this.entries = entries.map((index) => members[index]!);
+    this.entries = entries.map((index) => this.#members[index]!);
     this.#graph = graph;
   }
 
-  /** Which members are entries: the seeds, where calls come back to, and what no structure of the others reaches. */
-  #plan(seeds: readonly Member[]): { entries: number[]; graph: FlowGraph } {
-    const wanted = new Set(seeds.map(({ block }) => this.#places.get(block.host)!));
-    for (const member of this.#members) {
-      const place = this.#place(member, member.block.edges.returns);
-      if (place >= 0) wanted.add(place);
+  /**
+   * What is written of a block: up to where another one begins, which a jump leads to. With the rest in both of them, a
+   * loop that is entered there would have two beginnings.
+   */
+  #part(member: Member, instructions: readonly Instruction[]): Part {
+    const { block } = member;
+    let end = block.host;
+    for (const [index, instruction] of instructions.entries()) {
+      if (index > 0 && this.#place(member, end) >= 0) {
+        return { instructions: instructions.slice(0, index), edges: { fallThrough: end } };
+      }
+      if (meaningIn(instruction, block.mode) === undefined) break;
+      end += instruction.length;
     }
-    const ways = this.#members.map((member): FlowNode => {
-      const { taken, fallThrough } = member.block.edges;
+    return { instructions, edges: block.edges };
+  }
+
+  /** Which members are entries: the seeds, where calls come back to, and what no structure of the others reaches. */
+  #plan(seeds: readonly Seed[]): { entries: number[]; graph: FlowGraph } {
+    // The dispatcher is block 0.
+    const numberOf = (place: number) => place + 1;
+    const placeOf = ({ block }: Seed) => numberOf(this.#places.get(block.host)!);
+    const returns = new Map<number, number>();
+    for (const [index, member] of this.#members.entries()) {
+      const place = this.#place(member, this.#parts[index]!.edges.returns);
+      if (place >= 0) returns.set(numberOf(index), numberOf(place));
+    }
+    const ways = this.#members.map((member, index): FlowNode => {
+      const { taken, fallThrough } = this.#parts[index]!.edges;
       const to = [taken ?? fallThrough, taken === undefined ? undefined : fallThrough];
-      // The dispatcher is block 0.
-      return { to: to.filter((host) => host !== undefined).map((host) => this.#place(member, host) + 1 || -1) };
+      return { to: to.filter((host) => host !== undefined).map((host) => numberOf(this.#place(member, host)) || -1) };
     });
     // Loops end up outside when their budget ends, and want to come back.
-    const { graph, entries } = gated(
-      [{ to: [] }, ...ways],
-      [...wanted].map((index) => index + 1),
-    );
+    const { graph, entries } = gated([{ to: [] }, ...ways], {
+      entries: [...seeds.filter(({ isLoose }) => !isLoose).map(placeOf), ...returns.values()],
+      loose: seeds.filter(({ isLoose }) => isLoose).map(placeOf),
+      returns,
+    });
     return { entries: entries.map((index) => index - 1), graph };
   }
 
@@ -110,7 +137,7 @@ export class RegionWriter {
               state.lookup = lookup;
               this.#graph.write(code, {
                 body: (index, from) => (this.#isMember(index) ? this.#body(index - 1, from) : state.next),
-                leave: (from, way) => this.#leave(this.#members[from - 1]!, way, () => code.br(dispatch)),
+                leave: (from, way) => this.#leave(from - 1, way, () => code.br(dispatch)),
                 backEdge: (_from, to) => this.#backEdge(this.#members[this.#loopOf(to) - 1]!),
                 passGate: () => code.set(state.next, c32(0)),
               });
@@ -196,27 +223,25 @@ export class RegionWriter {
     let condition: I32 | undefined;
     const { flags } = this.#state;
     this.#state.enterBlock(from === undefined ? undefined : this.#flagsAtEnd.get(from));
-    for (const instruction of this.#instructions[index]!) {
-      const { form } = instruction;
+    for (const instruction of this.#parts[index]!.instructions) {
       const next = start + instruction.length;
-      const meaning = meaningOf(form.mnemonic, form.condition);
-      const shape = meaning === undefined ? undefined : shapeOf(instruction, block.mode);
+      const known = meaningIn(instruction, block.mode);
       const mark = code.mark;
       let kept: ReadonlySet<Expr> = new Set();
-      if (meaning === undefined || shape === undefined) {
+      if (known === undefined) {
         // TypeScript does it, and goes on in the interpreter.
         code.store("i32", c32(this.#state.base + State.record), 0, c32(record));
         this.#state.leave(Return.MICROCODE, this.#rip(distance));
         code.releaseSince(mark, kept);
         return undefined;
       }
-      const context = new RegionContext(this.#state, shape, this.#outside, instruction, {
+      const context = new RegionContext(this.#state, known.shape, this.#outside, instruction, {
         record,
         block: distance,
         start,
         next,
       });
-      meaning(context);
+      known.meaning(context);
       condition = context.condition;
       kept = context.kept();
       code.releaseSince(mark, kept);
@@ -228,9 +253,10 @@ export class RegionWriter {
   }
 
   /** Leaves, or goes through the dispatcher to a member that the structure does not reach. */
-  #leave(from: Member, way: number, dispatch: () => void): void {
+  #leave(index: number, way: number, dispatch: () => void): void {
+    const from = this.#members[index]!;
     const { block, distance } = from;
-    const { taken, fallThrough } = block.edges;
+    const { taken, fallThrough } = this.#parts[index]!.edges;
     const to = way === 0 ? (taken ?? fallThrough) : fallThrough;
     // A block that ends in a jump to an address of run time, or in TypeScript, has left already.
     if (to === undefined) return;
@@ -259,4 +285,12 @@ export class RegionWriter {
     const bits = this.#mode & Mode.BITS;
     return bits === 2 ? sum : i64.and(sum, c64(bits === 1 ? 0xffffffff : 0xffff));
   }
+}
+
+/** What an instruction does in a mode; undefined where TypeScript does it. */
+function meaningIn(instruction: Instruction, mode: number): { meaning: Meaning; shape: Shape } | undefined {
+  const { form } = instruction;
+  const meaning = meaningOf(form.mnemonic, form.condition);
+  const shape = meaning === undefined ? undefined : shapeOf(instruction, mode);
+  return meaning === undefined || shape === undefined ? undefined : { meaning, shape };
 }

@@ -16,12 +16,18 @@ export interface Member {
   readonly distance: number;
 }
 
+/** A block for whose sake a region is compiled. */
+export interface Seed extends Member {
+  /** The region need not be entered here where a loop around is entered: the guest was found in the block, whatever led there. */
+  readonly isLoose?: boolean;
+}
+
 /** Compiled code for blocks and others that they lead to. */
 export interface Region {
   /** Its handler. */
   readonly slot: number;
   /** The blocks for whose sake it was compiled. */
-  readonly seeds: readonly Member[];
+  readonly seeds: readonly Seed[];
   readonly members: readonly Member[];
   /** Where it is entered, by the entries' numbers, from 1 on. */
   readonly entries: readonly Member[];
