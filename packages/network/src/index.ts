@@ -13,6 +13,7 @@ export {
 } from "./definition/definition.ts";
 export { readNetwork, readNetworks, removeNetwork, writeNetwork } from "./definition/store.ts";
 export { NetworkError, type NetworkErrorCode } from "./errors.ts";
+export { FilterPort, type FilterPortOptions } from "./filter/filter-port.ts";
 export { CLEAN_TRAFFIC, parseFilter, RULES, type Rule } from "./filter/rules.ts";
 export { type CardLimits, LimitPort, type Rate } from "./limit/limit-port.ts";
 export type { Resolvers } from "./nat/dns/upstream.ts";

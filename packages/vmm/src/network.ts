@@ -4,11 +4,16 @@ import { randomBytes } from "node:crypto";
 import { NetDevice } from "@lodge/devices";
 import {
   CapturePort,
+  CLEAN_TRAFFIC,
+  FilterPort,
   formatMac,
   LimitPort,
   Nat,
   type PacketPort,
   PcapFile,
+  parseAddress,
+  parseFilter,
+  parseMac,
   StreamPort,
   SwitchClient,
   TapPort,
@@ -35,6 +40,12 @@ export async function attachNetwork(options: NetworkOptions, hostName: string | 
     port = nat;
   } else if (options.mode === "tap") {
     port = undo.use(new TapPort(options.ifname));
+  } else if (options.mode === "bridge") {
+    const { bridge, filter = CLEAN_TRAFFIC, addresses = [] } = options;
+    const tap = undo.use(TapPort.onBridge(bridge));
+    mtu = tap.mtu;
+    const own = addresses.map((address) => parseAddress(address)!);
+    port = new FilterPort(tap, { rules: parseFilter(filter), mac: parseMac(mac)!, addresses: own });
   } else if (options.mode === "switch") {
     const { network, vlan, trunk, filter } = options;
     const client = undo.use(

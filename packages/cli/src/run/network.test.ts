@@ -9,7 +9,7 @@ import { noImage } from "../../testing/image.ts";
 const bin = join(import.meta.dirname, "../../bin/lodge.js");
 
 for (const [net, message] of [
-  ["nta", "--net nta: there is nat, switch=NAME, tap, stream and none"],
+  ["nta", "--net nta: there is nat, switch=NAME, bridge=NAME, tap, stream and none"],
   [
     "nat,colour=red",
     /there is no field "colour"; it has mac, mtu, pcap, inbound, outbound, network, network6, restrict, loopback, hostfwd/,
@@ -31,6 +31,13 @@ for (const [net, message] of [
   ["switch=lab,filter=no-fun", /there is clean-traffic, none, and no-mac-spoofing/],
   ["nat,inbound=10M:1M", "inbound=10M:1M: the peak is not below the average"],
   ["nat,outbound=0", "outbound=0: 0 would be nothing at all"],
+  ["bridge", "--net bridge: which one? bridge=NAME; ip link show type bridge says what there is"],
+  ["bridge=lo", "bridge lo: it is a device, but no bridge; ip link show type bridge says which are"],
+  [
+    "bridge=nobridge",
+    /^bridge nobridge: this host has no device of that name; make one: ip link add nobridge type bridge/,
+  ],
+  ["bridge=br0,ip=10.0.0", "ip=10.0.0: this is no address of IPv4 or IPv6"],
   ["tap,ifname=a/b", /up to 15 characters/],
 ] as const) {
   test(`--net ${net}: one line and status 2`, { skip: noImage }, () => {

@@ -14,6 +14,7 @@ import {
   tryWrite,
 } from "@lodge/linux";
 import { NetworkError } from "../errors.ts";
+import { Ifreq, interfaceRequest, requestedName } from "../host/interface.ts";
 import type { Poller } from "../host/poller.ts";
 import type { Offload } from "../port.ts";
 import { readVnetHeader, VnetHeader, writeVnetHeader } from "../vnet-header.ts";
@@ -27,9 +28,6 @@ const IFF_TAP = 0x2;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
 const TapOffload = { CSUM: 1, TSO4: 2, TSO6: 4, ECN: 8 } as const;
-
-/** struct ifreq: a name of 16 bytes, then what the request is about. */
-const Ifreq = { NAME: 0, NAME_LENGTH: 16, FLAGS: 16, SIZE: 40 } as const;
 
 const HEADER = VnetHeader.LENGTH;
 const LONGEST = 65535 + 18;
@@ -126,17 +124,9 @@ function openTap(name: string): number {
 
 /** Attaches the descriptor to the device; returns its name. */
 function attach(fd: number, name: string): string {
-  const bytes = Buffer.from(name);
-  if (bytes.length >= Ifreq.NAME_LENGTH || /[\s/]/.test(name)) {
-    throw new NetworkError(
-      "NETWORK_CONFIG",
-      `tap ${JSON.stringify(name)}: a device's name has up to 15 characters, no blanks or slashes`,
-    );
-  }
-  const request = new Uint8Array(Ifreq.SIZE);
-  request.set(bytes, Ifreq.NAME);
-  new DataView(request.buffer).setUint16(Ifreq.FLAGS, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
-  const result = tryIoctl(fd, TUNSETIFF, request);
+  const request = interfaceRequest(name, "tap");
+  request.setUint16(Ifreq.VALUE, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
+  const result = tryIoctl(fd, TUNSETIFF, request.buffer);
   if (result < 0) {
     const why =
       result === -Errno.EPERM
@@ -149,5 +139,5 @@ function attach(fd: number, name: string): string {
     throw new NetworkError("NETWORK_HOST", `tap ${name}: ${why}`);
   }
   ioctl(fd, TUNSETVNETHDRSZ, Int32Array.of(HEADER), "TUNSETVNETHDRSZ");
-  return Buffer.from(request.subarray(0, request.indexOf(0))).toString();
+  return requestedName(request);
 }

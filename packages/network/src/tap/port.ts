@@ -1,5 +1,6 @@
 /** A guest's card on a tap of the host: frames go through as they are, with what is still to be done to them. */
 
+import { Interfaces } from "../host/interface.ts";
 import { Poller } from "../host/poller.ts";
 import type { GuestSide, Offload, PacketPort } from "../port.ts";
 import { TapDevice } from "./device.ts";
@@ -17,14 +18,28 @@ export class TapPort implements PacketPort, Disposable {
   /** What the guest had no room for. */
   #waiting: { frame: Uint8Array; offload: Offload | undefined } | undefined;
 
+  /** The bridge's, where it is a port of one. */
+  readonly mtu: number | undefined;
+
   /** Opens the tap of this name, and makes it if there is none. Throws a `NetworkError`. */
-  constructor(name: string) {
+  constructor(name: string, bridge?: string) {
+    using interfaces = new Interfaces();
+    let tap: TapDevice | undefined;
     try {
-      this.#tap = new TapDevice(name, this.#poller);
+      if (bridge !== undefined) interfaces.checkBridge(bridge);
+      tap = new TapDevice(name, this.#poller);
+      this.#tap = tap;
+      if (bridge !== undefined) this.mtu = interfaces.addToBridge(bridge, tap.name);
     } catch (error) {
+      tap?.[Symbol.dispose]();
       this.#poller[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** A new port of a Linux bridge, which is gone when this is: also when this process is killed. */
+  static onBridge(bridge: string): TapPort {
+    return new TapPort("lodge%d", bridge);
   }
 
   get name(): string {

@@ -3,6 +3,7 @@
 import {
   checkVlan,
   type Forward,
+  parseAddress,
   parseFilter,
   parseForward,
   parseVlans,
@@ -44,6 +45,15 @@ export type NetworkOptions =
       readonly ifname: string;
     })
   | (Card & {
+      /** A Linux bridge of the host: a tap is made a port of it. */
+      readonly mode: "bridge";
+      readonly bridge: string;
+      /** What the guest is kept from. Default: `clean-traffic`. */
+      readonly filter?: string;
+      /** The guest's addresses, for the filter. Default: what DHCP gives it, or what it uses first. */
+      readonly addresses?: readonly string[];
+    })
+  | (Card & {
       /** A stream socket: another machine's, QEMU's `-netdev stream`, passt. */
       readonly mode: "stream";
       readonly place: StreamPlace;
@@ -69,7 +79,8 @@ const MOST_CARDS = 16;
 export function parseNetwork(text: string, option: string): NetworkOptions | undefined {
   const kind = text.split(",")[0]!;
   // A network is named where its kind is.
-  const [mode, of] = kind.startsWith("switch=") ? ["switch", kind.slice("switch=".length)] : [kind];
+  const [mode, of] = /^(switch|bridge)=(.*)$/.exec(kind)?.slice(1) ?? [kind];
+  const ownMtu = ["mac", "pcap", "inbound", "outbound"];
   const card = ["mac", "mtu", "pcap", "inbound", "outbound"];
   switch (mode) {
     case "none":
@@ -96,37 +107,46 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       if (ifname === undefined) throw new VmmError("VMM_CONFIG", `${option} ${text}: which one? tap,ifname=NAME`);
       return { mode: "tap", ...cardOf(named), ifname };
     }
+    case "bridge": {
+      const { named, listed } = parseFields(text, option, [...ownMtu, "filter"], ["ip"]);
+      if (of === undefined || of === "") {
+        throw new VmmError(
+          "VMM_CONFIG",
+          `${option} ${text}: which one? bridge=NAME; ip link show type bridge says what there is`,
+        );
+      }
+      const wrong = listed("ip").find((address) => parseAddress(address) === undefined);
+      if (wrong !== undefined) throw new VmmError("VMM_CONFIG", `ip=${wrong}: this is no address of IPv4 or IPv6`);
+      return { mode: "bridge", ...cardOf(named), bridge: of, ...filterOf(named), addresses: listed("ip") };
+    }
     case "stream": {
       const { named } = parseFields(text, option, [...card, "path", "host", "port", "server"]);
       const server = parseSwitch(named.get("server"), "server");
       return { mode: "stream", ...cardOf(named), place: placeOf(named, `${option} ${text}`), server };
     }
     case "switch": {
-      const { named } = parseFields(text, option, [
-        ...card.filter((field) => field !== "mtu"),
-        "vlan",
-        "trunk",
-        "filter",
-      ]);
+      const { named } = parseFields(text, option, [...ownMtu, "vlan", "trunk", "filter"]);
       if (of === undefined || of === "") {
         throw new VmmError(
           "VMM_CONFIG",
           `${option} ${text}: which one? switch=NAME; lodge net list says what there is`,
         );
       }
-      const [vlan, trunk, filter] = [named.get("vlan"), named.get("trunk"), named.get("filter")];
-      if (filter !== undefined) parsed(() => parseFilter(filter));
+      const [vlan, trunk] = [named.get("vlan"), named.get("trunk")];
       return {
         mode: "switch",
         ...cardOf(named),
         network: of,
         ...(vlan !== undefined && { vlan: parsed(() => checkVlan(Number(vlan))) }),
-        ...(filter !== undefined && { filter }),
+        ...filterOf(named),
         ...(trunk !== undefined && { trunk: parsed(() => parseVlans(trunk)) }),
       };
     }
     default:
-      throw new VmmError("VMM_CONFIG", `${option} ${text}: there is nat, switch=NAME, tap, stream and none`);
+      throw new VmmError(
+        "VMM_CONFIG",
+        `${option} ${text}: there is nat, switch=NAME, bridge=NAME, tap, stream and none`,
+      );
   }
 }
 
@@ -142,6 +162,13 @@ function placeOf(named: ReadonlyMap<string, string>, what: string): StreamPlace 
   const number = parseCount(port!, "port");
   if (number > 65535) throw new VmmError("VMM_CONFIG", `${what}: port ${number} is not 1 to 65535`);
   return { host, port: number };
+}
+
+function filterOf(named: ReadonlyMap<string, string>): { filter?: string } {
+  const filter = named.get("filter");
+  if (filter === undefined) return {};
+  parsed(() => parseFilter(filter));
+  return { filter };
 }
 
 function cardOf(named: ReadonlyMap<string, string>): Card {

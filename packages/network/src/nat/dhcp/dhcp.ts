@@ -176,6 +176,17 @@ export class DhcpServer {
   }
 }
 
+/** The address that a server's message gives to a card for good; undefined for any other message. */
+export function acknowledgedAddress(message: Uint8Array, mac: Uint8Array): Uint8Array | undefined {
+  if (message.length < Message.OPTIONS || message[Message.OP] !== 2 || u32(message, Message.COOKIE) !== COOKIE) {
+    return undefined;
+  }
+  if (!sameAddress(message.subarray(Message.CHADDR, Message.CHADDR + 6), mac)) return undefined;
+  if (parseOptions(message).get(Option.TYPE)?.[0] !== Type.ACK) return undefined;
+  const address = message.slice(Message.YIADDR, Message.YIADDR + 4);
+  return address.some((byte) => byte !== 0) ? address : undefined;
+}
+
 /** Options by number; what is not whole ends them, what comes again is joined (RFC 3396). */
 function parseOptions(message: Uint8Array): Map<number, Uint8Array> {
   const options = new Map<number, Uint8Array>();
