@@ -7,6 +7,7 @@ import {
   CLEAN_TRAFFIC,
   FilterPort,
   formatMac,
+  joinNetwork,
   LimitPort,
   Nat,
   type PacketPort,
@@ -15,7 +16,6 @@ import {
   parseFilter,
   parseMac,
   StreamPort,
-  SwitchClient,
   TapPort,
 } from "@lodge/network";
 import type { NetworkOptions } from "./configuration/networks.ts";
@@ -49,7 +49,7 @@ export async function attachNetwork(options: NetworkOptions, hostName: string | 
   } else if (options.mode === "switch") {
     const { network, vlan, trunk, filter } = options;
     const client = undo.use(
-      await SwitchClient.join({
+      await joinNetwork({
         network,
         mac,
         ...(hostName !== undefined && { name: hostName }),
@@ -59,7 +59,7 @@ export async function attachNetwork(options: NetworkOptions, hostName: string | 
       }),
     );
     mtu = client.mtu;
-    port = client;
+    port = client.port;
   } else {
     const { place, server = false } = options;
     port = undo.use(await (server ? StreamPort.listen(place) : StreamPort.connect(place)));

@@ -24,6 +24,7 @@ interface CreateFlags {
   network6?: string;
   mtu?: string;
   flood?: string;
+  bridge?: true;
   loopback?: true;
   forward: string[];
 }
@@ -70,6 +71,7 @@ function createCommand(): Command {
     .option("--network6 <prefix>", "IPv6's, of 64 bits")
     .option("--mtu <bytes>", "the largest IP packet (default: 1500)")
     .option("--flood <frames>", "frames a second that a machine may send to all (default: 2000)")
+    .option("--bridge", "let the host's kernel carry it: a bridge, masquerading by nftables; needs CAP_NET_ADMIN")
     .option("--loopback", "lead the gateway's address to this host's loopback address")
     .option(
       "--forward <forward>",
@@ -83,7 +85,7 @@ function createCommand(): Command {
       if (others.some((other) => other.name === checkNetworkName(name))) {
         throw new NetworkError("NETWORK_CONFIG", `there is a network ${name} already; see lodge net show ${name}`);
       }
-      const { mode, mtu, flood, forward, loopback, network, network6 } = flags;
+      const { mode, mtu, flood, forward, bridge, loopback, network, network6 } = flags;
       const free = mode === "bare" ? {} : freeAddresses(others);
       writeNetwork({
         name,
@@ -93,6 +95,7 @@ function createCommand(): Command {
         ...(network6 !== undefined && { network6 }),
         ...(mtu !== undefined && { mtu: parseCount(mtu, "--mtu") }),
         ...(flood !== undefined && { flood: parseCount(flood, "--flood") }),
+        ...(bridge && { bridge }),
         ...(loopback && { loopback }),
         ...(forward.length > 0 && { forwards: forward }),
       });

@@ -88,6 +88,14 @@ suite("lodge net", () => {
     [["create", "a/b"], 'network "a/b": a name is 1 to 32 letters, digits, hyphens and underscores'],
     [["create", "x", "--network", "10.0.0.0/30"], "network 10.0.0.0/30: it has 8 to 27 bits, such as 10.0.2.0/24"],
     [["create", "x", "--mode", "bare", "--network", "10.0.0.0/24"], "network x is bare: it has no addresses"],
+    [
+      ["create", "x", "--bridge", "--loopback"],
+      "network x has a bridge: ports and the host's loopback address lead into one without only",
+    ],
+    [
+      ["create", "x", "--bridge", "--mode", "bare"],
+      "network x: a bare one with a bridge is a bridge; make it and use bridge=NAME",
+    ],
     [["create", "x", "--mtu", "9"], "an MTU of 9: 1280 to 65520 are possible"],
     [
       ["create", "x", "--network", "10.9.0.0/24", "--forward", "tcp::1-:2"],

@@ -23,6 +23,8 @@ export interface NetworkDefinition {
   readonly mtu?: number;
   /** Frames a second that one machine may send to all. Default: 2000. */
   readonly flood?: number;
+  /** The host's kernel carries it: a bridge, and masquerading for `nat`. Default: false, a switch of ours does. */
+  readonly bridge?: boolean;
   /** The gateway's address leads to the host's loopback address. Default: false. */
   readonly loopback?: boolean;
   /** Ports of the host that lead to machines: `tcp:127.0.0.1:8080-10.78.1.15:80`. */
@@ -37,6 +39,7 @@ const FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
   network6: (value) => typeof value === "string",
   mtu: Number.isInteger,
   flood: Number.isInteger,
+  bridge: (value) => typeof value === "boolean",
   loopback: (value) => typeof value === "boolean",
   forwards: (value) => Array.isArray(value) && value.every((one) => typeof one === "string"),
 };
@@ -60,13 +63,18 @@ export function checkDefinition(given: object): NetworkDefinition {
     if (!check!(value)) refuse(`a network's ${field} cannot be ${JSON.stringify(value)}`);
   }
   const definition = given as NetworkDefinition;
-  const { name, mode, network, network6, mtu, flood = DEFAULT_FLOOD, forwards = [], loopback } = definition;
+  const { name, mode, network, network6, mtu, flood = DEFAULT_FLOOD, forwards = [], loopback, bridge } = definition;
   checkNetworkName(name ?? "");
   if (mode === undefined) refuse(`network ${name}: it is one of ${NETWORK_MODES.join(", ")}`);
   checkMtu(mtu);
   if (flood < 1) refuse(`network ${name}: ${flood} frames a second to all: at least 1`);
   if (mode !== "nat" && (forwards.length > 0 || loopback)) {
     refuse(`network ${name} is ${mode}: ports and the host's loopback address lead into a network with NAT only`);
+  }
+  if (bridge && mode === "bare")
+    refuse(`network ${name}: a bare one with a bridge is a bridge; make it and use bridge=NAME`);
+  if (bridge && (forwards.length > 0 || loopback)) {
+    refuse(`network ${name} has a bridge: ports and the host's loopback address lead into one without only`);
   }
   if (mode === "bare") {
     if (network !== undefined || network6 !== undefined) refuse(`network ${name} is bare: it has no addresses`);

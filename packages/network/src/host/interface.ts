@@ -1,7 +1,7 @@
 /** Network devices of the host, as far as a card has to do with them: netdevice(7), linux/sockios.h. */
 
-import { existsSync, writeFileSync } from "node:fs";
-import { AddressFamily, close, Errno, SocketType, SystemError, socket, tryIoctl } from "@lodge/linux";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { AddressFamily, close, Errno, encodeEndpoint, SocketType, SystemError, socket, tryIoctl } from "@lodge/linux";
 import { NetworkError } from "../errors.ts";
 
 const Request = {
@@ -10,9 +10,16 @@ const Request = {
   SIOCGIFMTU: 0x8921,
   SIOCSIFMTU: 0x8922,
   SIOCGIFINDEX: 0x8933,
+  SIOCSIFADDR: 0x8916,
+  SIOCSIFNETMASK: 0x891c,
+  SIOCSIFHWADDR: 0x8924,
+  SIOCBRADDBR: 0x89a0,
+  SIOCBRDELBR: 0x89a1,
   SIOCBRADDIF: 0x89a2,
 } as const;
 const IFF_UP = 1;
+/** linux/if_arp.h, of an address in a struct sockaddr. */
+const ARPHRD_ETHER = 1;
 
 /** struct ifreq: a name of 16 bytes, then what the request is about. */
 export const Ifreq = { NAME: 0, NAME_LENGTH: 16, VALUE: 16, SIZE: 40 } as const;
@@ -62,6 +69,50 @@ export class Interfaces implements Disposable {
     this.#call(Request.SIOCSIFFLAGS, "SIOCSIFFLAGS", name, (request) =>
       request.setUint16(Ifreq.VALUE, flags | IFF_UP, true),
     );
+  }
+
+  /** Makes a bridge, or takes one over. Throws a `NetworkError`. */
+  makeBridge(name: string, what: string): void {
+    const result = tryIoctl(this.#fd, Request.SIOCBRADDBR, Buffer.from(`${name}\0`));
+    if (result === -Errno.EEXIST) this.checkBridge(name);
+    else if (result < 0) {
+      const why =
+        result === -Errno.EPERM
+          ? "no permission to make a bridge; CAP_NET_ADMIN is needed, or a network without one"
+          : describe(result, name);
+      throw new NetworkError("NETWORK_HOST", `${what}: ${why}`);
+    }
+  }
+
+  /** Nothing where there is none. */
+  removeBridge(name: string): void {
+    if (this.index(name) === undefined) return;
+    const flags = this.#call(Request.SIOCGIFFLAGS, "SIOCGIFFLAGS", name).getUint16(Ifreq.VALUE, true);
+    this.#call(Request.SIOCSIFFLAGS, "SIOCSIFFLAGS", name, (request) =>
+      request.setUint16(Ifreq.VALUE, flags & ~IFF_UP, true),
+    );
+    tryIoctl(this.#fd, Request.SIOCBRDELBR, Buffer.from(`${name}\0`));
+  }
+
+  setMac(name: string, mac: Uint8Array): void {
+    this.#call(Request.SIOCSIFHWADDR, "SIOCSIFHWADDR", name, (request) => {
+      request.setUint16(Ifreq.VALUE, ARPHRD_ETHER, true);
+      new Uint8Array(request.buffer).set(mac, Ifreq.VALUE + 2);
+    });
+  }
+
+  /** Its one address of IPv4. */
+  setAddress(name: string, address: Uint8Array, bits: number): void {
+    const mask = new Uint8Array(4);
+    new DataView(mask.buffer).setUint32(0, (0xffffffff << (32 - bits)) >>> 0);
+    for (const [number, call, bytes] of [
+      [Request.SIOCSIFADDR, "SIOCSIFADDR", address],
+      [Request.SIOCSIFNETMASK, "SIOCSIFNETMASK", mask],
+    ] as const) {
+      this.#call(number, call, name, (request) => {
+        new Uint8Array(request.buffer).set(encodeEndpoint({ address: bytes, port: 0 }), Ifreq.VALUE);
+      });
+    }
   }
 
   /** Makes a device a port of a Linux bridge, and both of one MTU, which it returns. {@link checkBridge} comes first. */
@@ -114,6 +165,16 @@ export class Interfaces implements Disposable {
   [Symbol.dispose](): void {
     close(this.#fd);
   }
+}
+
+/** What went through a device of this process's network; its receiving is the sending of who is behind it. */
+export function deviceCounters(name: string) {
+  // Not /sys, which shows the network of who mounted it. Its columns: proc_pid_net(5).
+  const line = readFileSync("/proc/net/dev", "utf8").match(new RegExp(`^ *${name}:(.*)$`, "m"))?.[1];
+  const columns = line?.trim().split(/\s+/).map(Number) ?? [];
+  const [bytesIn = 0, framesIn = 0] = columns;
+  const [bytesOut = 0, framesOut = 0, , lost = 0] = columns.slice(8);
+  return { framesIn, bytesIn, framesOut, bytesOut, lost };
 }
 
 function describe(result: number, subject: string): string {

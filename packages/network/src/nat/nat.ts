@@ -85,7 +85,8 @@ export class Nat implements PacketPort, Disposable {
     const link = new GuestLink(addresses, this.mtu);
     this.#link = link;
     this.#leases = new Leases(addresses.network, addresses.network6, stations);
-    const policy = new Policy(link, { restrict, loopback });
+    const { router } = options;
+    const policy = new Policy(link, { restrict: restrict || router !== undefined, loopback });
     const nameFor = (lease: Lease) =>
       stations?.nameOf(lease.mac) ?? (lease.index === 0 ? hostName : undefined) ?? lease.name;
     this.#names = undo.use(
@@ -108,7 +109,14 @@ export class Nat implements PacketPort, Disposable {
       }),
     );
     const search = () => this.#names.search;
-    this.#dhcp = new DhcpServer({ addresses, leases: this.#leases, mtu: this.mtu, search, nameFor });
+    this.#dhcp = new DhcpServer({
+      addresses,
+      leases: this.#leases,
+      mtu: this.mtu,
+      search,
+      nameFor,
+      ...(router && { router }),
+    });
     this.#dhcpv6 = new Dhcpv6Server(addresses, this.#leases, search);
     this.#fragments = new Fragments(clock);
     this.#icmp = undo.use(new IcmpGateway({ link, policy, poller, clock, search: () => this.#announce() }));

@@ -15,6 +15,8 @@ export interface NatOptions {
   readonly network6?: string;
   /** The largest IP packet on the wire. Default: 1500. */
   readonly mtu?: number;
+  /** Another's address that DHCP says leads out: this NAT gives addresses and names, and no way out. */
+  readonly router?: Uint8Array;
   /** No way out: the guest has DHCP, local names and what is forwarded to it. Default: false. */
   readonly restrict?: boolean;
   /** The gateway's address leads to this host's loopback address. Default: false. */

@@ -14,7 +14,8 @@ import { KernelGuest } from "../../testing/kernel-guest.ts";
 import { command, enterOwnNetwork, lacks } from "../../testing/namespaces.ts";
 import { freeAddresses, type NetworkDefinition } from "../definition/definition.ts";
 import { readNetworks, removeNetwork, writeNetwork } from "../definition/store.ts";
-import { dumpSwitch, SwitchClient, switchStatus } from "./client.ts";
+import { SwitchClient } from "./client.ts";
+import { dumpSwitch, switchStatus } from "./connection.ts";
 
 const CLIENT = join(import.meta.dirname, "../../testing/client.ts");
 

@@ -111,6 +111,6 @@ export function receiveLine(socket: Socket): Promise<Record<string, unknown>> {
       refuse("no switch speaks like this");
     }
   };
-  socket.on("data", onData).once("close", onClose);
+  socket.on("data", onData).once("close", onClose).resume();
   return promise.finally(() => socket.off("data", onData).off("close", onClose));
 }

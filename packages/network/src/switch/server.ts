@@ -7,12 +7,15 @@ import { NetworkError } from "../errors.ts";
 import { AddressBook } from "../filter/addresses.ts";
 import { Filter } from "../filter/filter.ts";
 import { CLEAN_TRAFFIC, parseFilter } from "../filter/rules.ts";
-import type { SavedLease } from "../nat/dhcp/leases.ts";
+import { deviceCounters } from "../host/interface.ts";
+import type { Lease, SavedLease } from "../nat/dhcp/leases.ts";
 import { parseForward } from "../nat/forward.ts";
 import { Nat } from "../nat/nat.ts";
 import { DEFAULT_MTU } from "../nat/options.ts";
 import { addressKey, formatAddress, formatMac, parseMac, sameAddress } from "../packet/address.ts";
-import { finishChecksum } from "../port.ts";
+import { finishChecksum, type PacketPort } from "../port.ts";
+import { TapPort } from "../tap/port.ts";
+import { bridgeName, KernelNetwork } from "./kernel-network.ts";
 import {
   CarriedFrames,
   encodeFrame,
@@ -22,7 +25,7 @@ import {
   type SwitchStatus,
   sendLine,
 } from "./protocol.ts";
-import { Switch, type SwitchPort } from "./switch.ts";
+import { NO_COUNTERS, type PortCounters, Switch } from "./switch.ts";
 import { checkVlan, DEFAULT_VLAN } from "./vlan.ts";
 
 /** Bytes that a machine leaves untaken before frames for it are lost: what NAT has on the way to it, four times. */
@@ -46,13 +49,16 @@ const DEFAULT_FILTER = CLEAN_TRAFFIC;
 interface Member {
   readonly hello: PortHello;
   readonly mac: Uint8Array;
-  readonly port: SwitchPort;
+  readonly counters: () => PortCounters;
 }
 
 export class SwitchServer implements AsyncDisposable {
   readonly #definition: NetworkDefinition;
   readonly #switch: Switch;
   readonly #nat: Nat | undefined;
+  readonly #resources: DisposableStack;
+  /** The kernel's bridge that carries the network, if one does. */
+  readonly #bridge: string | undefined;
   readonly #clients = new Set<Socket>();
   /** By their cards' addresses. */
   readonly #members = new Map<string, Member>();
@@ -71,7 +77,7 @@ export class SwitchServer implements AsyncDisposable {
         server.#server.once("error", reject).listen(path, resolve);
       });
     } catch (error) {
-      server.#nat?.[Symbol.dispose]();
+      server.#resources.dispose();
       throw new NetworkError("NETWORK_HOST", `network ${options.definition.name}: ${(error as Error).message}`);
     }
     return server;
@@ -80,11 +86,22 @@ export class SwitchServer implements AsyncDisposable {
   private constructor({ definition, onClients = () => {}, leases }: SwitchServerOptions) {
     this.#definition = definition;
     this.#onClients = onClients;
-    const { flood, mode, network, network6, mtu, loopback, forwards = [] } = definition;
+    const { flood, mode } = definition;
     this.#switch = new Switch({ ...(flood !== undefined && { flood }) });
     this.#server = createServer((socket) => void this.#welcome(socket));
-    if (mode === "bare") return;
-    this.#nat = new Nat({
+    using undo = new DisposableStack();
+    const kernel = definition.bridge ? undo.use(new KernelNetwork(definition)) : undefined;
+    this.#bridge = kernel && bridgeName(definition.name);
+    if (mode !== "bare") this.#nat = undo.use(this.#makeNat(kernel?.router, leases));
+    if (this.#nat && this.#bridge !== undefined) attachTo(undo.use(TapPort.onBridge(this.#bridge)), this.#nat);
+    else if (this.#nat) this.#attachGateway(this.#nat);
+    this.#resources = undo.move();
+  }
+
+  #makeNat(router: Uint8Array | undefined, leases: SwitchServerOptions["leases"]): Nat {
+    const { mode, network, network6, mtu, loopback, forwards = [] } = this.#definition;
+    const nat = new Nat({
+      ...(router !== undefined && { router }),
       ...(network !== undefined && { network }),
       ...(network6 !== undefined && { network6 }),
       ...(mtu !== undefined && { mtu }),
@@ -97,13 +114,13 @@ export class SwitchServer implements AsyncDisposable {
         isTaken: (address) => this.#book(DEFAULT_VLAN).isClaimed(address),
         before: leases?.before ?? [],
         keep: (all) => {
-          this.#noteLeases();
+          this.#noteLeases(nat.leases);
           leases?.keep(all);
         },
       },
     });
-    this.#noteLeases();
-    this.#attachGateway(this.#nat);
+    this.#noteLeases(nat.leases);
+    return nat;
   }
 
   #attachGateway(nat: Nat): void {
@@ -127,9 +144,9 @@ export class SwitchServer implements AsyncDisposable {
     return this.#members.get(formatMac(mac));
   }
 
-  #noteLeases(): void {
+  #noteLeases(leases: Iterable<Lease>): void {
     this.#leased.clear();
-    for (const { mac, address, address6, has6 } of this.#nat?.leases ?? []) {
+    for (const { mac, address, address6, has6 } of leases) {
       for (const one of has6 ? [address, address6] : [address]) this.#leased.set(addressKey(one), formatMac(mac));
     }
   }
@@ -184,6 +201,42 @@ export class SwitchServer implements AsyncDisposable {
       const which = other.hello.name === undefined ? "another machine" : `machine ${other.hello.name}`;
       throw new NetworkError("NETWORK_HOST", `${which} on it has the address ${hello.mac}; give this one another mac=`);
     }
+    if (this.#bridge === undefined) this.#joinSwitch(socket, hello, mac);
+    else this.#joinBridge(socket, hello, mac);
+  }
+
+  #add(socket: Socket, member: Member): void {
+    const key = formatMac(member.mac);
+    this.#members.set(key, member);
+    socket.once("close", () => {
+      this.#members.delete(key);
+      for (const book of this.#books.values()) book.release(member);
+    });
+  }
+
+  /** The machine's tap is the bridge's port; it says which that is, and is there as long as its socket. */
+  #joinBridge(socket: Socket, hello: PortHello, mac: Uint8Array): void {
+    if (hello.vlan !== undefined || hello.trunk !== undefined) {
+      throw new NetworkError("NETWORK_HOST", "it has a bridge of the kernel's, and no VLANs");
+    }
+    let device: string | undefined;
+    this.#add(socket, {
+      hello,
+      mac,
+      counters: () => ({ ...NO_COUNTERS, ...(device !== undefined && deviceCounters(device)) }),
+    });
+    sendLine(socket, { mtu: this.#definition.mtu ?? DEFAULT_MTU, bridge: this.#bridge! });
+    receiveLine(socket).then(
+      (told) => {
+        if (typeof told.device === "string" && DEVICE.test(told.device)) device = told.device;
+        // Nothing more is said.
+        socket.on("data", () => socket.destroy()).resume();
+      },
+      () => socket.destroy(),
+    );
+  }
+
+  #joinSwitch(socket: Socket, hello: PortHello, mac: Uint8Array): void {
     // Each VLAN has networks of its own.
     const filters = new Map<number, Filter>();
     const rules = parseFilter(hello.filter ?? DEFAULT_FILTER);
@@ -203,13 +256,9 @@ export class SwitchServer implements AsyncDisposable {
         return true;
       },
     });
-    const member: Member = { hello, mac, port };
-    this.#members.set(formatMac(mac), member);
-    socket.once("close", () => {
-      port[Symbol.dispose]();
-      this.#members.delete(formatMac(mac));
-      for (const book of this.#books.values()) book.release(member);
-    });
+    const member: Member = { hello, mac, counters: () => port.counters };
+    this.#add(socket, member);
+    socket.once("close", () => port[Symbol.dispose]());
     const frames = new CarriedFrames();
     sendLine(socket, { mtu: this.#definition.mtu ?? DEFAULT_MTU });
     socket.on("data", (data: Buffer) => {
@@ -224,6 +273,9 @@ export class SwitchServer implements AsyncDisposable {
   }
 
   #dump(socket: Socket): void {
+    if (this.#bridge !== undefined) {
+      throw new NetworkError("NETWORK_HOST", `its frames are the kernel's: tcpdump -i ${this.#bridge}`);
+    }
     sendLine(socket, {});
     socket.write(pcapHeader());
     const watch = this.#switch.watch((frame, offload) => {
@@ -237,14 +289,14 @@ export class SwitchServer implements AsyncDisposable {
 
   get status(): SwitchStatus {
     const leases = [...(this.#nat?.leases ?? [])];
-    const ports = [...this.#members.values()].map(({ hello, mac, port }) => {
+    const ports = [...this.#members.values()].map(({ hello, mac, counters }) => {
       const lease = leases.find((one) => sameAddress(one.mac, mac));
       const { want: _, ...rest } = hello;
       return {
         ...rest,
         mac: formatMac(mac),
         ...(lease && { address: formatAddress(lease.address) }),
-        counters: port.counters,
+        counters: counters(),
       };
     });
     return { pid: process.pid, ports };
@@ -254,10 +306,27 @@ export class SwitchServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     for (const socket of this.#clients) socket.destroy();
-    this.#nat?.[Symbol.dispose]();
+    this.#resources.dispose();
     await closed;
   }
 }
+
+/** What comes from the device of a machine on a bridge is the machine's. */
+function attachTo(tap: TapPort, nat: Nat): void {
+  const takes = { checksum: true, tcp4: true, tcp6: true };
+  const lead = (from: PacketPort, to: PacketPort) =>
+    from.connect({
+      takes,
+      receive: (frame, offload) => {
+        to.transmit(frame, offload);
+        return true;
+      },
+    });
+  lead(tap, nat);
+  lead(nat, tap);
+}
+
+const DEVICE = /^lodge\d{1,9}$/;
 
 /** What a machine may say of itself; everything else is left out. */
 function checkHello({ mac, name, vlan, trunk, filter }: Record<string, unknown>): PortHello {

@@ -47,6 +47,17 @@ export interface PortCounters {
   lost: number;
 }
 
+export const NO_COUNTERS: Readonly<PortCounters> = {
+  framesIn: 0,
+  bytesIn: 0,
+  framesOut: 0,
+  bytesOut: 0,
+  foreignVlan: 0,
+  flooding: 0,
+  spoofed: 0,
+  lost: 0,
+};
+
 /** Whoever sees every frame that is let in. */
 export type Tap = (frame: Uint8Array, offload: Offload | undefined) => void;
 
@@ -131,16 +142,7 @@ interface Owner {
 
 export class SwitchPort implements Disposable {
   readonly options: PortOptions;
-  readonly counters: PortCounters = {
-    framesIn: 0,
-    bytesIn: 0,
-    framesOut: 0,
-    bytesOut: 0,
-    foreignVlan: 0,
-    flooding: 0,
-    spoofed: 0,
-    lost: 0,
-  };
+  readonly counters: PortCounters = { ...NO_COUNTERS };
   readonly #owner: Owner;
 
   constructor(options: PortOptions, owner: Owner) {

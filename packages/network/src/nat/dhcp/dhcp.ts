@@ -50,6 +50,8 @@ export interface DhcpOptions {
   readonly addresses: Addresses;
   readonly leases: Leases;
   readonly mtu: number;
+  /** Default: the gateway. */
+  readonly router?: Uint8Array;
   readonly search: () => readonly string[];
   /** What a station is told that its name is. */
   readonly nameFor: (lease: Lease) => string | undefined;
@@ -116,6 +118,7 @@ export class DhcpServer {
   #give(request: Uint8Array, type: number, lease: Lease | undefined): DhcpReply {
     const { addresses, mtu, search, nameFor } = this.#options;
     const { network, gateway, names } = addresses;
+    const { router = gateway } = this.#options;
     const reply = this.#begin(request, type);
     let at = Message.OPTIONS + 9;
     const put = (option: number, data: ArrayLike<number>) => {
@@ -142,7 +145,7 @@ export class DhcpServer {
       Option.BROADCAST,
       network.address.map((byte, index) => byte | (~mask[index]! & 0xff)),
     );
-    put(Option.ROUTER, gateway);
+    put(Option.ROUTER, router);
     put(Option.NAME_SERVERS, names);
     put(Option.MTU, [mtu >> 8, mtu & 0xff]);
     const domains = search();

@@ -1,0 +1,184 @@
+/**
+ * The way to a network's process: it is started by who needs it first, and again by those who are left when it was killed.
+ */
+
+import { spawn } from "node:child_process";
+import { connect, type Socket } from "node:net";
+import { text } from "node:stream/consumers";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { readNetwork } from "../definition/store.ts";
+import { NetworkError } from "../errors.ts";
+import { switchPlace } from "./place.ts";
+import { type Hello, type PortHello, receiveLine, type SwitchStatus, sendLine } from "./protocol.ts";
+
+const DAEMON = fileURLToPath(new URL("./daemon.ts", import.meta.url));
+/** Somebody else is about to serve the network, or was about to end: it is tried again after so long, so often. */
+const AGAIN_MS = 25;
+const MOST_TRIES = 200;
+/** A switch that cannot be had for a machine that runs: longer each time, up to this. */
+const LONGEST_PAUSE_MS = 5000;
+
+/** A connection to a network's switch, with what it answered; the switch is started if there is none. */
+async function open(name: string, hello: Hello): Promise<{ socket: Socket; answer: Record<string, unknown> }> {
+  const { socket: path } = switchPlace(name);
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
+    const socket = await dial(path);
+    if (socket !== undefined) {
+      const answer = await ask(socket, hello);
+      if (answer !== undefined) {
+        if (typeof answer.error === "string")
+          throw new NetworkError("NETWORK_HOST", `network ${name}: ${answer.error}`);
+        return { socket, answer };
+      }
+    } else if ((await startDaemon(name)) === "ready") continue;
+    await delay(AGAIN_MS);
+  }
+  throw new NetworkError("NETWORK_HOST", `network ${name}: the process that has ${path} does not answer; end it`);
+}
+
+/** Undefined where the switch has just ended. */
+async function ask(socket: Socket, hello: Hello): Promise<Record<string, unknown> | undefined> {
+  sendLine(socket, hello);
+  try {
+    return await receiveLine(socket);
+  } catch (error) {
+    if (!socket.destroyed) throw error;
+    return undefined;
+  }
+}
+
+function dial(path: string): Promise<Socket | undefined> {
+  const socket = connect(path);
+  return new Promise((resolve, reject) => {
+    socket.once("connect", () => {
+      socket.off("error", failed).on("error", () => socket.destroy());
+      resolve(socket);
+    });
+    const failed = (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT" || error.code === "ECONNREFUSED" || error.code === "ECONNRESET") resolve(undefined);
+      else reject(new NetworkError("NETWORK_HOST", `${path}: ${error.message}`, { cause: error }));
+    };
+    socket.once("error", failed);
+  });
+}
+
+async function startDaemon(name: string): Promise<"ready" | "busy"> {
+  readNetwork(name);
+  const { NODE_OPTIONS: _, ...env } = process.env;
+  const child = spawn(process.execPath, [DAEMON, name], {
+    detached: true,
+    cwd: "/",
+    env,
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const started = new Promise<void>((resolve, reject) => child.once("spawn", resolve).once("error", reject));
+  await started;
+  const said = await new Promise<string>((resolve, reject) => {
+    child.stdout.once("data", (data: Buffer) => resolve(data.toString().trim()));
+    child.stdout.once("end", () => resolve(""));
+    child.stdout.once("error", reject);
+  });
+  child.stdout.destroy();
+  child.unref();
+  if (said === "ready" || said === "busy") return said;
+  throw new NetworkError("NETWORK_HOST", said === "" ? `network ${name}: its process ended at once` : said);
+}
+
+export interface MemberOptions extends Omit<PortHello, "want"> {
+  readonly network: string;
+}
+
+/** What a network answers to a machine. */
+export interface Welcome {
+  readonly mtu: number;
+  /** The kernel's bridge that it is, if it is one. */
+  readonly bridge?: string;
+}
+
+/** A machine's place on a network, which it takes again when the network's process is another one. */
+export class Membership implements Disposable {
+  readonly welcome: Welcome;
+  readonly #options: MemberOptions;
+  readonly #end = new AbortController();
+  #socket: Socket | undefined;
+  #joined: ((socket: Socket) => void) | undefined;
+
+  /** Throws a `NetworkError` where there is no network of that name, or it will not have this machine. */
+  static async take(options: MemberOptions): Promise<Membership> {
+    readNetwork(options.network);
+    const { socket, answer } = await Membership.#open(options);
+    return new Membership(options, socket, answer as unknown as Welcome);
+  }
+
+  static #open({ network, ...hello }: MemberOptions): ReturnType<typeof open> {
+    return open(network, { want: "port", ...hello });
+  }
+
+  private constructor(options: MemberOptions, socket: Socket, welcome: Welcome) {
+    this.#options = options;
+    this.welcome = welcome;
+    this.#attach(socket);
+  }
+
+  /** Undefined while there is none. */
+  get socket(): Socket | undefined {
+    return this.#socket;
+  }
+
+  /** Called now, and with every later socket; it is paused. */
+  onJoined(joined: (socket: Socket) => void): void {
+    this.#joined = joined;
+    if (this.#socket !== undefined) joined(this.#socket);
+  }
+
+  #attach(socket: Socket): void {
+    this.#socket = socket;
+    socket.once("close", () => {
+      this.#socket = undefined;
+      void this.#joinAgain();
+    });
+    this.#joined?.(socket);
+  }
+
+  async #joinAgain(): Promise<void> {
+    const { signal } = this.#end;
+    for (let pause = AGAIN_MS; !signal.aborted; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      try {
+        const { socket } = await Membership.#open(this.#options);
+        if (signal.aborted) socket.destroy();
+        else this.#attach(socket);
+        return;
+      } catch {
+        // Its definition is gone, or somebody has our address now: neither need be so for ever.
+        await delay(pause, undefined, { signal, ref: false }).catch(() => {});
+      }
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#end.abort();
+    this.#socket?.removeAllListeners("close").destroy();
+  }
+}
+
+/** What a network's switch is doing; undefined while no machine is on it. */
+export async function switchStatus(name: string): Promise<SwitchStatus | undefined> {
+  const socket = await dial(switchPlace(readNetwork(name).name).socket);
+  if (socket === undefined) return undefined;
+  sendLine(socket, { want: "status" });
+  // Reset: it was about to end.
+  const answer = await text(socket).catch(() => "");
+  if (answer === "") return undefined;
+  const status: unknown = JSON.parse(answer);
+  const { error } = status as { error?: string };
+  if (error !== undefined) throw new NetworkError("NETWORK_HOST", `network ${name}: ${error}`);
+  return status as SwitchStatus;
+}
+
+/** A capture of everything on a network from now on, as pcap; ends with the network's process, or when it is destroyed. */
+export async function dumpSwitch(name: string): Promise<Socket> {
+  readNetwork(name);
+  const { socket } = await open(name, { want: "dump" });
+  return socket;
+}
