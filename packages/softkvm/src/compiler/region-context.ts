@@ -65,6 +65,13 @@ export class RegionContext extends RecordContext {
     return this.#readGpr(operand.reg, size as IntegerSize, operand.high);
   }
 
+  override readExtended(index: number): I64 {
+    const { kind, size } = this.operands[index]!;
+    if (kind !== "mem") return super.readExtended(index);
+    const host = this.#host(size, this.linearAddress(index, "read"), Tlb.read);
+    return this.let(extendingLoads[size as IntegerSize](host));
+  }
+
   override write(index: number, value: Value): void {
     const { kind, size } = this.operands[index]!;
     if (kind !== "gpr") {
@@ -414,3 +421,5 @@ export class RegionContext extends RecordContext {
     }
   }
 }
+
+const extendingLoads = { 1: i64.load8_s, 2: i64.load16_s, 4: i64.load32_s, 8: i64.load } as const;

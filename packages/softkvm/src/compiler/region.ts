@@ -1,5 +1,6 @@
 /** Writes a region: one function out of its blocks, with their jumps inside. */
 
+import { Budget } from "../cpu/budget.ts";
 import { Mode, State } from "../cpu/layout.ts";
 import type { Instruction } from "../decode/instruction.ts";
 import type { Blocks, Edges } from "../interpreter/blocks.ts";
@@ -126,6 +127,7 @@ export class RegionWriter {
   write(): void {
     const code = this.#code;
     const state = this.#state;
+    const { loops } = this.#graph;
     code.block((exit) => {
       state.exit = exit;
       code.block((interpret) => {
@@ -138,7 +140,8 @@ export class RegionWriter {
               this.#graph.write(code, {
                 body: (index, from) => (this.#isMember(index) ? this.#body(index - 1, from) : state.next),
                 leave: (from, way) => this.#leave(from - 1, way, () => code.br(dispatch)),
-                backEdge: (_from, to) => this.#backEdge(this.#members[this.#loopOf(to) - 1]!),
+                backEdge: (_from, to) =>
+                  this.#backEdge(this.#members[this.#loopOf(to) - 1]!, this.#turnOf(loops.get(to))),
                 passGate: () => code.set(state.next, c32(0)),
               });
               code.unreachable();
@@ -163,6 +166,13 @@ export class RegionWriter {
     return node > 0 && node <= this.#members.length;
   }
 
+  /** What a turn of a loop costs. */
+  #turnOf(loop: ReadonlySet<number> = new Set()): number {
+    let instructions = 0;
+    for (const node of loop) if (this.#isMember(node)) instructions += this.#parts[node - 1]!.instructions.length;
+    return 1 + Math.floor(instructions / Budget.loopInstructions);
+  }
+
   /** The member at which the loop begins that a jump leads back to, by a gate or without one. */
   #loopOf(node: number): number {
     return this.#isMember(node) ? node : this.#graph.nodes[node]!.to[0]!;
@@ -172,7 +182,7 @@ export class RegionWriter {
   #lookUp(again: () => void): void {
     const code = this.#code;
     const state = this.#state;
-    code.set(state.budget, i32.sub(state.budget, c32(1)));
+    code.set(state.budget, i32.sub(state.budget, c32(Budget.dispatch)));
     code.if(i32.lt_s(state.budget, c32(0)), () => state.leave(Return.BUDGET, state.exitRip));
     const entry = code.let(jumpCacheEntry(state.base, state.exitRip));
     code.if(i64.eq(i64.load(entry, JumpCache.rip), state.exitRip), () => {
@@ -262,17 +272,17 @@ export class RegionWriter {
     if (to === undefined) return;
     const place = this.#place(from, to);
     if (place >= 0) {
-      this.#backEdge(this.#members[place]!);
+      this.#backEdge(this.#members[place]!, Budget.dispatch);
       this.#code.set(this.#state.next, c32(this.entries.indexOf(this.#members[place]!) + 1));
       dispatch();
     } else this.#state.lookUp(this.#rip(distance + to - block.host));
   }
 
   /** A jump back costs some of the budget, and looks around when that is used up. */
-  #backEdge(to: Member): void {
+  #backEdge(to: Member, cost: number): void {
     const { budget } = this.#state;
     const code = this.#code;
-    code.set(budget, i32.sub(budget, c32(1)));
+    code.set(budget, i32.sub(budget, c32(cost)));
     code.if(i32.lt_s(budget, c32(0)), () => this.#state.leave(Return.BUDGET, this.#rip(to.distance)));
   }
 

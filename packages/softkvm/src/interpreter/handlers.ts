@@ -3,6 +3,7 @@
  * its mnemonic when the shape is first met. They sit in a table, by which records name them and tail calls reach them.
  */
 
+import { Budget } from "../cpu/budget.ts";
 import { STATE_SIZE, State } from "../cpu/layout.ts";
 import { CpuState } from "../cpu/state.ts";
 import type { Meaning } from "../semantics/context.ts";
@@ -220,7 +221,7 @@ function tableFunctions(module: ModuleBuilder) {
 /** Goes on at `State.blockRip` if the jump cache knows its record. */
 function jump(code: Code, base: number, { handlerType }: Pick<Outside, "handlerType">): void {
   const at = (offset: number) => c32(base + offset);
-  const budget = code.let(i32.sub(i32.load(at(State.budget)), c32(1)));
+  const budget = code.let(i32.sub(i32.load(at(State.budget)), c32(Budget.jump)));
   code.store("i32", at(State.budget), 0, budget);
   code.if(i32.lt_s(budget, c32(0)), () => code.return(c32(Return.BUDGET)));
   const rip = code.let(i64.load(at(State.blockRip)));

@@ -3,9 +3,10 @@
  * are in the vCPU's state in memory. Here are operands of general registers and memory, and where control goes.
  */
 
+import { Budget } from "../cpu/budget.ts";
 import { State } from "../cpu/layout.ts";
 import type { Context, IntegerSize, Value } from "../semantics/context.ts";
-import { fromI64 } from "../semantics/words.ts";
+import { fromI64, signExtend } from "../semantics/words.ts";
 import type { I32, I64 } from "../wasm/expr.ts";
 import { c32, i32, i64 } from "../wasm/ops.ts";
 import { Record, Return } from "./record.ts";
@@ -35,6 +36,10 @@ export class RecordContext extends RecordX87 implements Context {
       default:
         throw new Error(`a ${kind} operand has no integer value`);
     }
+  }
+
+  readExtended(index: number): I64 {
+    return signExtend(this.operands[index]!.size as IntegerSize, this.read(index));
   }
 
   write(index: number, value: Value): void {
@@ -106,7 +111,7 @@ export class RecordContext extends RecordX87 implements Context {
     this.setState64(State.blockRip, maskTo(size as 2 | 4 | 8, i64.add(this.state64(State.blockRip), by)));
     const target = this.let(i32.load(this.record, chain));
     this.code.if(i32.gt_u(target, c32(CHAIN_LOOKUP)), () => {
-      const budget = this.let(i32.sub(this.state32(State.budget), c32(1)));
+      const budget = this.let(i32.sub(this.state32(State.budget), c32(Budget.jump)));
       this.setState32(State.budget, budget);
       this.code.if(i32.lt_s(budget, c32(0)), () => this.code.return(c32(Return.BUDGET)));
       this.enter(target);

@@ -5,6 +5,7 @@
 
 import { ExitReason, MpState } from "@lodge/kvm";
 import { Compiler } from "../compiler/compiler.ts";
+import { Budget } from "../cpu/budget.ts";
 import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
 import { CpuState, Flag } from "../cpu/state.ts";
 import { FORMS } from "../decode/opcode-map.ts";
@@ -27,13 +28,6 @@ import { Processor, type ProcessorHooks } from "../system/processor.ts";
 import { baseOf, limitOf } from "../system/segment-registers.ts";
 import { MICROCODE } from "../system/table.ts";
 import { UnconfirmedCode } from "./unconfirmed-code.ts";
-
-/** Branches between two looks at the clock and at what other threads ask: some 100 µs of guest code. */
-const BUDGET = 10_000;
-
-/** What a stay in TypeScript costs of that, and an access that misses the lookaside buffers. */
-const ENTRY_COST = 10;
-const ACCESS_COST = 30;
 
 /** DR6.BS: a single step. */
 const DR6_BS = 1n << 14n;
@@ -159,7 +153,7 @@ export class Core {
     });
     const { access, state } = this;
     const charge = () => {
-      state.set32(State.budget, state.view.getInt32(base + State.budget, true) - ACCESS_COST);
+      state.set32(State.budget, state.view.getInt32(base + State.budget, true) - Budget.access);
     };
     this.#handlers = new Handlers(memory, base, {
       load: (linear, size, kind) => {
@@ -295,7 +289,7 @@ export class Core {
   /** Runs from a record, or from RIP if that is 0. Returns the record to go on at, 0 to look it up, or minus an exit. */
   #go(from: number): number {
     const { state } = this;
-    const budget = state.view.getInt32(state.base + State.budget, true) - ENTRY_COST;
+    const budget = state.view.getInt32(state.base + State.budget, true) - Budget.entry;
     state.set32(State.budget, budget);
     if (budget < 0) {
       this.#budgetEnded();
@@ -367,7 +361,7 @@ export class Core {
         return 0;
       case Return.BUDGET_REPEAT:
         this.#setRip(State.rip, state.get32(State.record), Record.start);
-        state.set32(State.budget, BUDGET);
+        state.set32(State.budget, Budget.full);
         this.mustLook = true;
         return 0;
       case Return.RESYNC: {
@@ -390,7 +384,7 @@ export class Core {
 
   /** Time to look around, and at what runs: what does when the budget ends is what runs most, and is compiled. */
   #budgetEnded(): void {
-    this.state.set32(State.budget, BUDGET);
+    this.state.set32(State.budget, Budget.full);
     this.mustLook = true;
     this.#found((block) => this.#compiler.sample(block));
   }
@@ -496,7 +490,7 @@ export class Core {
     if (found < 0) return -found as ExitReason;
     if (found === 0) return undefined;
     // Without a budget every way out of the instruction ends here; what there was goes on afterwards.
-    const budget = state.view.getInt32(state.base + State.budget, true) - ENTRY_COST;
+    const budget = state.view.getInt32(state.base + State.budget, true) - Budget.entry;
     state.set32(State.budget, 0);
     state.set32(State.quick, 0);
     this.#isStep = true;

@@ -5,6 +5,7 @@
  * quick-walk.test.ts compares the two.
  */
 
+import { Budget } from "../cpu/budget.ts";
 import { NO_FAULT, Ram, State, Tlb, TlbList, Translated, Vector } from "../cpu/layout.ts";
 import type { Code } from "../wasm/code.ts";
 import type { I32, I64, Local } from "../wasm/expr.ts";
@@ -23,9 +24,6 @@ export const Walked = {
   /** `Access` has to do it; nothing has changed but accessed bits. */
   OTHER: 2,
 } as const;
-
-/** What a walk costs of the budget. */
-const WALK_COST = 3;
 
 /** The address in an entry: bits 12 to 51. */
 const ADDRESS = 0xf_ffff_ffff_f000n;
@@ -75,7 +73,7 @@ class WalkWriter {
     this.#leaveIf(i32.or(i32.eqz(this.#word(State.quick)), i32.and(this.#kind, c32(~(WRITE | STACK | FILL)))));
     const isLong = i32.and(this.#word(State.efer), c32(efer.LMA));
     this.#leaveIf(i32.or(i32.eqz(isLong), i64.ne(i64.shr_s(i64.shl(linear, c64(16)), c64(16)), linear)));
-    code.store("i32", this.#at(State.budget), 0, i32.sub(this.#word(State.budget), c32(WALK_COST)));
+    code.store("i32", this.#at(State.budget), 0, i32.sub(this.#word(State.budget), c32(Budget.walk)));
 
     const isWrite = code.let(i32.and(this.#kind, c32(WRITE)));
     const buffer = code.let(this.#word(State.tlb));

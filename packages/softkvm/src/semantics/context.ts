@@ -80,6 +80,8 @@ export interface Context {
 
   /** The value of operand `index`: see {@link Value}. */
   read(index: number): Value;
+  /** The same sign-extended to 64 bits: of memory, in one with the load. */
+  readExtended(index: number): I64;
   /** Writes a register or memory operand. A 32-bit register write clears the upper half. */
   write(index: number, value: Value): void;
   /** Replaces operand `index` by what `change` makes of it. With LOCK, atomically. */

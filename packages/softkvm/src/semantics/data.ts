@@ -41,8 +41,8 @@ const low8 = Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF;
 export const data: Record<string, Meaning> = {
   mov: move,
   movzx: (c) => c.write(0, fromI64(sizeOf(c), zeroExtend(sizeOf(c, 1), c.read(1)))),
-  movsx: (c) => c.write(0, fromI64(sizeOf(c), signExtend(sizeOf(c, 1), c.read(1)))),
-  movsxd: (c) => c.write(0, fromI64(sizeOf(c), signExtend(sizeOf(c, 1), c.read(1)))),
+  movsx: (c) => c.write(0, fromI64(sizeOf(c), c.readExtended(1))),
+  movsxd: (c) => c.write(0, fromI64(sizeOf(c), c.readExtended(1))),
   lea: (c) => c.write(0, fromI64(sizeOf(c), c.effectiveAddress(1))),
 
   xchg: (c) => {

@@ -55,10 +55,11 @@ function multiplyWide(signed: boolean): Meaning {
 const multiply: Meaning = (c) => {
   const size = sizeOf(c);
   const [left, right] = c.operands.length === 3 ? [1, 2] : [0, 1];
-  const a = c.let(signExtend(size, c.read(left)));
-  const b = c.let(signExtend(size, c.read(right)));
+  const a = c.let(c.readExtended(left));
+  const b = c.let(c.readExtended(right));
   const product = c.let(i64.mul(a, b));
-  const result = c.let(fromI64(size, product));
+  // Where nothing asks for the flags the narrow product is all that is left.
+  const result = c.let(size === 8 ? product : truncate(size, i32.mul(i32.wrap(a), i32.wrap(b))));
   const overflow = c.let(
     size === 8
       ? i64.ne(multiplyHigh(c, a, b, true), i64.shr_s(product, c64(63)))

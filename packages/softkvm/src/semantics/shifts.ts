@@ -6,7 +6,7 @@ import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
 import { sizeOf } from "./arithmetic.ts";
 import type { Context, IntegerSize, Meaning, Value } from "./context.ts";
 import { carryFlag, setCarryOverflowResult, withCarryAndOverflow } from "./flags.ts";
-import { fromI64, low32, signBit, signExtend, zeroExtend } from "./words.ts";
+import { fromI64, low32, signBit, signExtend, truncate, zeroExtend } from "./words.ts";
 
 /** The count that processors use: 5 bits, or 6 for 64-bit operands. */
 function maskedCount(c: Context, size: IntegerSize, operand: number): I32 {
@@ -23,6 +23,7 @@ function bitAt(value: I64, position: I64): I32 {
  * count that is not 0; `a` is the operand as the shift needs it extended.
  */
 function shift(
+  operation: "shl" | "shr_u" | "shr_s",
   extend: (size: IntegerSize, value: Value) => I64,
   compute: (size: IntegerSize, a: I64, count: I64) => { result: I64; carry: I32; overflow: I32 },
 ): Meaning {
@@ -32,8 +33,10 @@ function shift(
     let result: Value | undefined;
     let parts: ReturnType<typeof compute> | undefined;
     c.modify(0, (old) => {
-      parts = compute(size, c.let(extend(size, old)), c.let(i64.extend_i32_u(count)));
-      result = c.let(fromI64(size, parts.result));
+      const a = c.let(extend(size, old));
+      parts = compute(size, a, c.let(i64.extend_i32_u(count)));
+      // Where nothing asks for the flags the narrow shift is all that is left.
+      result = c.let(size === 8 ? parts.result : truncate(size, i32[operation](i32.wrap(a), count)));
       return result;
     });
     c.code.if(count, () => {
@@ -52,19 +55,19 @@ const topTwoDiffer = (size: IntegerSize, a: I64): I32 =>
 
 const bits = (size: IntegerSize) => size * 8;
 
-const shl = shift(zeroExtend, (size, a, count) => {
+const shl = shift("shl", zeroExtend, (size, a, count) => {
   // One place short, so that the last bit shifted out is still there. For 64 bits it has left the word: take it before.
   const carry = size === 8 ? bitAt(a, i64.sub(c64(64), count)) : bitAt(i64.shl(a, count), c64(bits(size)));
   return { result: i64.shl(a, count), carry, overflow: topTwoDiffer(size, a) };
 });
 
-const shr = shift(zeroExtend, (size, a, count) => ({
+const shr = shift("shr_u", zeroExtend, (size, a, count) => ({
   result: i64.shr_u(a, count),
   carry: bitAt(a, i64.sub(count, c64(1))),
   overflow: bitAt(a, c64(bits(size) - 1)),
 }));
 
-const sar = shift(signExtend, (_size, a, count) => ({
+const sar = shift("shr_s", signExtend, (_size, a, count) => ({
   result: i64.shr_s(a, count),
   carry: bitAt(a, i64.sub(count, c64(1))),
   overflow: c32(0),

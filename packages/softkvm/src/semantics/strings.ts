@@ -3,6 +3,7 @@
  * complete before the next begins, so a fault or an interrupt leaves the registers at an element's boundary.
  */
 
+import { Budget } from "../cpu/budget.ts";
 import { Flag } from "../cpu/state.ts";
 import type { I32, I64, Local } from "../wasm/expr.ts";
 import { c32, c64, i32, i64, select } from "../wasm/ops.ts";
@@ -106,9 +107,6 @@ function stos(c: Context, step: I32): void {
   advance(c, Gpr.RDI, step);
 }
 
-/** What an operation on a whole page may cost of the budget, by the byte: kicks shall be seen in time. */
-const BYTES_PER_BRANCH = 64;
-
 /**
  * REP STOS in 64-bit code: where one byte repeated is stored, upwards, a page at a time. Systems clear their memory with it.
  */
@@ -136,7 +134,7 @@ const filled: Meaning = (c) => {
         code.set(wanted, select(i32.lt_u(wanted, whole), wanted, whole));
         const bytes = c.fillAhead(linear, wanted, size === 1 ? (value as I32) : c32(0));
         code.set(elements, i64.extend_i32_u(i32.shr_u(bytes, c32(log2))));
-        code.set(cost, i32.add(i32.shr_u(bytes, c32(Math.log2(BYTES_PER_BRANCH))), c32(1)));
+        code.set(cost, i32.add(i32.shr_u(bytes, c32(Math.log2(Budget.filledBytes))), c32(1)));
         c.setGpr(Gpr.RDI, 8, i64.add(c.gpr(Gpr.RDI, 8) as I64, i64.extend_i32_u(bytes)));
       });
       code.if(i64.eqz(elements), () => {
