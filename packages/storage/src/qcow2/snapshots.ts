@@ -70,6 +70,9 @@ export function applySnapshot(image: Qcow2Image, name: string): Promise<void> {
     const snapshot = find(await listSnapshots(image), name, image);
     await image.abandonBitmaps(true);
     const needed = Math.ceil(snapshot.sizeBytes / mapping.tableSpan);
+    if (needed * 8 > Limit.L1_BYTES) {
+      throw mapping.corrupt(`snapshot ${snapshot.id} is said to be of ${snapshot.sizeBytes} bytes, more than can be`);
+    }
     const l1 = new Uint8Array(Math.max(needed, snapshot.l1Size) * 8);
     await readStored(store, snapshot.l1Offset, l1.subarray(0, snapshot.l1Size * 8));
     l1.set(withoutFlags(l1));
