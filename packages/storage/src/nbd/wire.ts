@@ -19,11 +19,14 @@ export class WireEnded extends StorageError {
 export class Wire {
   readonly stream: Duplex;
   readonly #pieces: Buffer[] = [];
+  /** Bytes of the first piece that were taken. */
+  #start = 0;
   #buffered = 0;
   /** Who waits for the next piece: one reader at a time. */
   #waiter: PromiseWithResolvers<void> | undefined;
   readonly #sending = new Set<(error: WireEnded) => void>();
   #ended: WireEnded | undefined;
+  #corked = false;
 
   constructor(stream: Duplex) {
     this.stream = stream;
@@ -33,29 +36,48 @@ export class Wire {
   /** Exactly `bytes` bytes; the reader bounds what it asks for. */
   async take(bytes: number): Promise<Buffer> {
     if (bytes > 0 && this.#buffered === 0) await this.#more();
-    // Mostly a message came in one piece.
-    const first = this.#pieces[0];
-    if (first !== undefined && first.length >= bytes) return this.#shift(bytes);
+    const there = this.takeNow(bytes);
+    if (there !== undefined) return there;
     const whole = Buffer.allocUnsafe(bytes);
     await this.fill(whole);
     return whole;
   }
 
+  /** The same without waiting, if they have come in one piece, as they mostly have: a wait costs more than the work. */
+  takeNow(bytes: number): Buffer | undefined {
+    const first = this.#pieces[0];
+    if (first === undefined || first.length - this.#start < bytes) return undefined;
+    const taken = first.subarray(this.#start, this.#start + bytes);
+    this.#advance(bytes);
+    return taken;
+  }
+
   /** Fills `target` with what comes next; nothing is held back until the rest is there. */
   async fill(target: Uint8Array): Promise<void> {
-    for (let done = 0; done < target.length; ) {
+    for (let done = this.fillNow(target); done < target.length; done += this.fillNow(target, done)) {
       if (this.#buffered === 0) await this.#more();
-      const piece = this.#shift(target.length - done);
-      target.set(piece, done);
-      done += piece.length;
     }
+  }
+
+  /** Fills `target` from its `done`th byte on with what has come; returns how many bytes that are. */
+  fillNow(target: Uint8Array, done = 0): number {
+    let filled = 0;
+    while (done + filled < target.length && this.#buffered > 0) {
+      const first = this.#pieces[0]!;
+      const bytes = first.copy(target, done + filled, this.#start);
+      this.#advance(bytes);
+      filled += bytes;
+    }
+    return filled;
   }
 
   /** Takes `bytes` bytes and forgets them. */
   async skip(bytes: number): Promise<void> {
     for (let left = bytes; left > 0; ) {
       if (this.#buffered === 0) await this.#more();
-      left -= this.#shift(left).length;
+      const bytes = Math.min(left, this.#pieces[0]!.length - this.#start);
+      this.#advance(bytes);
+      left -= bytes;
     }
   }
 
@@ -71,11 +93,33 @@ export class Wire {
       if (error) reject(new WireEnded(error));
       else resolve();
     };
-    stream.cork();
-    for (const [index, piece] of pieces.entries()) stream.write(piece, index === pieces.length - 1 ? taken : undefined);
-    stream.uncork();
+    this.#cork();
+    const last = pieces.length - 1;
+    for (let index = 0; index <= last; index++) stream.write(pieces[index], index === last ? taken : undefined);
     return promise;
   }
+
+  /** Sends for a reader that waits on this wire, and is told there if it breaks; returns why nothing can be sent any more. */
+  post(pieces: readonly Uint8Array[]): WireEnded | undefined {
+    const { stream } = this;
+    if (!stream.writable) return this.#ended ?? new WireEnded();
+    this.#cork();
+    for (const piece of pieces) stream.write(piece);
+    return undefined;
+  }
+
+  /** All messages of one turn of the event loop, 32 answers for example, go to the kernel in one call. */
+  #cork(): void {
+    if (this.#corked) return;
+    this.#corked = true;
+    this.stream.cork();
+    process.nextTick(this.#uncork);
+  }
+
+  readonly #uncork = (): void => {
+    this.#corked = false;
+    this.stream.uncork();
+  };
 
   /** Gives the stream back, to be wrapped. False when the peer has sent more than it should have by now. */
   release(): boolean {
@@ -101,15 +145,13 @@ export class Wire {
     await this.#waiter.promise;
   }
 
-  /** The first piece, or its first `most` bytes. */
-  #shift(most: number): Buffer {
-    const first = this.#pieces[0];
-    if (first === undefined) return Buffer.alloc(0);
-    const piece = first.subarray(0, most);
-    if (piece.length === first.length) this.#pieces.shift();
-    else this.#pieces[0] = first.subarray(most);
-    this.#buffered -= piece.length;
-    return piece;
+  /** So many bytes of the first piece are taken. */
+  #advance(bytes: number): void {
+    this.#start += bytes;
+    this.#buffered -= bytes;
+    if (this.#start < (this.#pieces[0]?.length ?? 0)) return;
+    this.#pieces.shift();
+    this.#start = 0;
   }
 
   readonly #onData = (piece: Buffer): void => {

@@ -49,13 +49,14 @@ export interface Request {
 
 export class Connection {
   readonly remote: RemoteExport;
-  readonly #pending = new Map<bigint, Pending>();
-  #cookie = 0n;
+  readonly #pending = new Map<number, Pending>();
+  #cookie = 0;
   #lost: ConnectionLost | undefined;
 
   private constructor(remote: RemoteExport) {
     this.remote = remote;
-    void this.#listen();
+    // Later, so that who made it asks first: a server that was recorded answers before.
+    queueMicrotask(() => void this.#listen());
   }
 
   /** Of a stream that is negotiated. */
@@ -82,21 +83,22 @@ export class Connection {
   }
 
   /** Rejects with {@link ConnectionLost} when no answer came, with another {@link StorageError} when it was a refusal. */
-  async request({ type, flags = 0, offset, length, data = [], into = [] }: Request): Promise<BlockStatus | undefined> {
-    if (this.#lost !== undefined) throw this.#lost;
+  request({ type, flags = 0, offset, length, data = [], into = [] }: Request): Promise<BlockStatus | undefined> {
+    if (this.#lost !== undefined) return Promise.reject(this.#lost);
     const header = Buffer.allocUnsafe(REQUEST_BYTES);
     const cookie = this.#cookie;
-    this.#cookie += 1n;
+    this.#cookie += 1;
     header.writeUInt32BE(REQUEST_MAGIC, 0);
     header.writeUInt16BE(flags, 4);
     header.writeUInt16BE(type, 6);
-    header.writeBigUInt64BE(cookie, 8);
+    writeNumber64(header, cookie, 8);
     writeNumber64(header, offset, 16);
     header.writeUInt32BE(length, 24);
     const pending = new Pending(offset, length, into);
     this.#pending.set(cookie, pending);
-    this.remote.wire.send(header, ...data).catch((error) => this.#lose(error));
-    return await pending.answered;
+    const ended = this.remote.wire.post([header, ...data]);
+    if (ended !== undefined) this.#lose(ended);
+    return pending.answered;
   }
 
   /** Says goodbye; what is under way is lost. */
@@ -134,16 +136,17 @@ export class Connection {
 
   async #reply(): Promise<void> {
     const { wire, structuredReplies } = this.remote;
-    const magic = (await wire.take(4)).readUInt32BE();
+    const magic = (wire.takeNow(4) ?? (await wire.take(4))).readUInt32BE();
     if (magic === SIMPLE_REPLY_MAGIC) return await this.#simpleReply();
     if (magic === STRUCTURED_REPLY_MAGIC && structuredReplies) return await this.#chunk();
     throw new ProtocolBreach("no reply where one should begin");
   }
 
   async #simpleReply(): Promise<void> {
-    const rest = await this.remote.wire.take(12);
+    const { wire } = this.remote;
+    const rest = wire.takeNow(12) ?? (await wire.take(12));
     const errno = rest.readUInt32BE(0);
-    const cookie = rest.readBigUInt64BE(4);
+    const cookie = readNumber64(rest, 4);
     const pending = this.#find(cookie);
     if (errno !== 0) pending.fail(errno, "");
     else if (pending.reads) {
@@ -155,15 +158,16 @@ export class Connection {
 
   async #chunk(): Promise<void> {
     const { wire } = this.remote;
-    const rest = await wire.take(CHUNK_HEADER_BYTES - 4);
+    const rest = wire.takeNow(CHUNK_HEADER_BYTES - 4) ?? (await wire.take(CHUNK_HEADER_BYTES - 4));
     const flags = rest.readUInt16BE(0);
     const type = rest.readUInt16BE(2);
-    const cookie = rest.readBigUInt64BE(4);
+    const cookie = readNumber64(rest, 4);
     const length = rest.readUInt32BE(12);
     const pending = this.#find(cookie);
     if ((type & CHUNK_IS_ERROR) !== 0) await this.#error(pending, length);
     else if (type === Chunk.OFFSET_DATA && length > 8) {
-      await this.#receive(pending, readNumber64(await wire.take(8), 0), length - 8);
+      const at = wire.takeNow(8) ?? (await wire.take(8));
+      await this.#receive(pending, readNumber64(at, 0), length - 8);
     } else if (type === Chunk.OFFSET_HOLE && length === 12) {
       const hole = await wire.take(12);
       for (const part of pending.receive(readNumber64(hole, 0), hole.readUInt32BE(8))) part.fill(0);
@@ -189,16 +193,20 @@ export class Connection {
   }
 
   async #receive(pending: Pending, offset: number, length: number): Promise<void> {
-    for (const part of pending.receive(offset, length)) await this.remote.wire.fill(part);
+    const { wire } = this.remote;
+    for (const part of pending.receive(offset, length)) {
+      const done = wire.fillNow(part);
+      if (done < part.length) await wire.fill(part.subarray(done));
+    }
   }
 
-  #find(cookie: bigint): Pending {
+  #find(cookie: number): Pending {
     const pending = this.#pending.get(cookie);
     if (pending === undefined) throw new ProtocolBreach("an answer to nothing");
     return pending;
   }
 
-  #finish(cookie: bigint, pending: Pending): void {
+  #finish(cookie: number, pending: Pending): void {
     pending.finish();
     this.#pending.delete(cookie);
   }

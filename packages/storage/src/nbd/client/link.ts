@@ -45,7 +45,8 @@ export class Link {
 
   async request(request: Request): Promise<BlockStatus | undefined> {
     for (let sendings = 1; ; sendings++) {
-      const connection = await this.#connected();
+      // No wait where there is nothing to wait for.
+      const connection = this.#usable() ?? (await this.#connected());
       try {
         return await connection.request(request);
       } catch (error) {
@@ -59,9 +60,12 @@ export class Link {
     this.#connection.close();
   }
 
-  async #connected(): Promise<Connection> {
+  #usable(): Connection | undefined {
     if (this.#closed.signal.aborted) throw new StorageError("STORAGE_IO", "the disk is closed");
-    if (!this.#connection.lost) return this.#connection;
+    return this.#connection.lost ? undefined : this.#connection;
+  }
+
+  async #connected(): Promise<Connection> {
     this.#reconnecting ??= this.#reconnect().finally(() => {
       this.#reconnecting = undefined;
     });

@@ -55,11 +55,11 @@ export class NbdStore implements Store {
     const length = totalBytes(pieces);
     // What is behind the end reads as zeros.
     const there = Math.max(0, Math.min(length, this.sizeBytes - offset));
-    fillPieces(cutPieces(pieces, there, length - there), 0);
+    if (there < length) fillPieces(cutPieces(pieces, there, length - there), 0);
     if (there === 0) return;
-    const inside = cutPieces(pieces, 0, there);
+    const inside = there === length ? pieces : cutPieces(pieces, 0, there);
     const { from, to } = this.#aligned(offset, there);
-    if (from === offset && to === offset + there) return await this.#transfer(Command.READ, offset, inside);
+    if (from === offset && to === offset + there) return await this.#transfer(Command.READ, offset, inside, there);
     const whole = new Uint8Array(to - from);
     await this.#transfer(Command.READ, from, [whole]);
     scatter(whole.subarray(offset - from, offset - from + there), inside);
@@ -153,12 +153,17 @@ export class NbdStore implements Store {
   }
 
   /** One read or write, in as many requests as the server's longest makes of it, all under way at once. */
-  async #transfer(type: number, offset: number, pieces: Pieces): Promise<void> {
-    const length = totalBytes(pieces);
+  async #transfer(type: number, offset: number, pieces: Pieces, length = totalBytes(pieces)): Promise<void> {
     const longest = this.#link.remote.maximumBytes;
+    if (length <= longest) {
+      await this.#request(
+        type === Command.READ ? { type, offset, length, into: pieces } : { type, offset, length, data: pieces },
+      );
+      return;
+    }
     const requests: Promise<unknown>[] = [];
     for (let done = 0; done < length; done += longest) {
-      const some = length <= longest ? pieces : cutPieces(pieces, done, longest);
+      const some = cutPieces(pieces, done, longest);
       const memory = type === Command.READ ? { into: some } : { data: some };
       requests.push(this.#request({ type, offset: offset + done, length: totalBytes(some), ...memory }));
     }

@@ -46,9 +46,10 @@ export class Replies {
 
   /** Data, as a part of a structured reply. */
   async data(cookie: Buffer, offset: number, data: Buffer, last: boolean): Promise<void> {
-    const at = Buffer.alloc(8);
-    writeNumber64(at, offset, 0);
-    await this.#chunk(cookie, last ? CHUNK_DONE : 0, Chunk.OFFSET_DATA, at, data);
+    // Header and offset are one piece: each costs the socket as much as a small read does the disk.
+    const header = chunkHeader(cookie, last ? CHUNK_DONE : 0, Chunk.OFFSET_DATA, 8 + data.length, 8);
+    writeNumber64(header, offset, CHUNK_HEADER_BYTES);
+    await this.#wire.send(header, data);
   }
 
   /** Zeros, as a part of a structured reply. */
@@ -78,12 +79,17 @@ export class Replies {
   }
 
   async #chunk(cookie: Buffer, flags: number, type: number, ...payload: Buffer[]): Promise<void> {
-    const header = Buffer.alloc(CHUNK_HEADER_BYTES);
-    header.writeUInt32BE(STRUCTURED_REPLY_MAGIC, 0);
-    header.writeUInt16BE(flags, 4);
-    header.writeUInt16BE(type, 6);
-    cookie.copy(header, 8);
-    header.writeUInt32BE(totalBytes(payload), 16);
-    await this.#wire.send(header, ...payload);
+    await this.#wire.send(chunkHeader(cookie, flags, type, totalBytes(payload)), ...payload);
   }
+}
+
+/** With room for what else is to be in the same piece. */
+function chunkHeader(cookie: Buffer, flags: number, type: number, length: number, room = 0): Buffer {
+  const header = Buffer.allocUnsafe(CHUNK_HEADER_BYTES + room);
+  header.writeUInt32BE(STRUCTURED_REPLY_MAGIC, 0);
+  header.writeUInt16BE(flags, 4);
+  header.writeUInt16BE(type, 6);
+  cookie.copy(header, 8);
+  header.writeUInt32BE(length, 16);
+  return header;
 }
