@@ -1,7 +1,7 @@
 /** Compiled code as a subject: every block that a case comes to is the head of a region before it is entered. */
 
-import { Compiler, canBegin } from "../src/compiler/compiler.ts";
-import type { Block, Blocks } from "../src/interpreter/blocks.ts";
+import { Compiler } from "../src/compiler/compiler.ts";
+import { type Block, type Blocks, canBegin } from "../src/interpreter/blocks.ts";
 import type { FuzzCase } from "./case.ts";
 import { InterpreterSubject } from "./interpreter.ts";
 import { MEMORY_BYTES } from "./layout.ts";

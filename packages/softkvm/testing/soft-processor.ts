@@ -86,7 +86,8 @@ export function softProcessor(
     cpuid,
     readMsr: () => undefined,
     writeMsr: () => false,
-    readTsc: () => 0n,
+    // A clock that stands still at the guest's offset.
+    readTsc: () => state.get64(State.tscOffset),
     writeTsc: () => {},
     readTpr: () => priority,
     writeTpr: (value) => {

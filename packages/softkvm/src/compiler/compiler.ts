@@ -4,7 +4,7 @@
  * with a block that was found running, and asks to take in what it often leaves for, be it called, returned or jumped to.
  */
 
-import type { Block, Blocks } from "../interpreter/blocks.ts";
+import { type Block, type Blocks, canBegin, MOST_DOUBLINGS } from "../interpreter/blocks.ts";
 import { type Handlers, importOutside } from "../interpreter/handlers.ts";
 import type { Member, Region, Seed } from "../interpreter/regions.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
@@ -17,8 +17,6 @@ const PAGE = 4096;
 
 /** How often a block has to be found running before it is compiled. */
 const HOT = 2;
-/** Twice as often for each time that compiled code of its page was written over, up to so many times. */
-const MOST_DOUBLINGS = 10;
 
 /** The same for one that a region contains already, but is not entered at. */
 const HOT_INSIDE = 8;
@@ -32,6 +30,8 @@ export class Compiler {
   readonly #base: number;
   /** Blocks that are no more drop out by themselves. */
   readonly #samples = new WeakMap<Block, number>();
+  /** Blocks that a region contains and that were run by the interpreter often nevertheless. */
+  readonly #isWarmInside = new WeakSet<Block>();
   /** What regions asked to take in. */
   readonly #wanted = new WeakMap<Region, { times: number; members: Seed[] }>();
 
@@ -54,6 +54,16 @@ export class Compiler {
     }
     this.#samples.delete(block);
     this.#compile([this.#gather([{ block, distance: 0, isLoose: region === undefined }])]);
+  }
+
+  /** The interpreter has run this block often, wherever the guest is found. */
+  warm(block: Block): void {
+    if (block.region === undefined || this.#isWarmInside.has(block)) {
+      this.#compile([this.#gather([{ block, distance: 0, isLoose: block.region === undefined }])]);
+      return;
+    }
+    this.#isWarmInside.add(block);
+    this.#blocks.countOn(block, HOT_INSIDE / HOT);
   }
 
   /**
@@ -172,11 +182,6 @@ export class Compiler {
 interface Plan {
   readonly seeds: readonly Seed[];
   readonly members: readonly Member[];
-}
-
-/** A block in two pages stays with the interpreter; one whose first instruction is TypeScript's gains nothing. */
-export function canBegin({ secondPage, count, edges }: Block): boolean {
-  return secondPage < 0 && (count > 1 || edges.taken !== undefined);
 }
 
 /** Whether there is a jump within a page from a region's block to another block. */

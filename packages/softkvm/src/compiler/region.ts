@@ -185,15 +185,20 @@ export class RegionWriter {
     code.set(state.budget, i32.sub(state.budget, c32(Budget.dispatch)));
     code.if(i32.lt_s(state.budget, c32(0)), () => state.leave(Return.BUDGET, state.exitRip));
     const entry = code.let(jumpCacheEntry(state.base, state.exitRip));
-    code.if(i64.eq(i64.load(entry, JumpCache.rip), state.exitRip), () => {
+    const isHere = i64.eq(i64.load(entry, JumpCache.rip), state.exitRip);
+    // Ring 3 has entries of other address spaces there, too.
+    const isUser = (this.#mode & Mode.USER) !== 0;
+    const tag = isUser ? i32.or(i32.load(c32(state.base + State.space)), c32(this.#mode)) : c32(this.#mode);
+    const isTagged = i32.eq(i32.load(entry, JumpCache.mode), tag);
+    code.if(isUser ? i32.and(isHere, isTagged) : isHere, () => {
       code.set(state.leftRecord, i32.load(entry, JumpCache.record));
       code.if(i32.eq(i32.load(state.leftRecord, Record.handler), c32(this.#slot)), () => {
         // The same page may be seen at another address by now.
         state.enter(state.leftRecord, state.exitRip);
         again();
       });
-      const known = i32.eq(i32.load(entry, JumpCache.mode), c32(this.#mode));
-      code.if(known, () => state.leave(Leave.ENTER, state.exitRip));
+      if (isUser) state.leave(Leave.ENTER, state.exitRip);
+      else code.if(isTagged, () => state.leave(Leave.ENTER, state.exitRip));
     });
     state.leave(Leave.ELSEWHERE, state.exitRip);
   }

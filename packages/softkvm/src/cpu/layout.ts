@@ -75,6 +75,10 @@ export const State = {
   reservedBits: 0x2e8,
   /** How many entries of the lookaside buffers are listed: see {@link TlbList}. */
   tlbFilled: 0x2f0,
+  /** The address space that jumps of ring 3 belong to: see `JumpCache`. */
+  space: 0x2f4,
+  /** What the guest's TSC is ahead of the machine's. */
+  tscOffset: 0x2f8,
 
   /** For es cs ss ds fs gs the offsets that may be accessed, where segments are checked: see {@link SegmentRange}. */
   segmentRanges: 0x300,
@@ -89,6 +93,10 @@ export const State = {
   /** Where the processor is, when no block runs, and the instruction that runs: offsets in CS. */
   rip: 0x390,
   instructionRip: 0x398,
+  /** Where in linear memory the table of interpreter/places.ts is; 0 for none. */
+  places: 0x3a8,
+  /** IA32_TSC_AUX. */
+  tscAux: 0x3a0,
   /** Not 0 when an interrupt or NMI may wait for the flags to let it through: as of the last look around. */
   eventWaits: 0x388,
   /** Not 0 between an NMI's delivery and the next IRET. */

@@ -13,6 +13,7 @@ import { type Handlers, Slot } from "./handlers.ts";
 import { Jumps, type Translation } from "./jumps.ts";
 import { KnownShapes } from "./known-shapes.ts";
 import { CODE_LIMITS, type CodeKept } from "./limits.ts";
+import { hasPlace, PLACES_BYTES, Places } from "./places.ts";
 import { BlockHeader, Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
 import { type Region, Regions } from "./regions.ts";
@@ -20,6 +21,8 @@ import { addressedOperand, segmentOf } from "./shape.ts";
 
 const MAX_INSTRUCTIONS = 64;
 const MAX_LENGTH = 15;
+/** Code that was written over when it was compiled has to run twice as often each time, up to so many times. */
+export const MOST_DOUBLINGS = 10;
 const PAGE = 4096;
 
 export interface Block {
@@ -82,7 +85,9 @@ export class Blocks {
   readonly #regions: Regions;
   /** How often compiled code was written over, by page; since everything was forgotten last. */
   readonly #rewrites = new Map<number, number>();
+  readonly #runs: number;
   readonly #jumps: Jumps;
+  readonly #places: Places;
   readonly #shapes: KnownShapes;
   /** Instructions that TypeScript does, by record. */
   readonly #microcode = new Map<number, Instruction>();
@@ -91,17 +96,22 @@ export class Blocks {
   /** For an instruction that lies in two pages. */
   readonly #straddle = new Uint8Array(2 * MAX_LENGTH);
 
-  /** Records go to `[arena, arenaEnd)` of linear memory. */
-  constructor(state: CpuState, handlers: Handlers, source: CodeSource, arena: number, arenaEnd: number) {
+  /**
+   * Records go to `[arena, arenaEnd)` of linear memory. `runs`: how often a block is run by the interpreter until that
+   * returns `WARM`; 0 for never.
+   */
+  constructor(state: CpuState, handlers: Handlers, source: CodeSource, arena: number, arenaEnd: number, runs = 0) {
     this.#state = state;
     this.#bytes = new Uint8Array(state.view.buffer);
     this.#handlers = handlers;
     this.#source = source;
-    this.#single = arena;
-    this.#arena = arena + 2 * Record.size;
+    this.#places = new Places(state, arena);
+    this.#single = arena + PLACES_BYTES;
+    this.#arena = this.#single + 2 * Record.size;
     this.#arenaEnd = arenaEnd;
     this.#free = this.#arena;
-    this.#regions = new Regions(state.view, handlers);
+    this.#regions = new Regions(state.view, handlers, runs);
+    this.#runs = runs;
     this.#jumps = new Jumps(state);
     this.#shapes = new KnownShapes(handlers);
   }
@@ -157,6 +167,7 @@ export class Blocks {
       block = made;
       this.#byKey.set(key, block);
     }
+    if (hasPlace(mode) && block.secondPage < 0) this.#places.set(host, mode, block.record);
     const address = (value: bigint) => Number(BigInt.asIntN(64, value));
     this.#jumps.set(address(rip), address(linear), { pageShift, global }, mode, block.record);
     // Decoding may have emptied the arena, and the branch with it.
@@ -211,6 +222,17 @@ export class Blocks {
   /** {@link Regions.waitAgain}. */
   waitAgain(block: Block, forEver = false): void {
     this.#regions.waitAgain(block, forEver);
+  }
+
+  /** The interpreter came to a block's first record, and told so: from now on it is silent. */
+  settle(record: number): void {
+    const view = this.#state.view;
+    view.setUint32(record + Record.handler, view.getUint32(record + BlockHeader.handler, true), true);
+  }
+
+  /** A block shall be run `factor` times as often again until that is told. */
+  countOn(block: Block, factor: number): void {
+    this.#regions.interpret(block, this.#runs * factor);
   }
 
   /** How often compiled code in a block's page was written over. */
@@ -287,6 +309,7 @@ export class Blocks {
     }
     const key = keyOf(block.host, block.mode);
     this.#byKey.delete(key);
+    this.#places.remove(block.host, block.record);
     this.#dead.set(block.record, key);
     for (const page of pagesOf(block)) {
       if (this.#byPage.get(page)?.delete(block)) this.#unwatchEmpty(page);
@@ -330,6 +353,7 @@ export class Blocks {
     this.#microcode.clear();
     this.#free = this.#arena;
     this.#jumps.forgetAll();
+    this.#places.clear();
     this.#state.set32(State.chain, 0);
   }
 
@@ -379,6 +403,7 @@ export class Blocks {
       this.#free = first + count * Record.size;
       view.setUint32(first + BlockHeader.handler, view.getUint32(first + Record.handler, true), true);
       this.waitAgain(block);
+      if (canBegin(block)) this.countOn(block, 2 ** Math.min(this.rewrites(block), MOST_DOUBLINGS));
       for (const page of pagesOf(block)) this.#byPage.get(page)!.add(block);
     }
     return block;
@@ -513,6 +538,11 @@ function edgesOf(last: Instruction | undefined, end: number): Edges {
   if (last.bits === 32 && last.operandSize === 16) return returns;
   const taken = end + target.value;
   return last.form.flow === "branch" ? { taken, fallThrough: end } : { taken, ...returns };
+}
+
+/** A block in two pages stays with the interpreter; one whose first instruction is TypeScript's gains nothing. */
+export function canBegin({ secondPage, count, edges }: Block): boolean {
+  return secondPage < 0 && (count > 1 || edges.taken !== undefined);
 }
 
 function cloneOf(instruction: Instruction): Instruction {

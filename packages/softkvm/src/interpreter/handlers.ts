@@ -4,8 +4,10 @@
  */
 
 import { Budget } from "../cpu/budget.ts";
-import { STATE_SIZE, State } from "../cpu/layout.ts";
+import { Mode, STATE_SIZE, State, Translated } from "../cpu/layout.ts";
 import { CpuState } from "../cpu/state.ts";
+import { addCodeWalk } from "../mmu/code-walk.ts";
+import { addMemory } from "../mmu/quick-walk.ts";
 import type { Meaning } from "../semantics/context.ts";
 import { writeUnitFunction } from "../semantics/sse/unit-function.ts";
 import { VECTOR_FUNCTION_TYPE, VECTOR_FUNCTIONS, vectorFunctions } from "../vector-unit/functions.ts";
@@ -13,18 +15,22 @@ import { VectorUnit } from "../vector-unit/unit.ts";
 import type { Code } from "../wasm/code.ts";
 import type { I32, Local } from "../wasm/expr.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
-import { c32, i32, i64 } from "../wasm/ops.ts";
+import { c32, c64, call, i32, i64, select } from "../wasm/ops.ts";
 import { addX87Functions, X87_FUNCTION_TYPE, X87_FUNCTIONS } from "../x87/quick/functions.ts";
 import { CODE_LIMITS } from "./limits.ts";
 import type { Outside } from "./outside.ts";
+import { emitHasPlace, Place, placeEntry } from "./places.ts";
 import { addQuickAccesses, writeAbandoned, writeDelivery } from "./quick-paths.ts";
-import { Record, Return } from "./record.ts";
+import { BlockHeader, Record, Return } from "./record.ts";
 import { RecordContext } from "./record-context.ts";
 import type { Shape } from "./shape.ts";
 
 /**
  * A table from virtual addresses to records, behind the vCPU's state. Each address has two places: one that comes drives
  * what is in its first place to that one's second. A kernel that boots decodes some 65,000 blocks.
+ *
+ * Beside the mode of its code, an entry of ring 3 has the number of its address space, in the bits of {@link SPACE}: loads of CR3
+ * count that on (`State.space`), so that they empty nothing.
  */
 export const JumpCache = {
   offset: STATE_SIZE,
@@ -41,27 +47,34 @@ export const JumpCache = {
   empty: 0xdeaddeaddeaddeadn,
 } as const;
 
+/** The first of the bits of an entry's mode that say which address space it is of; modes are below. */
+export const SPACE = 1 << 12;
+
 /** Slots of the handlers that belong to no instruction. */
 export const Slot = {
   MICROCODE: 1,
   RESYNC: 2,
   END: 3,
   FORWARD: 4,
-  X87_FUNCTIONS: 5,
-  VECTOR_FUNCTIONS: 5 + X87_FUNCTIONS,
-  FIRST_FREE: 5 + X87_FUNCTIONS + VECTOR_FUNCTIONS,
+  /** In place of a block's first handler: counts its runs. */
+  COUNT: 5,
+  X87_FUNCTIONS: 6,
+  VECTOR_FUNCTIONS: 6 + X87_FUNCTIONS,
+  FIRST_FREE: 6 + X87_FUNCTIONS + VECTOR_FUNCTIONS,
 } as const;
 
 /** Functions of quick-paths.ts, as TypeScript calls them. */
 export interface QuickPaths {
   load(linear: bigint, size: number, kind: number): number;
   store(linear: bigint, size: number, kind: number): number;
+  /** Where code of ring 3 lies in linear memory, or -1: mmu/code-walk.ts. */
+  codeWalk(linear: bigint): number;
   /** `ProcessorHooks.deliverQuickly`; `returnRip` is an address in linear memory. Not 0 where it was delivered. */
   deliver(vector: number, error: number, returnRip: number, resume: number): number;
 }
 
 /** Functions of the core module that all others import. */
-const SHARED = ["load", "store", "abandoned", "vectorUnit", "lookup"] as const;
+const SHARED = ["load", "store", "abandoned", "vectorUnit", "lookup", "timeStamp"] as const;
 type Shared = { readonly [name in (typeof SHARED)[number]]: WebAssembly.ExportedFunction };
 
 /** What handlers come to when the lookaside buffer misses, and quick-paths.ts does not do it: `Access` of mmu/access.ts. */
@@ -69,6 +82,8 @@ export interface SlowPaths {
   load(linear: number, size: number, kind: number): number;
   store(linear: number, size: number, kind: number): number;
   segmentFault(segment: number, isWrite: number): void;
+  /** The TSC without the guest's offset, as a float; what has no clock stands still. */
+  ticks?(): number;
 }
 
 const HANDLER: FunctionType = { parameters: ["i32"], results: ["i32"] };
@@ -99,8 +114,8 @@ export class Handlers {
     for (const [index, each] of vectorFunctions().entries()) this.#table.set(Slot.VECTOR_FUNCTIONS + index, each);
     const unit = new VectorUnit(new CpuState(memory.buffer, base));
     const exact = (operation: number, argument: number) => unit.run(operation, argument);
-    const { load, store } = slow;
-    const exports = this.#instantiate(coreModule(base).encode(), { slowLoad: load, slowStore: store, exact });
+    const { load, store, ticks = () => 0 } = slow;
+    const exports = this.#instantiate(coreModule(base).encode(), { slowLoad: load, slowStore: store, exact, ticks });
     this.#shared = Object.fromEntries(SHARED.map((name) => [name, exports[name]])) as Shared;
     this.enter = exports.enter as (record: number) => Return;
     this.resume = exports.lookup as () => Return;
@@ -198,8 +213,9 @@ export function importOutside(module: ModuleBuilder): Outside {
   const abandoned = module.importFunction("lodge", "abandoned", ["i32"], ["i32"]);
   const vectorUnit = module.importFunction("lodge", "vectorUnit", ["i32", "i32"], ["i32"]);
   const lookup = module.importFunction("lodge", "lookup", [], ["i32"]);
+  const timeStamp = module.importFunction("lodge", "timeStamp", [], ["i64"]);
   const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
-  return { ...{ load, store, abandoned, vectorUnit, lookup, segmentFault }, ...tableFunctions(module) };
+  return { ...{ load, store, abandoned, vectorUnit, lookup, timeStamp, segmentFault }, ...tableFunctions(module) };
 }
 
 function importMachine(module: ModuleBuilder): void {
@@ -218,21 +234,57 @@ function tableFunctions(module: ModuleBuilder) {
   };
 }
 
-/** Goes on at `State.blockRip` if the jump cache knows its record. */
-function jump(code: Code, base: number, { handlerType }: Pick<Outside, "handlerType">): void {
+/** Goes on at `State.blockRip` if its record is known: by the jump cache, or by where `walk` says that its code lies. */
+function jump(code: Code, base: number, walk: number, { handlerType }: Pick<Outside, "handlerType">): void {
   const at = (offset: number) => c32(base + offset);
   const budget = code.let(i32.sub(i32.load(at(State.budget)), c32(Budget.jump)));
   code.store("i32", at(State.budget), 0, budget);
   code.if(i32.lt_s(budget, c32(0)), () => code.return(c32(Return.BUDGET)));
   const rip = code.let(i64.load(at(State.blockRip)));
   const mode = code.let(i32.load(at(State.mode)));
-  for (const place of [jumpCacheEntry(base, rip), secondEntry(base, rip)]) {
-    const entry = code.let(place);
-    const hit = i32.and(i64.eq(i64.load(entry, JumpCache.rip), rip), i32.eq(i32.load(entry, JumpCache.mode), mode));
-    code.if(hit, () => {
-      const record = code.let(i32.load(entry, JumpCache.record));
-      code.tailCallIndirect(handlerType, i32.load(record, Record.handler), record);
+  const isUser = i32.ne(i32.and(mode, c32(Mode.USER)), c32(0));
+  const tag = code.let(i32.or(mode, select(isUser, i32.load(at(State.space)), c32(0))));
+  const entries = [jumpCacheEntry(base, rip), secondEntry(base, rip)].map((place) => code.let(place));
+  const enter = (record: I32) => code.tailCallIndirect(handlerType, i32.load(record, Record.handler), record);
+  for (const entry of entries) {
+    const hit = i32.and(i64.eq(i64.load(entry, JumpCache.rip), rip), i32.eq(i32.load(entry, JumpCache.mode), tag));
+    code.if(hit, () => enter(code.let(i32.load(entry, JumpCache.record))));
+  }
+  const mayWalk = i32.and(emitHasPlace(mode), i32.ne(i32.load(at(State.quick)), c32(0)));
+  code.if(i32.and(mayWalk, i32.ne(i32.load(at(State.places)), c32(0))), () => {
+    const host = code.let(call("i32", walk, rip));
+    code.if(i32.ne(host, c32(-1)), () => {
+      const place = code.let(placeEntry(base, host));
+      const record = code.let(i32.load(place, Place.record));
+      const isIt = i32.and(i32.eq(i32.load(place, Place.host), host), i32.eq(i32.load(place, Place.mode), mode));
+      code.if(i32.and(isIt, i32.ne(record, c32(0))), () => {
+        fillJump(code, base, { rip, tag, record, entries });
+        enter(record);
+      });
     });
+  });
+}
+
+/** Enters a jump of ring 3 into the cache, and notes for INVLPG that its page has one. */
+function fillJump(
+  code: Code,
+  base: number,
+  jump: { rip: Local<"i64">; tag: I32; record: I32; entries: readonly I32[] },
+): void {
+  const [first, second] = jump.entries as [I32, I32];
+  // The supervisor's stay where they are: only TypeScript finds those again.
+  const isOthers = i32.eqz(i32.and(i32.load(first, JumpCache.mode), c32(Mode.USER)));
+  const isEmpty = i64.eq(i64.load(first, JumpCache.rip), c64(JumpCache.empty));
+  const entry = code.let(select(i32.and(isOthers, i32.eqz(isEmpty)), second, first));
+  code.store("i64", entry, JumpCache.rip, jump.rip);
+  code.store("i32", entry, JumpCache.mode, jump.tag);
+  code.store("i32", entry, JumpCache.record, jump.record);
+  for (const [at, shift] of [
+    [Translated.code, Translated.codeShift],
+    [Translated.large, Translated.largeShift],
+  ] as const) {
+    const piece = i32.and(i32.wrap(i64.shr_u(jump.rip, c64(shift))), c32(Translated.entries - 1));
+    code.store("i32_8", i32.add(piece, c32(base + at)), 0, c32(1));
   }
 }
 
@@ -260,21 +312,31 @@ function coreModule(base: number): ModuleBuilder {
   const slowLoad = module.importFunction("lodge", "slowLoad", ["f64", "i32", "i32"], ["i32"]);
   const slowStore = module.importFunction("lodge", "slowStore", ["f64", "i32", "i32"], ["i32"]);
   const exact = module.importFunction("lodge", "exact", ["i32", "i32"], ["i32"]);
+  const ticks = module.importFunction("lodge", "ticks", [], ["f64"]);
   const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
   const inTable = tableFunctions(module);
 
+  const memory = addMemory(module, base);
+  const codeWalk = addCodeWalk(module, base, memory);
+  module.exportFunction("codeWalk", codeWalk);
   const lookup = module.function([], ["i32"]);
   {
     const { code } = lookup;
-    jump(code, base, inTable);
+    jump(code, base, codeWalk, inTable);
     code.store("i32", c32(base + State.chain), 0, c32(0));
     code.return(c32(Return.LOOKUP));
   }
   const unit = module.function(["i32", "i32"], ["i32"]);
   writeUnitFunction(unit.code, base, exact);
-  const { load, store } = addQuickAccesses(module, base, { slowLoad, slowStore });
+  const { load, store } = addQuickAccesses(module, base, memory, { slowLoad, slowStore });
   const abandoned = module.function(["i32"], ["i32"]);
-  const shared = { load, store, abandoned: abandoned.index, vectorUnit: unit.index, lookup: lookup.index };
+  const time = module.function([], ["i64"]);
+  const now = i64.trunc_sat_f64_s(call("f64", ticks));
+  time.code.return(i64.add(now, i64.load(c32(base + State.tscOffset))));
+  const shared = {
+    ...{ load, store, abandoned: abandoned.index, vectorUnit: unit.index },
+    ...{ lookup: lookup.index, timeStamp: time.index },
+  };
   for (const name of SHARED) module.exportFunction(name, shared[name]);
   const outside: Outside = { ...shared, segmentFault, ...inTable };
 
@@ -307,9 +369,25 @@ function coreModule(base: number): ModuleBuilder {
     special((context) => context.resync()),
     special((context) => context.endOfBlock()),
     forward.index,
+    addCount(module, base, inTable),
     ...addX87Functions(module),
   ]);
   return module;
+}
+
+/** The handler of {@link Slot.COUNT}: runs the block while it is not run often. */
+function addCount(module: ModuleBuilder, base: number, { handlerType }: Pick<Outside, "handlerType">): number {
+  const { index, code } = module.function(HANDLER.parameters, HANDLER.results);
+  const record = code.parameters[0] as Local<"i32">;
+  const at = code.let(i32.add(record, c32(BlockHeader.runs)));
+  const left = code.let(i32.sub(i32.load(at), c32(1)));
+  code.store("i32", at, 0, left);
+  code.if(i32.le_s(left, c32(0)), () => {
+    code.store("i32", c32(base + State.record), 0, record);
+    code.return(c32(Return.WARM));
+  });
+  code.tailCallIndirect(handlerType, i32.load(i32.add(record, c32(BlockHeader.handler))), record);
+  return index;
 }
 
 /** The end of a block wraps at 64 bits; blocks of smaller code end before their segment does. */

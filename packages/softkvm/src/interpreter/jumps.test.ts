@@ -1,23 +1,26 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Mode, State } from "../cpu/layout.ts";
 import { CpuState } from "../cpu/state.ts";
 import { JumpCache } from "./handlers.ts";
 import { Jumps } from "./jumps.ts";
 import { CODE_LIMITS } from "./limits.ts";
 
 const MODE = 0x14a;
+const USER_MODE = MODE | Mode.USER;
 const SMALL = { pageShift: 12, global: false };
 const LARGE = { pageShift: 21, global: true };
 
 /** What compiled code finds for an address: a record, or 0. */
-function reader(state: CpuState): (rip: number) => number {
+function reader(state: CpuState, mode: number): (rip: number) => number {
   const { shift, secondShift, secondFactor, entries } = JumpCache;
   return (rip) => {
     const low = rip | 0;
     for (const hash of [low ^ (low >>> shift), (low >>> secondShift) ^ Math.imul(low, secondFactor)]) {
       const at = state.base + JumpCache.offset + (hash & (entries - 1)) * JumpCache.entrySize;
       const isHit = state.view.getBigInt64(at + JumpCache.rip, true) === BigInt(rip);
-      if (isHit && state.view.getUint32(at + JumpCache.mode, true) === MODE) {
+      const tag = mode & Mode.USER ? mode | state.get32(State.space) : mode;
+      if (isHit && state.view.getUint32(at + JumpCache.mode, true) === tag) {
         return state.view.getUint32(at + JumpCache.record, true);
       }
     }
@@ -27,7 +30,7 @@ function reader(state: CpuState): (rip: number) => number {
 
 function made() {
   const state = new CpuState(new ArrayBuffer(JumpCache.offset + JumpCache.entries * JumpCache.entrySize), 0);
-  return { jumps: new Jumps(state), found: reader(state) };
+  return { jumps: new Jumps(state), found: reader(state, MODE), foundByUser: reader(state, USER_MODE), state };
 }
 
 test("a jump goes with the translation that it stands for", () => {
@@ -82,4 +85,42 @@ test("so many pages are remembered and no more", () => {
   for (let page = 1; page <= CODE_LIMITS.jumpPages + 1; page++) jumps.set(page * 4096, page * 4096, SMALL, MODE, 64);
   assert.ok(jumps.pages <= CODE_LIMITS.jumpPages);
   assert.equal(found((CODE_LIMITS.jumpPages + 1) * 4096), 64);
+});
+
+test("jumps of ring 3 go with their address space, and with a page that INVLPG names", () => {
+  const { jumps, found, foundByUser, state } = made();
+  const kernel = -0x7f000000;
+  jumps.set(kernel, kernel, LARGE, MODE, 64);
+  jumps.set(0x401000, 0x401000, SMALL, USER_MODE, 128);
+  assert.deepEqual([found(0x401000), foundByUser(0x401000)], [0, 128]);
+  jumps.forgetNonGlobal();
+  assert.deepEqual([found(kernel), foundByUser(0x401000)], [64, 0]);
+  jumps.set(0x401000, 0x401000, SMALL, USER_MODE, 192);
+  jumps.forgetPage(0x403000);
+  assert.equal(foundByUser(0x401000), 192);
+  jumps.forgetPage(0x401fff);
+  assert.deepEqual([found(kernel), foundByUser(0x401000)], [64, 0]);
+  jumps.set(0x401000, 0x401000, SMALL, USER_MODE, 256);
+  jumps.forgetAll();
+  assert.deepEqual([found(kernel), foundByUser(0x401000)], [0, 0]);
+  // When the numbers of address spaces begin again, nothing of the first ones is left.
+  jumps.set(0x402000, 0x402000, SMALL, USER_MODE, 320);
+  const first = state.get32(State.space);
+  state.set32(State.space, 0x7ffff000);
+  jumps.forgetNonGlobal();
+  assert.equal(state.get32(State.space), 0);
+  while (state.get32(State.space) !== first) jumps.forgetNonGlobal();
+  assert.equal(foundByUser(0x402000), 0);
+});
+
+test("ring 3 does not drive the supervisor from its place", () => {
+  const { jumps, found, foundByUser } = made();
+  const kernel = 0x400123;
+  const user = Array.from({ length: 2 ** 20 }, (_, index) => 0x800000 + index).find(
+    (rip) =>
+      ((rip ^ (rip >>> 12)) & (JumpCache.entries - 1)) === ((kernel ^ (kernel >>> 12)) & (JumpCache.entries - 1)),
+  )!;
+  jumps.set(kernel, kernel, LARGE, MODE, 64);
+  jumps.set(user, user, SMALL, USER_MODE, 128);
+  assert.deepEqual([found(kernel), foundByUser(user)], [64, 128]);
 });

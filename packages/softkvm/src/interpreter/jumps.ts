@@ -6,15 +6,18 @@
  * Addresses are numbers as in mmu/walk.ts.
  */
 
-import { Translated } from "../cpu/layout.ts";
+import { Mode, State, Translated } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
 import { TranslatedPieces } from "../mmu/translated-pieces.ts";
-import { JumpCache } from "./handlers.ts";
+import { JumpCache, SPACE } from "./handlers.ts";
 import { CODE_LIMITS } from "./limits.ts";
 
 const HIGH = 2 ** 32;
 const EMPTY_LOW = Number(JumpCache.empty & 0xffffffffn);
 const EMPTY_HIGH = Number(JumpCache.empty >> 32n);
+
+/** The last number of an address space, in its place; it stays a positive number. */
+const LAST_SPACE = 0x7ffff * SPACE;
 
 /** What an entry's kind has beside its page's size, as the power of 2. */
 const GLOBAL = 0x80;
@@ -26,6 +29,7 @@ export interface Translation {
 }
 
 export class Jumps {
+  readonly #state: CpuState;
   readonly #view: DataView;
   readonly #at: number;
   /** The entries in use: kernels load CR3 often, and most of what is here is global. */
@@ -42,6 +46,7 @@ export class Jumps {
   readonly #large: TranslatedPieces;
 
   constructor(state: CpuState) {
+    this.#state = state;
     this.#view = state.view;
     this.#small = new TranslatedPieces(state, Translated.code, Translated.codeShift);
     this.#large = new TranslatedPieces(state, Translated.large, Translated.largeShift);
@@ -56,9 +61,13 @@ export class Jumps {
 
   /** From now on a jump to `rip`, which is at `linear`, goes to a record. */
   set(rip: number, linear: number, { pageShift, global }: Translation, mode: number, record: number): void {
+    (pageShift === 12 ? this.#small : this.#large).note(linear, pageShift);
+    if (mode & Mode.USER) {
+      this.#setUser(rip, mode, record);
+      return;
+    }
     if (this.#pages.size >= CODE_LIMITS.jumpPages) this.forgetAll();
     this.#pages.add(pageKey(linear, pageShift));
-    (pageShift === 12 ? this.#small : this.#large).note(linear, pageShift);
     const low = rip | 0;
     const high = Math.floor(rip / HIGH) | 0;
     const entry = firstEntry(low);
@@ -66,11 +75,36 @@ export class Jumps {
     this.#fill(entry, pageShift | (global ? GLOBAL : 0), linear, [low, high, mode, record]);
   }
 
+  /** Of ring 3, whose entries are in no list, as compiled code makes such ones too: see `fillJump` in handlers.ts. */
+  #setUser(rip: number, mode: number, record: number): void {
+    const low = rip | 0;
+    const first = firstEntry(low);
+    const isSupervisors = this.#kinds[first] !== 0 && (this.#word(first, JumpCache.mode) & Mode.USER) === 0;
+    const tag = mode | this.#state.get32(State.space);
+    this.#write(isSupervisors ? secondEntry(low) : first, [low, Math.floor(rip / HIGH) | 0, tag, record]);
+  }
+
+  /** All of ring 3 is of another address space from now on. */
+  #forgetUser(): void {
+    const space = this.#state.get32(State.space) + SPACE;
+    // At the numbers' end what is there might be met again.
+    if (space > LAST_SPACE) this.#wipeUser();
+    this.#state.set32(State.space, space > LAST_SPACE ? 0 : space);
+  }
+
+  #wipeUser(): void {
+    for (let entry = 0; entry < JumpCache.entries; entry++) {
+      if (this.#word(entry, JumpCache.mode) & Mode.USER) this.#empty(entry);
+    }
+  }
+
   /** What is in its first place goes to its second. */
   #driveAway(entry: number): void {
     const { rip, mode, record } = JumpCache;
     const low = this.#word(entry, rip);
     const words: Words = [low, this.#word(entry, rip + 4), this.#word(entry, mode), this.#word(entry, record)];
+    // Compiled code may have put ring 3's there.
+    if (words[2] & Mode.USER) return;
     if (firstEntry(low) === entry) this.#fill(secondEntry(low), this.#kinds[entry]!, this.#linear[entry]!, words);
   }
 
@@ -78,6 +112,10 @@ export class Jumps {
     (kind & GLOBAL ? this.#global : this.#other).add(entry);
     this.#kinds[entry] = kind;
     this.#linear[entry] = linear;
+    this.#write(entry, words);
+  }
+
+  #write(entry: number, words: Words): void {
     const at = this.#at + entry * JumpCache.entrySize;
     for (let index = 0; index < words.length; index++) this.#view.setInt32(at + index * 4, words[index]!, true);
   }
@@ -87,6 +125,7 @@ export class Jumps {
   }
 
   forgetAll(): void {
+    this.#forgetUser();
     this.#global.takeIf((entry) => this.#empty(entry));
     this.#other.takeIf((entry) => this.#empty(entry));
     this.#pages.clear();
@@ -96,12 +135,14 @@ export class Jumps {
 
   /** A load of CR3. */
   forgetNonGlobal(): void {
+    this.#forgetUser();
     // One that has become global since is listed there.
     this.#other.takeIf((entry) => (this.#kinds[entry]! & GLOBAL) !== 0 || this.#empty(entry));
   }
 
   /** INVLPG. */
   forgetPage(va: number): void {
+    if (this.#small.mayHave(va) || this.#large.mayHave(va)) this.#forgetUser();
     if (!PAGE_SHIFTS.some((shift) => this.#pages.delete(pageKey(va, shift)))) return;
     const forget = (entry: number): boolean => {
       const size = 2 ** (this.#kinds[entry]! & ~GLOBAL);

@@ -24,6 +24,8 @@ export interface Outside {
   readonly x87Functions: number;
   /** Goes on at `State.blockRip`: a handler without parameters. */
   readonly lookup: number;
+  /** The guest's TSC, 64 bits. */
+  readonly timeStamp: number;
   /** The type of handlers. */
   readonly handlerType: number;
 }

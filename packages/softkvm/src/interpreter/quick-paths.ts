@@ -24,8 +24,13 @@ interface SlowPaths {
 }
 
 /** Adds `Outside.load` and `Outside.store`; returns their indexes. */
-export function addQuickAccesses(module: ModuleBuilder, base: number, { slowLoad, slowStore }: SlowPaths) {
-  const walk = addQuickWalk(module, base);
+export function addQuickAccesses(
+  module: ModuleBuilder,
+  base: number,
+  memory: number,
+  { slowLoad, slowStore }: SlowPaths,
+) {
+  const walk = addQuickWalk(module, base, memory);
   const load = module.function(["i64", "i32", "i32"], ["i32"]);
   const transfer = c32(base + State.transfer);
   access(load.code, base, walk, Tlb.read, slowLoad, (host, size) => copy(load.code, host, transfer, size));

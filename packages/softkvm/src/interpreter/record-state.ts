@@ -9,7 +9,7 @@ import type { Unit } from "../semantics/sse/availability.ts";
 import { signExtend } from "../semantics/words.ts";
 import type { Code, StoreKind } from "../wasm/code.ts";
 import { ConstI32, ConstI64, type Expr, type I32, type I64, Local } from "../wasm/expr.ts";
-import { c32, c64, i32, i64 } from "../wasm/ops.ts";
+import { c32, c64, call, i32, i64 } from "../wasm/ops.ts";
 import type { Outside } from "./outside.ts";
 import { Record, Return } from "./record.ts";
 import type { Shape } from "./shape.ts";
@@ -107,6 +107,10 @@ export abstract class RecordState {
 
   setFlagRest(value: I32): void {
     this.setState32(State.flagRest, value);
+  }
+
+  timeStamp(): I64 {
+    return this.let(call("i64", this.outside.timeStamp));
   }
 
   stateAddress(): I32 {

@@ -34,6 +34,8 @@ export const Record = {
 export const BlockHeader = {
   /** Bytes between two blocks' records, of which the last ones are used. */
   size: 64,
+  /** How often the interpreter runs the block until it tells so: see `Slot.COUNT`. */
+  runs: -20,
   /** The handler of the first record, also while a region stands in for it. */
   handler: -16,
   /** Where the record's handler is a region: which of its entries this is, and right behind, how far from its base address. */
@@ -59,5 +61,7 @@ export const Return = {
   BUDGET_REPEAT: 5,
   /** A region (`State.region`) goes to `State.blockRip` so often that it might contain it. */
   OFTEN: 6,
+  /** The interpreter has run the block at `State.blockRip`, whose first record is in `State.record`, often. */
+  WARM: 7,
 } as const;
 export type Return = (typeof Return)[keyof typeof Return];

@@ -6,7 +6,7 @@
  */
 
 import type { Block } from "./blocks.ts";
-import type { Handlers } from "./handlers.ts";
+import { type Handlers, Slot } from "./handlers.ts";
 import { CODE_LIMITS } from "./limits.ts";
 import { BlockHeader, Record } from "./record.ts";
 
@@ -57,9 +57,13 @@ export class Regions {
   readonly #order = new Map<Region, number>();
   #bytes = 0;
 
-  constructor(view: DataView, handlers: Handlers) {
+  readonly #runs: number;
+
+  /** `runs`: how often the interpreter runs a block until it tells; 0 for never. */
+  constructor(view: DataView, handlers: Handlers, runs: number) {
     this.#view = view;
     this.#handlers = handlers;
+    this.#runs = runs;
   }
 
   get bytes(): number {
@@ -97,6 +101,13 @@ export class Regions {
     this.#view.setInt32(record + BlockHeader.patience, forEver ? 0x7fffffff : times, true);
   }
 
+  /** The interpreter has a block, and tells when it has run it so many times; 0: never. */
+  interpret({ record }: Block, runs: number): void {
+    const handler = runs > 0 ? Slot.COUNT : this.#view.getUint32(record + BlockHeader.handler, true);
+    this.#view.setUint32(record + Record.handler, handler, true);
+    this.#view.setInt32(record + BlockHeader.runs, runs, true);
+  }
+
   /** The guest was found in this block. */
   seen({ region }: Block): void {
     const bytes = region && this.#order.get(region);
@@ -117,8 +128,7 @@ export class Regions {
   #leave(region: Region): void {
     for (const { block } of region.members) if (block.region === region) block.region = undefined;
     for (const { block } of region.entries) {
-      const handler = this.#view.getUint32(block.record + BlockHeader.handler, true);
-      this.#view.setUint32(block.record + Record.handler, handler, true);
+      this.interpret(block, this.#runs);
       this.waitAgain(block);
     }
     this.#bySlot.delete(region.slot);

@@ -29,6 +29,12 @@ import { baseOf, limitOf } from "../system/segment-registers.ts";
 import { MICROCODE } from "../system/table.ts";
 import { UnconfirmedCode } from "./unconfirmed-code.ts";
 
+/**
+ * How often the interpreter runs a block until that is compiled, wherever the budget ends: for guests that do a lot of
+ * different things again and again, like a kernel's way of a request to a device and back.
+ */
+const RUNS = 3000;
+
 /** DR6.BS: a single step. */
 const DR6_BS = 1n << 14n;
 
@@ -59,6 +65,8 @@ export interface Surroundings {
   /** Handles INIT and SIPI. */
   takeApicEvents(): void;
   takeNmis(): number;
+  /** The TSC without the guest's offset, as a float. */
+  ticks(): number;
   /** Sleeps until asked or until a timer is due. */
   sleep(): void;
   readonly hasLocalApic: boolean;
@@ -165,6 +173,7 @@ export class Core {
         return access.store(linear, size, kind);
       },
       segmentFault: (segment) => segmentFault(state, segment),
+      ticks: () => outside.ticks(),
     });
     const source = {
       fetch: (linear: bigint) => {
@@ -189,7 +198,7 @@ export class Core {
       else this.#blocks.written(page, 4096);
     });
     const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
-    this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES);
+    this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, RUNS);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
     this.state.set32(State.codeBits, map.handle.code.at);
     this.state.set32(State.quick, 1);
@@ -359,6 +368,15 @@ export class Core {
           this.#compiler.extend(state.get32(State.region), block, distance);
         });
         return 0;
+      case Return.WARM: {
+        const record = state.get32(State.record);
+        state.copy64(State.rip, State.blockRip);
+        this.#blocks.settle(record);
+        this.#found((block) => {
+          if (block.record === record) this.#compiler.warm(block);
+        });
+        return record;
+      }
       case Return.BUDGET_REPEAT:
         this.#setRip(State.rip, state.get32(State.record), Record.start);
         state.set32(State.budget, Budget.full);

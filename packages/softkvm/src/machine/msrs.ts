@@ -1,7 +1,7 @@
 /** MSRs of a vCPU: for the monitor, and for the guest's RDMSR and WRMSR with the exits and filters that are set. */
 
 import { ExitReason, KvmError, MsrExitReason } from "@lodge/kvm";
-import { Vector } from "../cpu/layout.ts";
+import { State, Vector } from "../cpu/layout.ts";
 import { GUEST_EXIT } from "../system/faults.ts";
 import { MSR_INDICES, readMsr, writeMsr } from "../system/msr.ts";
 import type { Processor } from "../system/processor.ts";
@@ -35,8 +35,6 @@ export const FEATURE_MSRS: ReadonlyMap<number, bigint> = new Map([
 
 export class MsrBank {
   readonly kvmclock: KvmClock;
-  /** What the guest's TSC is ahead of the machine's. */
-  tscOffset = 0n;
   request: MsrRequest | undefined;
   readonly #vcpu: SoftVcpu;
   #answer: { request: MsrRequest; data: bigint; refused: boolean } | undefined;
@@ -44,6 +42,14 @@ export class MsrBank {
   constructor(vcpu: SoftVcpu) {
     this.#vcpu = vcpu;
     this.kvmclock = new KvmClock(vcpu);
+  }
+
+  /** What the guest's TSC is ahead of the machine's. */
+  get tscOffset(): bigint {
+    return this.#vcpu.core.state.get64(State.tscOffset);
+  }
+  set tscOffset(value: bigint) {
+    this.#vcpu.core.state.set64(State.tscOffset, BigInt.asUintN(64, value));
   }
 
   readTsc(): bigint {

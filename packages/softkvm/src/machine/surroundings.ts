@@ -93,6 +93,7 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
       if (vector >= 0) startProcessor(vcpu, vector);
     },
     takeNmis: () => vcpu.interrupts.takeNmis(),
+    ticks: () => vm.clock.wholeTicks(),
     sleep: () => {
       const wait = vcpu.interrupts.nextDeadline - vm.clock.hostNs();
       vm.board.sleep(vcpu.slot, wait === Infinity ? Infinity : Math.max(0, wait / 1e6));

@@ -30,17 +30,16 @@ const ADDRESS = 0xf_ffff_ffff_f000n;
 const NO_EXECUTE = 1n << 63n;
 const PAGE_2M = 21;
 
-/** Adds the function (linear address, `AccessKind`) → {@link Walked}; returns its index. */
-export function addQuickWalk(module: ModuleBuilder, base: number): number {
-  const memory = module.function(["i64"], ["i32"]);
-  writePlace(memory.code, base);
+/** Adds the function (linear address, `AccessKind`) → {@link Walked}; returns its index. `memory`: {@link addMemory}'s. */
+export function addQuickWalk(module: ModuleBuilder, base: number, memory: number): number {
   const { index, code } = module.function(["i64", "i32"], ["i32"]);
-  new WalkWriter(code, base, memory.index).write();
+  new WalkWriter(code, base, memory).write();
   return index;
 }
 
-/** (guest physical address) → where that is in linear memory; -1 when it is in no piece that is known here. */
-function writePlace(code: Code, base: number): void {
+/** Adds (guest physical address) → where that is in linear memory; -1 when it is in no piece that is known here. */
+export function addMemory(module: ModuleBuilder, base: number): number {
+  const { index, code } = module.function(["i64"], ["i32"]);
   const gpa = code.parameters[0] as Local<"i64">;
   for (let piece = 0; piece < Ram.pieces; piece++) {
     const at = (field: number) => i64.load(c32(base + State.ram + piece * Ram.size + field));
@@ -50,6 +49,7 @@ function writePlace(code: Code, base: number): void {
   }
   code.return(c32(-1));
   code.unreachable();
+  return index;
 }
 
 class WalkWriter {

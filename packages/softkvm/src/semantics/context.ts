@@ -214,6 +214,9 @@ export interface Context {
   /** What is known of the x87 registers here, to be kept up by who changes them. */
   stackKnowledge(): StackKnowledge;
 
+  /** The TSC as the guest sees it. */
+  timeStamp(): I64;
+
   /** Where the vCPU's state begins. */
   stateAddress(): I32;
   /** A field of the vCPU's state by its offset. */

@@ -14,7 +14,6 @@ export class MsrState {
   sysenterCs = 0n;
   sysenterEsp = 0n;
   sysenterEip = 0n;
-  tscAux = 0n;
   tscAdjust = 0n;
   pat = 0x0007040600070406n;
   miscEnable = 1n;
@@ -56,6 +55,12 @@ export class MsrState {
   set sfmask(value: bigint) {
     this.#state.set64(State.sfmask, value);
   }
+  get tscAux(): bigint {
+    return this.#state.get64(State.tscAux);
+  }
+  set tscAux(value: bigint) {
+    this.#state.set64(State.tscAux, value);
+  }
   get kernelGsBase(): bigint {
     return this.#state.get64(State.kernelGsBase);
   }
@@ -71,7 +76,8 @@ export class MsrState {
     this.mcBanks.set(fresh.mcBanks);
     const { mtrrFixed, mtrrVariable, mcBanks } = this;
     Object.assign(this, fresh, { mtrrFixed, mtrrVariable, mcBanks });
-    for (const field of [State.star, State.lstar, State.sfmask, State.kernelGsBase]) this.#state.set64(field, 0n);
+    const { star, lstar, sfmask, kernelGsBase, tscAux } = State;
+    for (const field of [star, lstar, sfmask, kernelGsBase, tscAux]) this.#state.set64(field, 0n);
   }
 }
 

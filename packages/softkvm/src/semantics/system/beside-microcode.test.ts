@@ -19,7 +19,7 @@ const { LODGE_SEED, LODGE_LONG } = process.env;
 const seed = LODGE_SEED === undefined ? Date.now() % 1_000_000_000 : Number(LODGE_SEED);
 const CASES = LODGE_LONG ? 4_000 : 200;
 
-/** Those of the scenarios that have meanings, and what the scenarios lack. */
+/** Those of the scenarios that have meanings. */
 const NAMES = new Set([
   ...["pushf", "popf", "cli/sti", "mov from cr", "mov from sreg", "swapgs", "syscall", "sysret", "iret"],
   "rd/wrfsbase",
@@ -28,6 +28,16 @@ const CODE = 0x1000;
 const NOP = 0x90;
 const HLT = 0xf4;
 const CR4_SMAP = 1n << 21n;
+const CR4_TSD = 1n << 2n;
+/** What the scenarios lack, by name: encodings to choose from. */
+const MORE = {
+  "stac/clac": [
+    [0x0f, 0x01, 0xca],
+    [0x0f, 0x01, 0xcb],
+  ],
+  rdtsc: [[0x0f, 0x31]],
+  rdtscp: [[0x0f, 0x01, 0xf9]],
+} satisfies Record<string, number[][]>;
 
 /** What does not show in KVM's records, by name. */
 const HIDDEN = {
@@ -52,6 +62,8 @@ function load({ cpu, bytes }: SoftProcessor, { image, state }: Scenario, random:
   cpu.msrs.lstar = BigInt(random.next());
   cpu.msrs.sfmask = BigInt(random.next());
   cpu.msrs.kernelGsBase = BigInt(random.next());
+  cpu.msrs.tscAux = BigInt(random.next());
+  cpu.state.set64(State.tscOffset, random.bits64());
   cpu.events.nmiMasked = random.chance(0.1);
   cpu.state.set32(State.eventWaits, random.chance(0.2) ? 1 : 0);
 }
@@ -74,14 +86,16 @@ function prepared(random: Random, mode: (typeof MODES)[number]): Scenario | unde
   const made = scenario(random, { mode, tssType: 11, oddStacks: true });
   const { image, state } = made;
   if (mode === "long" && random.chance(0.7)) makeUsual(made, random);
-  const isAlignment = mode === "long" && random.chance(0.1);
-  if (!NAMES.has(made.name) && !isAlignment) return undefined;
-  const code = isAlignment ? Uint8Array.of(0x0f, 0x01, random.pick([0xca, 0xcb]), HLT) : image.slice(CODE, CODE + 15);
+  const more =
+    mode === "long" && random.chance(0.2) ? random.pick(Object.keys(MORE) as (keyof typeof MORE)[]) : undefined;
+  if (!NAMES.has(made.name) && more === undefined) return undefined;
+  const code = more ? Uint8Array.of(...random.pick(MORE[more]), HLT) : image.slice(CODE, CODE + 15);
   image[CODE] = NOP;
   image.set(code, CODE + 1);
   const smap = mode === "long" && random.chance(0.5) ? CR4_SMAP : 0n;
-  const sregs = { ...state.sregs, cr4: state.sregs.cr4 | smap };
-  return { ...made, name: isAlignment ? "stac/clac" : made.name, state: { ...state, sregs } };
+  const tsd = mode === "long" && random.chance(0.3) ? CR4_TSD : 0n;
+  const sregs = { ...state.sregs, cr4: state.sregs.cr4 | smap | tsd };
+  return { ...made, name: more ?? made.name, state: { ...state, sregs } };
 }
 
 /** What kernels do: IRETQ between rings 0 and 3 by flat segments, with no others loaded. */
@@ -106,7 +120,7 @@ for (const mode of MODES) {
     const done = new Map<string, number>();
     let compared = 0;
     // Until each was done once, if that ever comes.
-    const isMissing = () => mode === "long" && [...NAMES, "stac/clac"].some((name) => !done.has(name));
+    const isMissing = () => mode === "long" && [...NAMES, ...Object.keys(MORE)].some((name) => !done.has(name));
     for (let index = 0; compared < CASES || (isMissing() && index < 100 * CASES); index++) {
       const caseSeed = seed * 1_000_003 + index;
       const made = prepared(new Random(caseSeed), mode);

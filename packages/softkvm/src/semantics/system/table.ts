@@ -4,11 +4,13 @@ import type { Meaning } from "../context.ts";
 import { flagInstructions } from "./flags.ts";
 import { registerInstructions } from "./registers.ts";
 import { ringInstructions } from "./rings.ts";
+import { timeInstructions } from "./time.ts";
 import { translationInstructions } from "./translations.ts";
 
 export const systemInstructions: Record<string, Meaning> = {
   ...flagInstructions,
   ...registerInstructions,
   ...ringInstructions,
+  ...timeInstructions,
   ...translationInstructions,
 };

@@ -7,6 +7,7 @@ import { Decoder } from "../../decode/decoder.ts";
 import { Instruction, Status } from "../../decode/instruction.ts";
 import { Blocks } from "../../interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../../interpreter/handlers.ts";
+import { PLACES_BYTES } from "../../interpreter/places.ts";
 import { Record, Return } from "../../interpreter/record.ts";
 import { Outcome } from "../../mmu/access.ts";
 import { execute } from "../../system/execute.ts";
@@ -17,7 +18,7 @@ import { CODE, DATA, Field, MEMORY_BYTES, RECORD, SIGFPE } from "./record.ts";
 
 const ARITHMETIC_FLAGS = 0x8d5n;
 const GUEST_BYTES = 0x400000;
-const ARENA_BYTES = 0x20000;
+const ARENA_BYTES = 0x20000 + PLACES_BYTES;
 
 export class Subject {
   protected readonly cpu: Processor;
