@@ -252,6 +252,7 @@ function jump(code: Code, base: number, walk: number, { handlerType }: Pick<Outs
   }
   const mayWalk = i32.and(emitHasPlace(mode), i32.ne(i32.load(at(State.quick)), c32(0)));
   code.if(i32.and(mayWalk, i32.ne(i32.load(at(State.places)), c32(0))), () => {
+    code.store("i32", at(State.budget), 0, i32.sub(budget, c32(Budget.walk)));
     const host = code.let(call("i32", walk, rip));
     code.if(i32.ne(host, c32(-1)), () => {
       const place = code.let(placeEntry(base, host));
