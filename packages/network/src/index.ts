@@ -12,6 +12,7 @@ export {
   type NetworkMode,
 } from "./definition/definition.ts";
 export { readNetwork, readNetworks, removeNetwork, writeNetwork } from "./definition/store.ts";
+export { type DatagramPlace, DatagramPort, parseDatagramPlace } from "./dgram/port.ts";
 export { NetworkError, type NetworkErrorCode } from "./errors.ts";
 export { FilterPort, type FilterPortOptions } from "./filter/filter-port.ts";
 export { CLEAN_TRAFFIC, parseFilter, RULES, type Rule } from "./filter/rules.ts";
@@ -24,7 +25,7 @@ export { formatAddress, formatMac, parseAddress, parseMac, parsePrefix } from ".
 export { finishChecksum, type GuestSide, type Offload, type PacketPort } from "./port.ts";
 export { type StreamPlace, StreamPort } from "./stream/port.ts";
 export { SwitchClient } from "./switch/client.ts";
-export { dumpSwitch, type MemberOptions, switchStatus } from "./switch/connection.ts";
+export { changeForward, dumpSwitch, type MemberOptions, switchStatus } from "./switch/connection.ts";
 export { type Joined, joinNetwork } from "./switch/join.ts";
 export { forgetSwitch } from "./switch/place.ts";
 export type { PortStatus, SwitchStatus } from "./switch/protocol.ts";

@@ -5,6 +5,7 @@ import { NetDevice } from "@lodge/devices";
 import {
   CapturePort,
   CLEAN_TRAFFIC,
+  DatagramPort,
   FilterPort,
   formatMac,
   joinNetwork,
@@ -46,6 +47,8 @@ export async function attachNetwork(options: NetworkOptions, hostName: string | 
     mtu = tap.mtu;
     const own = addresses.map((address) => parseAddress(address)!);
     port = new FilterPort(tap, { rules: parseFilter(filter), mac: parseMac(mac)!, addresses: own });
+  } else if (options.mode === "dgram") {
+    port = undo.use(new DatagramPort(options.local, options.remote));
   } else if (options.mode === "switch") {
     const { network, vlan, trunk, filter } = options;
     const client = undo.use(

@@ -1,6 +1,7 @@
 /** `lodge net`: the named networks that machines of this user join with `--net switch=NAME`. */
 
 import {
+  changeForward,
   checkNetworkName,
   forgetSwitch,
   freeAddresses,
@@ -31,7 +32,8 @@ interface CreateFlags {
 
 export function netCommand(): Command {
   const net = new Command("net").description("networks that machines of this user join: lodge run --net switch=NAME");
-  for (const make of [listCommand, createCommand, removeCommand, showCommand, dumpCommand]) net.addCommand(make());
+  for (const make of [listCommand, createCommand, removeCommand, showCommand, forwardCommand, dumpCommand])
+    net.addCommand(make());
   return net;
 }
 
@@ -99,6 +101,22 @@ function createCommand(): Command {
         ...(loopback && { loopback }),
         ...(forward.length > 0 && { forwards: forward }),
       });
+    });
+}
+
+function forwardCommand(): Command {
+  return new Command("forward")
+    .argument("<name>", "which network")
+    .description("list the host's ports that lead into a network, or change them, also while machines are on it")
+    .option("--add <forward>", "lead a port in: tcp:127.0.0.1:8080-10.78.1.15:80")
+    .option("--remove <forward>", "lead it in no more")
+    .allowExcessArguments(false)
+    .action(async (name: string, { add, remove }: { add?: string; remove?: string }) => {
+      if (remove !== undefined) await changeForward(name, { remove });
+      if (add !== undefined) await changeForward(name, { add });
+      if (add === undefined && remove === undefined) {
+        for (const forward of readNetwork(name).forwards ?? []) console.log(forward);
+      }
     });
 }
 

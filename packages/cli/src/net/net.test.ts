@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempDisposableSync, readdirSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -57,6 +58,32 @@ suite("lodge net", () => {
     good("rm", "lab");
     assert.deepEqual(JSON.parse(good("list", "--json")), []);
     assert.deepEqual(readdirSync(join(process.env.XDG_RUNTIME_DIR!, "lodge")), []);
+  });
+
+  test("ports are led into a network while machines are on it, and for later", async () => {
+    good("create", "fwd", "--network", "10.78.40.0/24");
+    {
+      using _one = await SwitchClient.join({ network: "fwd", mac: "52:54:00:00:00:01" });
+      const taken = createServer().listen(0, "127.0.0.1");
+      await once(taken, "listening");
+      const { port } = taken.address() as AddressInfo;
+      const forward = `tcp:127.0.0.1:${port}-10.78.40.15:80`;
+      assert.match(net("forward", "fwd", "--add", forward).stderr, /the port is taken/);
+      taken.close();
+      await once(taken, "close");
+      good("forward", "fwd", "--add", forward);
+      assert.equal(good("forward", "fwd"), `${forward}\n`);
+      const caller = connect(port, "127.0.0.1");
+      await once(caller, "connect");
+      caller.destroy();
+      good("forward", "fwd", "--remove", forward);
+      await assert.rejects(once(connect(port, "127.0.0.1"), "connect"), { code: "ECONNREFUSED" });
+      assert.equal(good("forward", "fwd"), "");
+      assert.match(net("forward", "fwd", "--remove", forward).stderr, /network fwd has no forward tcp:/);
+      assert.match(net("forward", "fwd", "--add", "tcp::1-:2").stderr, /to which machine\?/);
+    }
+    while (/served by/.test(good("show", "fwd")));
+    good("rm", "fwd");
   });
 
   test("a capture begins with the first machine and can be read by tshark", { skip: noTshark }, async () => {

@@ -1,6 +1,6 @@
 /** Ethernet towards the guests: who has which address (ARP, RFC 826; NDP, RFC 4861), and headers for what is sent to them. */
 
-import { addressKey, isWithin, type Prefix, sameAddress } from "../packet/address.ts";
+import { addressKey, addressOfKey, isWithin, type Prefix, sameAddress } from "../packet/address.ts";
 import {
   ArpOperation,
   type ArpPacket,
@@ -68,6 +68,16 @@ export class GuestLink {
 
   macOf(address: Uint8Array): Uint8Array | undefined {
     return this.#neighbours.get(addressKey(address));
+  }
+
+  /** All that a station was seen with. */
+  addressesOf(mac: Uint8Array): Uint8Array[] {
+    const all = [...this.#neighbours].filter(([, one]) => sameAddress(one, mac));
+    return all.map(([key]) => addressOfKey(key));
+  }
+
+  forget(address: Uint8Array): void {
+    this.#neighbours.delete(addressKey(address));
   }
 
   receiveArp({ operation, sender, senderMac, target }: ArpPacket): void {

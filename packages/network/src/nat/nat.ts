@@ -150,6 +150,14 @@ export class Nat implements PacketPort, Disposable {
     this.#link.wire.room();
   }
 
+  /** A guest is gone, of those that there are: what was under way with it is over. */
+  left(mac: Uint8Array): void {
+    for (const address of this.#link.addressesOf(mac)) {
+      this.#tcp.clear(address);
+      this.#link.forget(address);
+    }
+  }
+
   /** Connections of a guest that begins anew are over; its address and its port forwards stay. */
   reset(): void {
     this.#tcp.clear();

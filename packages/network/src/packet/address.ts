@@ -53,6 +53,10 @@ export function addressKey(address: Uint8Array): string {
   return key;
 }
 
+export function addressOfKey(key: string): Uint8Array {
+  return Uint8Array.from(Array.from(key, (pair) => pair.charCodeAt(0)).flatMap((pair) => [pair >> 8, pair & 0xff]));
+}
+
 /** What a map finds a flow by. */
 export function flowKey(one: Uint8Array, onePort: number, other: Uint8Array, otherPort: number): string {
   return addressKey(one) + addressKey(other) + String.fromCharCode(onePort, otherPort);

@@ -4,11 +4,13 @@
 
 import { spawn } from "node:child_process";
 import { connect, type Socket } from "node:net";
-import { text } from "node:stream/consumers";
+import { text as textOf } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { readNetwork } from "../definition/store.ts";
+import { checkDefinition } from "../definition/definition.ts";
+import { readNetwork, writeNetwork } from "../definition/store.ts";
 import { NetworkError } from "../errors.ts";
+import { formatForward, parseForward } from "../nat/forward.ts";
 import { switchPlace } from "./place.ts";
 import { type Hello, type PortHello, receiveLine, type SwitchStatus, sendLine } from "./protocol.ts";
 
@@ -162,13 +164,35 @@ export class Membership implements Disposable {
   }
 }
 
+/** Adds or removes a port forward of a network, for later and, if it is served, for now. Throws a `NetworkError`. */
+export async function changeForward(name: string, change: { readonly add: string } | { readonly remove: string }) {
+  const definition = readNetwork(name);
+  const before = (definition.forwards ?? []).map((text) => formatForward(parseForward(text)));
+  const text = formatForward(parseForward("add" in change ? change.add : change.remove));
+  if ("remove" in change && !before.includes(text)) {
+    throw new NetworkError("NETWORK_CONFIG", `network ${name} has no forward ${text}; see lodge net forward ${name}`);
+  }
+  const forwards = "add" in change ? [...before, text] : before.filter((one) => one !== text);
+  const changed = checkDefinition({ ...definition, forwards });
+  if ("add" in change && before.includes(text)) {
+    throw new NetworkError("NETWORK_CONFIG", `${text} is forwarded already`);
+  }
+  const socket = await dial(switchPlace(name).socket);
+  if (socket !== undefined) {
+    sendLine(socket, { want: "forward", ...change });
+    const { error } = JSON.parse((await textOf(socket).catch(() => "")) || "{}");
+    if (typeof error === "string") throw new NetworkError("NETWORK_HOST", `network ${name}: ${error}`);
+  }
+  writeNetwork(changed);
+}
+
 /** What a network's switch is doing; undefined while no machine is on it. */
 export async function switchStatus(name: string): Promise<SwitchStatus | undefined> {
   const socket = await dial(switchPlace(readNetwork(name).name).socket);
   if (socket === undefined) return undefined;
   sendLine(socket, { want: "status" });
   // Reset: it was about to end.
-  const answer = await text(socket).catch(() => "");
+  const answer = await textOf(socket).catch(() => "");
   if (answer === "") return undefined;
   const status: unknown = JSON.parse(answer);
   const { error } = status as { error?: string };

@@ -215,6 +215,8 @@ suite("machines on named networks", { skip: lacks("ping", "dhclient", "dig", "ts
       ...{ name: "in", mode: "nat", network: "10.78.5.0/24", network6: "fd00:10:78:5::/64" },
       forwards: [`unix:${join(folder.path, "web")}-10.78.5.15:7000`],
     });
+    using keeper = await SwitchClient.join({ network: "in", mac: "52:54:00:00:00:0f" });
+    let left: Promise<unknown>;
     {
       await using one = await Member.join("in", "one", 1);
       await one.do("ip", "address", "add", "10.78.5.15/24", "dev", "eth0");
@@ -224,7 +226,14 @@ suite("machines on named networks", { skip: lacks("ping", "dhclient", "dig", "ts
       const caller = connect(join(folder.path, "web"));
       caller.end("hello");
       assert.equal(await text(caller), "hello");
+      const staying = connect(join(folder.path, "web")).on("error", () => {});
+      staying.write("x");
+      await once(staying, "data");
+      left = once(staying, "close");
     }
+    // A machine that is gone answers nobody: its connections are over, and the network goes on.
+    await left;
+    assert.equal(keeper.isConnected, true);
     using _isolated = define({
       name: "inner",
       mode: "isolated",

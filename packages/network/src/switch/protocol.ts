@@ -23,7 +23,13 @@ export interface PortHello extends VlanRule {
   /** What it is kept from. Default: `clean-traffic`. */
   readonly filter?: string;
 }
-export type Hello = PortHello | { readonly want: "status" } | { readonly want: "dump" };
+/** A port forward, as people write it, from now on or no more. */
+export interface ForwardHello {
+  readonly want: "forward";
+  readonly add?: string;
+  readonly remove?: string;
+}
+export type Hello = PortHello | ForwardHello | { readonly want: "status" } | { readonly want: "dump" };
 
 export interface PortStatus extends VlanRule {
   readonly mac: string;

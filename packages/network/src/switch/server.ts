@@ -183,11 +183,21 @@ export class SwitchServer implements AsyncDisposable {
       if (hello.want === "status") {
         socket.end(`${JSON.stringify(this.status)}\n`);
       } else if (hello.want === "dump") this.#dump(socket);
-      else if (hello.want === "port") this.#join(socket, checkHello(hello));
+      else if (hello.want === "forward") {
+        this.#forward(hello);
+        socket.end(`${JSON.stringify({})}\n`);
+      } else if (hello.want === "port") this.#join(socket, checkHello(hello));
       else throw new NetworkError("NETWORK_HOST", BROKEN);
     } catch (error) {
       socket.end(`${JSON.stringify({ error: (error as Error).message })}\n`);
     }
+  }
+
+  #forward({ add, remove }: Record<string, unknown>): void {
+    if (this.#nat === undefined || this.#bridge !== undefined)
+      throw new NetworkError("NETWORK_HOST", "it has no NAT of ours");
+    if (typeof add === "string") this.#nat.forwards.add(parseForward(add));
+    if (typeof remove === "string") this.#nat.forwards.remove(parseForward(remove));
   }
 
   #join(socket: Socket, hello: PortHello): void {
@@ -210,6 +220,7 @@ export class SwitchServer implements AsyncDisposable {
     this.#members.set(key, member);
     socket.once("close", () => {
       this.#members.delete(key);
+      this.#nat?.left(member.mac);
       for (const book of this.#books.values()) book.release(member);
     });
   }

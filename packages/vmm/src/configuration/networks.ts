@@ -2,8 +2,10 @@
 
 import {
   checkVlan,
+  type DatagramPlace,
   type Forward,
   parseAddress,
+  parseDatagramPlace,
   parseFilter,
   parseForward,
   parseVlans,
@@ -59,6 +61,12 @@ export type NetworkOptions =
       readonly place: StreamPlace;
       /** Listens, instead of connecting. Default: false. */
       readonly server?: boolean;
+    })
+  | (Card & {
+      /** A datagram socket: another machine's, QEMU's `-netdev dgram`. */
+      readonly mode: "dgram";
+      readonly local: DatagramPlace;
+      readonly remote: DatagramPlace;
     })
   | (Card & {
       /** A named network of this user's, with other machines on it. */
@@ -124,6 +132,18 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       const server = parseSwitch(named.get("server"), "server");
       return { mode: "stream", ...cardOf(named), place: placeOf(named, `${option} ${text}`), server };
     }
+    case "dgram": {
+      const { named } = parseFields(text, option, [...card, "local", "remote"]);
+      const [local, remote] = [named.get("local"), named.get("remote")];
+      if (local === undefined || remote === undefined) {
+        throw new VmmError(
+          "VMM_CONFIG",
+          `${option} ${text}: between which two? dgram,local=127.0.0.1:4000,remote=127.0.0.1:4001, or unix:PATH for each`,
+        );
+      }
+      const [here, there] = [parsed(() => parseDatagramPlace(local)), parsed(() => parseDatagramPlace(remote))];
+      return { mode: "dgram", ...cardOf(named), local: here, remote: there };
+    }
     case "switch": {
       const { named } = parseFields(text, option, [...ownMtu, "vlan", "trunk", "filter"]);
       if (of === undefined || of === "") {
@@ -145,7 +165,7 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
     default:
       throw new VmmError(
         "VMM_CONFIG",
-        `${option} ${text}: there is nat, switch=NAME, bridge=NAME, tap, stream and none`,
+        `${option} ${text}: there is nat, switch=NAME, bridge=NAME, tap, stream, dgram and none`,
       );
   }
 }

@@ -3,10 +3,11 @@
 import type { AttachedDisk } from "../disks/attached-disk.ts";
 import type { LifeEvent, MachineEnd } from "../life.ts";
 import type { Machine } from "../machine.ts";
+import { NETWORK_COMMANDS } from "./network.ts";
 import { QmpError, type QmpErrorClass, VERSION } from "./protocol.ts";
 
 type Arguments = Readonly<Record<string, unknown>>;
-interface Command {
+export interface Command {
   /** The names that it takes, all of them needed. */
   readonly takes: readonly string[];
   readonly run: (machine: Machine, args: Arguments) => unknown;
@@ -16,6 +17,7 @@ interface Command {
 const THROTTLE = ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] as const;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
+  ...NETWORK_COMMANDS,
   "query-version": asks(() => VERSION),
   "query-name": asks(({ name }) => (name === undefined ? {} : { name })),
   "query-kvm": asks(({ accelerator }) => ({

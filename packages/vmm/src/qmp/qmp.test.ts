@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempDisposableSync, truncateSync, writeFileSync } from "node:fs";
-import { connect, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
@@ -234,6 +234,43 @@ suite("QMP", { skip: noKernel }, () => {
     assert.equal(machine.state, "running");
   });
 
+  test("a card's cable is pulled, and ports are led into its guest, while it runs", async () => {
+    await using run = await begin();
+    const { client, machine } = run;
+    const [card] = machine.networks;
+    assert.deepEqual(await client.ask("set_link", { name: "net0", up: false }), { return: {} });
+    assert.equal(card!.device.linkUp, false);
+    assert.deepEqual(await client.ask("set_link", { name: "net0", up: true }), { return: {} });
+    assert.equal(card!.device.linkUp, true);
+    assert.equal(((await client.ask("set_link", { name: "net0", up: 1 })).error as Message).class, "GenericError");
+
+    const say = async (line: string) => (await client.ask("human-monitor-command", { "command-line": line })).return;
+    const taken = createServer().listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const { port } = taken.address() as AddressInfo;
+    assert.match(String(await say(`hostfwd_add net0 tcp::${port}-:80`)), /the port is taken/);
+    taken.close();
+    await once(taken, "close");
+    assert.equal(await say(`hostfwd_add net0 tcp::${port}-:80`), "");
+    assert.match(String(await say(`hostfwd_add tcp::${port}-:80`)), /is forwarded already/);
+    assert.match(
+      String(await say("info usernet")),
+      new RegExp(`^net0: 0 TCP .*\r\n {2}tcp:127.0.0.1:${port}-:80 \\(port ${port}\\)`),
+    );
+    const caller = connect(port, "127.0.0.1");
+    await once(caller, "connect");
+    caller.destroy();
+    assert.equal(
+      await say(`hostfwd_remove tcp:127.0.0.1:${port}`),
+      `host forwarding rule for tcp:127.0.0.1:${port} removed\r\n`,
+    );
+    assert.equal(await say(`hostfwd_remove net0 tcp::${port}`), `host forwarding rule for tcp::${port} not found\r\n`);
+    await assert.rejects(once(connect(port, "127.0.0.1"), "connect"), { code: "ECONNREFUSED" });
+    assert.match(String(await say("hostfwd_add net0 80")), /write tcp:127/);
+    assert.match(String(await say("hostfwd_add net7 tcp::1-:1")), /net7 is no card with NAT/);
+    assert.match(String(await say("savevm x")), /unknown command: 'savevm'/);
+  });
+
   test("answers and refusals have the form of QEMU's", { skip: noQemu }, async () => {
     await using run = await begin();
     const path = at("qemu");
@@ -248,6 +285,7 @@ suite("QMP", { skip: noKernel }, () => {
           "-device",
           "virtio-blk-pci,drive=disk0",
         ],
+        ...["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0"],
       ],
       { stdio: "ignore" },
     );
@@ -281,6 +319,13 @@ suite("QMP", { skip: noKernel }, () => {
         ["block_set_io_throttle", { device: "disk0" }],
         ["block_resize", { device: "disk0", size: 1 << 21 }],
         ["block_resize", { device: "disk9", size: 1 << 21 }],
+        ["set_link", { name: "net0", up: false }],
+        ["set_link", { name: "net9", up: false }],
+        ["set_link", { name: "net0" }],
+        ["set_link", { name: "net0", up: "on" }],
+        ["human-monitor-command", { "command-line": "hostfwd_add net0 tcp:127.0.0.1:0-:80" }],
+        ["human-monitor-command", { "command-line": "hostfwd_remove net0 tcp:127.0.0.1:1" }],
+        ["human-monitor-command", {}],
         ["nonsense", undefined],
         ["cont", undefined],
         ["stop", undefined],

@@ -115,6 +115,10 @@ export class NetDevice extends VirtioDevice {
     this.link.configChanged();
   }
 
+  get linkUp(): boolean {
+    return this.#isUp;
+  }
+
   get #isUp(): boolean {
     return (this.#config.getUint16(Config.STATUS, true) & LinkStatus.UP) !== 0;
   }

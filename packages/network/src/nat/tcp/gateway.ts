@@ -6,7 +6,7 @@ import type { Clock } from "../../clock.ts";
 import type { FarEvents, FarSide } from "../../host/far-side.ts";
 import type { Poller } from "../../host/poller.ts";
 import { HostSocket } from "../../host/tcp-socket.ts";
-import { flowKey } from "../../packet/address.ts";
+import { flowKey, sameAddress } from "../../packet/address.ts";
 import { fold, pseudoHeader } from "../../packet/checksum.ts";
 import { Ethernet, putU16 } from "../../packet/ethernet.ts";
 import type { UnreachableReason } from "../../packet/icmp.ts";
@@ -200,8 +200,11 @@ export class TcpGateway implements ConnectionOwner {
   }
 
   /** Ends all of them; the guest is not told. */
-  clear(): void {
-    for (const connection of [...this.#connections.values()]) connection.drop();
+  /** Of one guest, or of all. */
+  clear(guest?: Uint8Array): void {
+    for (const connection of [...this.#connections.values()]) {
+      if (guest === undefined || sameAddress(connection.flow.guest, guest)) connection.drop();
+    }
   }
 }
 
