@@ -18,6 +18,7 @@ import { BlockHeader, Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
 import { type Region, Regions } from "./regions.ts";
 import { addressedOperand, segmentOf } from "./shape.ts";
+import { SINGLES, Singles } from "./singles.ts";
 
 const MAX_INSTRUCTIONS = 64;
 const MAX_LENGTH = 15;
@@ -72,8 +73,9 @@ export class Blocks {
   readonly #bytes: Uint8Array;
   readonly #handlers: Handlers;
   readonly #source: CodeSource;
-  /** Two records for {@link single}. */
-  readonly #single: number;
+  /** Where the records of {@link single} are. */
+  #single: number;
+  readonly #singles: Singles;
   readonly #arena: number;
   readonly #arenaEnd: number;
   #free: number;
@@ -107,7 +109,8 @@ export class Blocks {
     this.#source = source;
     this.#places = new Places(state, arena);
     this.#single = arena + PLACES_BYTES;
-    this.#arena = this.#single + 2 * Record.size;
+    this.#singles = new Singles(this.#bytes, this.#single, 2 * Record.size);
+    this.#arena = this.#single + SINGLES * 2 * Record.size;
     this.#arenaEnd = arenaEnd;
     this.#free = this.#arena;
     this.#regions = new Regions(state.view, handlers, runs);
@@ -247,8 +250,16 @@ export class Blocks {
   single(rip: bigint, codeBase: bigint): number | Undecodable {
     const mode = this.#state.get32(State.mode);
     const linear = (mode & Mode.BITS) === 2 ? rip : (codeBase + rip) & 0xffffffffn;
-    const made = this.#decode(linear, this.#source.fetch(linear), mode, 1);
-    return "kind" in made ? made : made.record;
+    const host = this.#source.fetch(linear);
+    const key = keyOf(host, mode);
+    const known = this.#singles.find(key, host);
+    if (known !== 0) return known;
+    this.#single = this.#singles.next(key);
+    this.#microcode.delete(this.#single);
+    const made = this.#decode(linear, host, mode, 1);
+    if ("kind" in made) return made;
+    if (made.secondPage < 0) this.#singles.keep(host, made.length);
+    return made.record;
   }
 
   /** From now on decodes for a processor that has these features (see `Form.feature`). */
@@ -354,6 +365,7 @@ export class Blocks {
     this.#free = this.#arena;
     this.#jumps.forgetAll();
     this.#places.clear();
+    this.#singles.clear();
     this.#state.set32(State.chain, 0);
   }
 

@@ -26,7 +26,7 @@ const SLOTS = 1024;
 const WORDS = 4;
 
 /** Words of a vCPU's slot. */
-const Vcpu = { attention: 0, state: 1, acknowledged: 2 } as const;
+const Vcpu = { attention: 0, state: 1, acknowledged: 2, waiters: 3 } as const;
 /** Words of a notifier's slot. `owner` is the vCPU slot to wake, plus 1. */
 const NotifierWord = { count: 0, owner: 1, used: 2 } as const;
 
@@ -75,11 +75,14 @@ export class Board {
   askAndWait(slot: number, bits: number): void {
     const hasLooked = this.askFor(slot, bits);
     const at = vcpuAt(slot) + Vcpu.acknowledged;
+    // Before the count is read: whoever counts on and sees nobody wait has counted on before that.
+    Atomics.add(this.#words, vcpuAt(slot) + Vcpu.waiters, 1);
     for (;;) {
       const count = Atomics.load(this.#words, at);
-      if (hasLooked()) return;
+      if (hasLooked()) break;
       Atomics.wait(this.#words, at, count);
     }
+    Atomics.sub(this.#words, vcpuAt(slot) + Vcpu.waiters, 1);
   }
 
   /** Asks, and returns what says whether the vCPU has taken note, or will before it runs the guest again. */
@@ -125,7 +128,8 @@ export class Board {
   #acknowledge(slot: number): void {
     const at = vcpuAt(slot) + Vcpu.acknowledged;
     Atomics.add(this.#words, at, 1);
-    Atomics.notify(this.#words, at);
+    // Every exit comes here, and mostly nobody waits.
+    if (Atomics.load(this.#words, vcpuAt(slot) + Vcpu.waiters) > 0) Atomics.notify(this.#words, at);
   }
 
   // Notifiers.
