@@ -146,6 +146,15 @@ export class Access {
     return Outcome.OK;
   }
 
+  /**
+   * Where bytes lie in linear memory that may be read, or with `WRITE` written, without anybody hearing of it, after
+   * {@link probe}; -1 where they have to be accessed one by one.
+   */
+  plain(va: number, size: number, kind: number): number {
+    if ((va & (PAGE - 1)) + size > PAGE || this.watch.active) return -1;
+    return this.tlb.lookup(this.#bank(kind), kind & WRITE ? TlbTable.WRITE : TlbTable.READ, va);
+  }
+
   /** Checks that a range can be read, or with `WRITE` written, as if it were: faults as an access would. */
   probe(va: number, size: number, kind: number): boolean {
     let at = va;

@@ -83,7 +83,7 @@ export function componentsInUse(state: CpuState): bigint {
 }
 
 function isZero(state: CpuState, offset: number, size: number): boolean {
-  for (let at = 0; at < size; at += 8) if (state.get64(offset + at) !== 0n) return false;
+  for (let at = 0; at < size; at += 4) if (state.get32(offset + at) !== 0) return false;
   return true;
 }
 
@@ -99,8 +99,11 @@ export function saveX87(state: CpuState, image: DataView, wide: boolean): void {
   image.setBigUint64(Image.fdp, wide ? state.get64(State.fdp) : state.get64(State.fdp) & 0xffffffffn, true);
   for (let index = 0; index < 8; index++) {
     const from = State.fpr + ((top + index) & 7) * 16;
-    image.setBigUint64(Image.st + index * 16, state.get64(from), true);
-    image.setBigUint64(Image.st + index * 16 + 8, state.get64(from + 8) & 0xffffn, true);
+    const to = Image.st + index * 16;
+    image.setInt32(to, state.get32(from), true);
+    image.setInt32(to + 4, state.get32(from + 4), true);
+    image.setInt32(to + 8, state.get32(from + 8) & 0xffff, true);
+    image.setInt32(to + 12, 0, true);
   }
 }
 
@@ -118,8 +121,11 @@ export function restoreX87(state: CpuState, image: DataView, wide: boolean): voi
   state.set64(State.fdp, pointer(Image.fdp));
   for (let index = 0; index < 8; index++) {
     const to = State.fpr + ((top + index) & 7) * 16;
-    state.set64(to, image.getBigUint64(Image.st + index * 16, true));
-    state.set64(to + 8, BigInt(image.getUint16(Image.st + index * 16 + 8, true)));
+    const from = Image.st + index * 16;
+    state.set32(to, image.getInt32(from, true));
+    state.set32(to + 4, image.getInt32(from + 4, true));
+    state.set32(to + 8, image.getUint16(from + 8, true));
+    state.set32(to + 12, 0);
   }
 }
 
@@ -128,8 +134,7 @@ export function saveVectors(state: CpuState, image: DataView, count: number, avx
   const to = avx ? Image.avx : Image.xmm;
   for (let index = 0; index < count; index++) {
     const from = State.vector + index * VECTOR + (avx ? 16 : 0);
-    image.setBigUint64(to + index * 16, state.get64(from), true);
-    image.setBigUint64(to + index * 16 + 8, state.get64(from + 8), true);
+    for (let word = 0; word < 16; word += 4) image.setInt32(to + index * 16 + word, state.get32(from + word), true);
   }
 }
 
@@ -137,7 +142,6 @@ export function restoreVectors(state: CpuState, image: DataView, count: number, 
   const from = avx ? Image.avx : Image.xmm;
   for (let index = 0; index < count; index++) {
     const to = State.vector + index * VECTOR + (avx ? 16 : 0);
-    state.set64(to, image.getBigUint64(from + index * 16, true));
-    state.set64(to + 8, image.getBigUint64(from + index * 16 + 8, true));
+    for (let word = 0; word < 16; word += 4) state.set32(to + word, image.getInt32(from + index * 16 + word, true));
   }
 }

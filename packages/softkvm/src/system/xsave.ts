@@ -28,7 +28,10 @@ const COMPONENTS = [Xcr0.X87, Xcr0.SSE, Xcr0.AVX] as const;
 /** An area in guest memory, checked whole, and an image that parts of it are read to and written from. */
 class Area {
   readonly image = new DataView(new ArrayBuffer(Image.size));
+  readonly #bytes = new Uint8Array(this.image.buffer);
   readonly #cpu: Processor;
+  /** Where the whole area lies in linear memory, where that is all there is to it; else -1. */
+  readonly #place: number;
   readonly #address: number;
   readonly #kind: number;
 
@@ -38,21 +41,29 @@ class Area {
     this.#kind = kindOf(operand.segment);
     this.#address = linearOf(cpu, instruction, operand, size, write);
     if (this.#address & (alignment - 1)) cpu.generalProtection();
-    cpu.probe(this.#address, size, this.#kind | (write ? AccessKind.WRITE : 0));
+    const kind = this.#kind | (write ? AccessKind.WRITE : 0);
+    cpu.probe(this.#address, size, kind);
+    this.#place = cpu.memory.plain(this.#address, size, kind);
   }
 
   read(from: number, to: number): void {
-    const bytes = new Uint8Array(this.image.buffer);
-    for (let at = from; at < to; at += 8) {
+    const { view } = this.#cpu.state;
+    for (let at = from; at < to && this.#place >= 0; at += 4) {
+      this.image.setInt32(at, view.getInt32(this.#place + at, true), true);
+    }
+    for (let at = from; at < to && this.#place < 0; at += 8) {
       this.#cpu.load(this.#address + at, 8, this.#kind);
-      bytes.set(this.#cpu.memory.transfer.subarray(0, 8), at);
+      this.#bytes.set(this.#cpu.memory.transfer.subarray(0, 8), at);
     }
   }
 
   write(from: number, to: number): void {
-    const bytes = new Uint8Array(this.image.buffer);
-    for (let at = from; at < to; at += 8) {
-      this.#cpu.memory.transfer.set(bytes.subarray(at, at + 8));
+    const { view } = this.#cpu.state;
+    for (let at = from; at < to && this.#place >= 0; at += 4) {
+      view.setInt32(this.#place + at, this.image.getInt32(at, true), true);
+    }
+    for (let at = from; at < to && this.#place < 0; at += 8) {
+      this.#cpu.memory.transfer.set(this.#bytes.subarray(at, at + 8));
       this.#cpu.store(this.#address + at, 8, this.#kind);
     }
   }
