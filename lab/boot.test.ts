@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { prepareImage } from "@lodge/vmm";
+import { bootFunction } from "./guest-boot.ts";
 import { labUnavailable, runInLab } from "./lab.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -19,10 +20,12 @@ test("lodge run boots Debian's kernel with two vCPUs on KVM, and 64 vCPUs come u
   await prepareImage("tiny");
   const script = `
     "$NODE" --test packages/kvm/src/linux/many-vcpus.test.ts >&2 || exit 3
-    exec "$NODE" packages/cli/bin/lodge.js run --accel kvm --cpus 2 --memory 512M -- sh -c 'uname -a; nproc; exit 7'`;
+    ${bootFunction}
+    boot --cpus 2 --memory 512M -- sh -c \\
+      'uname -a; nproc; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; exit 7'`;
   const start = performance.now();
   const { stdout, stderr, status } = await runInLab(["sh", "-c", script], { cwd: root, timeoutMs });
   t.diagnostic(`${((performance.now() - start) / 1000).toFixed(0)} s`);
-  assert.match(stdout, /^Linux \S+ 6\.\S+-cloud-amd64 .* x86_64 GNU\/Linux\n2\n$/, stderr);
+  assert.match(stdout, /^Linux \S+ 6\.\S+-cloud-amd64 .* x86_64 GNU\/Linux\n2\nkvm-clock\n$/, stderr);
   assert.equal(status, 7, stderr);
 });

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { prepareImage } from "@lodge/vmm";
+import { bootFunction } from "./guest-boot.ts";
 import { labUnavailable, runInLab } from "./lab.ts";
 
 /** In the guest: a file system over its whole life, and a sum of what the disk is then. */
@@ -19,8 +20,9 @@ sync
 sha256sum /dev/vda | cut -c1-64`;
 
 const HOST = `set -e
+${bootFunction}
 qemu-img create -q -f qcow2 /tmp/disk.qcow2 32M
-"$NODE" packages/cli/bin/lodge.js run --accel kvm --memory 256M --net none --disk /tmp/disk.qcow2 -- sh -c "$1"
+boot --memory 256M --net none --disk /tmp/disk.qcow2 -- sh -c "$1"
 qemu-img check -q /tmp/disk.qcow2
 qemu-img convert -f qcow2 -O raw /tmp/disk.qcow2 /tmp/disk.raw
 sha256sum /tmp/disk.raw | cut -c1-64`;
@@ -29,7 +31,7 @@ test("a qcow2 disk on kvm-amd", { skip: labUnavailable() ?? false }, async () =>
   // Inside there is no network to make it with.
   await prepareImage("tiny");
   const { stdout, stderr, status } = await runInLab(["sh", "-c", HOST, "sh", GUEST], {
-    timeoutMs: 400_000,
+    timeoutMs: 9 * 60_000,
     memoryMiB: 2048,
   });
   assert.equal(status, 0, stderr);

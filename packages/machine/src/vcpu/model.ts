@@ -5,8 +5,9 @@ import { Capability, type CpuidEntry, type Hypervisor } from "@lodge/kvm";
 /** The model that is whatever the accelerator has. */
 const HOST = "host";
 
-/** CPUID 1.ECX[24], which KVM leaves to the monitor to add (api.rst 4.46). */
+/** Bits of CPUID 1.ECX that KVM leaves to the monitor to add (api.rst 4.46). Without HYPERVISOR no guest looks for KVM's leaves. */
 const TSC_DEADLINE = 1 << 24;
+const HYPERVISOR = 1 << 31;
 
 /** Leaves whose bits promise something, and in which registers; the others describe. */
 const PROMISES: readonly { leaf: number; index: number; registers: readonly ("eax" | "ebx" | "ecx" | "edx")[] }[] = [
@@ -23,10 +24,10 @@ export async function sharedCpuid(hypervisor: Hypervisor, model: string = HOST):
   if (hypervisor.kind === "soft") {
     return model === HOST ? hypervisor.supportedCpuid() : (await import("@lodge/softkvm")).cpuModel(model);
   }
-  const deadline = hypervisor.checkExtension(Capability.TSC_DEADLINE_TIMER) > 0 ? TSC_DEADLINE : 0;
+  const added = HYPERVISOR | (hypervisor.checkExtension(Capability.TSC_DEADLINE_TIMER) > 0 ? TSC_DEADLINE : 0);
   const supported = hypervisor
     .supportedCpuid()
-    .map((entry) => (entry.function === 1 ? { ...entry, ecx: (entry.ecx | deadline) >>> 0 } : entry));
+    .map((entry) => (entry.function === 1 ? { ...entry, ecx: (entry.ecx | added) >>> 0 } : entry));
   if (model === HOST) return supported;
   return restrict(supported, (await import("@lodge/softkvm")).cpuModel(model));
 }
