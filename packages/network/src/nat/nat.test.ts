@@ -142,6 +142,63 @@ suite("NAT with Linux as the guest", { skip: noNetworks }, () => {
     });
   }
 
+  test("dhclient -6 gets an address, the name server and the names to search", {
+    skip: lacks("dhclient"),
+  }, async () => {
+    const script = join(folder, "show6");
+    writeFileSync(script, '#!/bin/sh\n[ "$reason" = BOUND6 ] && env && echo told >&2\nexit 0\n', { mode: 0o755 });
+    const files = ["-sf", script, "-lf", join(folder, "leases6"), "-pf", join(folder, "pid6")];
+    const dhclient = guest.host.start("dhclient", "-6", "-1", "-d", ...files, "eth0");
+    const told = text(dhclient.stdout!);
+    for await (const said of dhclient.stderr!) if (String(said).includes("told")) break;
+    dhclient.kill();
+    const given = Object.fromEntries((await told).split("\n").map((line) => line.split(/=(.*)/).slice(0, 2)));
+    assert.equal(given.new_ip6_address, "fd00:10:0:2::1:f");
+    assert.equal(given.new_dhcp6_name_servers, "fd00:10:0:2::3");
+    assert.match(given.new_dhcp6_domain_search, /lodge\.internal\.? example\.com/);
+  });
+
+  for (const address of [WORLD, `[${WORLD6}]`]) {
+    test(`curl loads a page of the world from ${address}, and sends it one`, { skip: lacks("curl") }, async () => {
+      const page = "p".repeat(300_000);
+      const source = `require("node:http").createServer((request, response) => {
+        let bytes = 0;
+        request.on("data", (part) => { bytes += part.length; });
+        request.on("end", () => response.end(request.method === "POST" ? String(bytes) : "p".repeat(300_000)));
+      }).listen(8080, "::", () => console.log("listening"))`;
+      const server = world.start(process.execPath, "-e", source);
+      await once(server.stdout!, "data");
+      assert.equal(await guest.host.do("curl", "-sg", `http://${address}:8080/`), page);
+      writeFileSync(join(folder, "page"), page);
+      assert.equal(
+        await guest.host.do("curl", "-sg", "-d", `@${join(folder, "page")}`, `http://${address}:8080/`),
+        "300000",
+      );
+      server.kill();
+      await once(server, "close");
+    });
+  }
+
+  for (const [what, args] of [
+    ["up", []],
+    ["down", ["-R"]],
+    ["up in four streams by IPv6", ["-P", "4", "-6"]],
+  ] as const) {
+    test(`iperf3: ${what}`, { skip: lacks("iperf3") }, async () => {
+      const server = world.start("iperf3", "-s", "-1", "--forceflush");
+      const closed = once(server, "close");
+      for await (const said of server.stdout!.iterator({ destroyOnReturn: false })) {
+        if (String(said).includes("listening")) break;
+      }
+      server.stdout!.resume();
+      const to = args.some((arg) => arg === "-6") ? WORLD6 : WORLD;
+      const { end } = JSON.parse(await guest.host.do("iperf3", "-c", to, "-n", "64M", "-J", ...args));
+      // What is on the way when it ends is not counted.
+      assert.ok(end.sum_received.bytes >= 32 * MIB, `${end.sum_received.bytes} bytes`);
+      await closed;
+    });
+  }
+
   test("dig has answers by UDP and TCP, of this network and of the host's resolvers", {
     skip: lacks("dig", "dnsmasq"),
   }, async () => {

@@ -8,6 +8,18 @@ import { TcpFlag } from "../../packet/tcp.ts";
 
 const { FIN, SYN, RST, ACK, PSH } = TcpFlag;
 
+test("a guest that asks whether we are still there is told so, with a byte of old data or without (RFC 9293, 3.8.4)", () => {
+  const script = new Script().establish();
+  for (let hour = 0; hour < 5; hour++) {
+    script.clock.pass(7_200_000);
+    script.guest(0, 1, ACK);
+    assert.deepEqual(script.said(), ["ACK 1:1"]);
+    script.guest(0, 1, ACK, "x");
+    assert.deepEqual(script.said(), ["ACK 1:1"]);
+  }
+  assert.deepEqual([script.connection.state, script.far.received.length], ["ESTABLISHED", 0]);
+});
+
 suite("opening", () => {
   test("the guest's SYN is answered when the far side is connected, and not before", () => {
     const script = new Script();
