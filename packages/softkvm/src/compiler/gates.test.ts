@@ -129,17 +129,19 @@ test("a region that begins within a loop begins where the loop does", () => {
 });
 
 test("a loop keeps its form where some of its turns go by a call", () => {
-  // 2 calls 5, which comes back to 3; 4 jumps to 2 or leaves.
-  const blocks: FlowNode[] = [{ to: [] }, { to: [2] }, { to: [5] }, { to: [4] }, { to: [2, -1] }, { to: [-1] }];
-  const { graph, entries } = gated(blocks, { entries: [1, 3], returns: new Map([[2, 3]]) });
+  // 3 calls 6, which comes back to 4; 5 jumps to 2 or leaves.
+  const returns = new Map([[3, 4]]);
+  const blocks: FlowNode[] = [0, 2, 3, 6, 5, 2, -1].map((to, block) => ({ to: block === 0 ? [] : [to] }));
+  blocks[5] = { to: [2, -1] };
+  const { graph, entries } = gated(blocks, { entries: [1, 4], returns });
   assert.deepEqual(graph.unkept, []);
   assert.equal(graph.nodes.length, blocks.length, "no gate");
-  assert.deepEqual(entries, [1, 3]);
+  assert.deepEqual(entries, [1, 4]);
   // With a way around the call that is different.
-  blocks[2] = { to: [5, 4] };
-  const around = gated(blocks, { entries: [1, 3], returns: new Map([[2, 3]]) });
+  blocks[2] = { to: [5, 3] };
+  const around = gated(blocks, { entries: [1, 4], returns });
   assert.deepEqual(around.graph.unkept, []);
-  assert.deepEqual(around.entries, [1, 3, 2]);
+  assert.deepEqual(around.entries, [1, 4, 2]);
 });
 
 test("of a loop with two ways in, the jump that skips code goes by the dispatcher", () => {
@@ -154,4 +156,17 @@ test("of a loop with two ways in, the jump that skips code goes by the dispatche
     assert.deepEqual(graph.nodes[1]!.to, [-1, -1]);
     assert.ok(entries.includes(3));
   }
+});
+
+test("recursion is no loop to go around by gates", () => {
+  // A function 1 that calls itself in 2 and 4, which come back to 4 and 5; 3 returns.
+  const blocks: FlowNode[] = [{ to: [] }, { to: [3, 2] }, { to: [1] }, { to: [-1] }, { to: [1] }, { to: [3] }];
+  const returns = new Map([
+    [2, 4],
+    [4, 5],
+  ]);
+  const { graph, entries } = gated(blocks, { entries: [1, 4, 5], returns });
+  assert.deepEqual(graph.unkept, []);
+  assert.equal(graph.nodes.length, blocks.length, "no gate");
+  assert.deepEqual(entries.toSorted(), [1, 4, 5]);
 });

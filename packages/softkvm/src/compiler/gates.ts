@@ -44,7 +44,8 @@ export function gated(all: readonly FlowNode[], { entries, loose = [], returns =
     for (const block of plain.unkept) roots.add(block);
     if (roots.size > count) continue;
     // Where each turn goes by a call, the dispatcher is on the way in any case.
-    const loops = new Map([...plain.loops].filter(([header, body]) => isTurned(nodes, header, body)));
+    const jumps = nodes.map((node, index) => (returns.has(index) ? { to: [] } : node));
+    const loops = new Map([...plain.loops].filter(([header, body]) => isTurned(jumps, header, body)));
     const isInside = (block: number) => [...loops.values()].some((body) => body.has(block));
     const others = new Set([...entries, ...targets, ...loose.filter((block) => !isInside(block)), ...loops.keys()]);
     const made = withGates(nodes, [...roots], [...others.difference(roots)], loops);
@@ -112,7 +113,7 @@ function rootsOf(nodes: readonly FlowNode[], wanted: readonly number[]): number[
   return roots;
 }
 
-/** Whether jumps within a loop lead back to its beginning. */
+/** Whether jumps within a loop lead back to its beginning, without calls. */
 function isTurned(nodes: readonly FlowNode[], header: number, body: ReadonlySet<number>): boolean {
   const within = (from: number) => nodes[from]!.to.filter((to) => body.has(to));
   return within(header).some((to) => closure(to, within).has(header));
