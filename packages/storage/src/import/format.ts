@@ -1,13 +1,12 @@
 /** What the formats of other hypervisors have in common: how they are opened, and how they are refused. */
 
 import { StorageError } from "../errors.ts";
-import type { Image, Store } from "../image.ts";
-
-/** Opens another file of the same image, by the name that the first has for it. */
-export type OpenSibling = (name: string) => Promise<Store>;
+import type { Store } from "../image.ts";
+import type { MappedImage } from "./mapped-image.ts";
+import type { Neighbours } from "./parents.ts";
 
 /** Makes an image of a store, which it takes over when it succeeds. */
-export type OpenFormat = (store: Store, sibling: OpenSibling) => Promise<Image>;
+export type OpenFormat = (store: Store, neighbours: Neighbours) => Promise<MappedImage>;
 
 /** No disk of ours is larger than what qcow2 and the guests' virtio reach: 64 TiB. */
 const MAX_DISK_BYTES = 2 ** 46;

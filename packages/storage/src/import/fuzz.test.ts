@@ -6,18 +6,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { randomNumbers } from "../../testing/bytes.ts";
+import { makeDifferencing } from "../../testing/differencing.ts";
 import { missing, run } from "../../testing/peers.ts";
 import { StorageError } from "../errors.ts";
 import { type Pieces, scatter } from "../file/pieces.ts";
-import type { Extent, Store } from "../image.ts";
+import type { Extent } from "../image.ts";
 import { IMPORT_FORMATS, probeImport } from "./open.ts";
+import type { Neighbours } from "./parents.ts";
 import { ReadOnlyStore } from "./read-only.ts";
 import { crc32c } from "./vhdx/crc32c.ts";
 
 const skip = missing("qemu-img", "qemu-io");
-/** For each image; together 100,000. VHDX's checksums of 64 KiB take their time. */
+/** For each image; whole ones together 100,000. VHDX's checksums of 64 KiB take their time. */
 const long = process.env.LODGE_LONG === "1";
-const roundsOf = (format: string) => (format === "vhdx" ? 5_600 : 12_700) * (long ? 20 : 1);
+const roundsOf = (format: string, kind: string) => {
+  const rounds = format === "vhdx" ? 5_600 : 12_700;
+  return (kind === "differencing" ? rounds / 4 : rounds) * (long ? 20 : 1);
+};
 
 /** Bytes as a store, without a copy. */
 class BytesStore extends ReadOnlyStore {
@@ -53,6 +58,10 @@ class BytesStore extends ReadOnlyStore {
 /** The files of a small image, the one that is opened first. `killed`: its writer was, and its log is not carried out. */
 async function make(format: string, options: string, killed: boolean): Promise<Buffer[]> {
   using dir = mkdtempDisposableSync(join(tmpdir(), "lodge-fuzz-"));
+  if (options === "differencing") {
+    const { child, parent } = await makeDifferencing(dir.path, format);
+    return [readFileSync(child), readFileSync(parent)];
+  }
   const path = join(dir.path, "a");
   const raw = join(dir.path, "raw");
   await run("qemu-img", "create", "-f", "raw", raw, "6M");
@@ -158,13 +167,27 @@ function damage(bytes: Buffer, where: number[], random: (below: number) => numbe
   return before;
 }
 
+/** The other files, by whatever name; the last of them is the parent, if one is wanted. */
+function around(format: string, files: readonly BytesStore[]): Neighbours {
+  const others = files.slice(1);
+  return {
+    file: async () => others[0] ?? files[0]!,
+    names: async () => ["parent.vmdk", "parent.vhd", "parent.vhdx", "parent.vdi"],
+    image: async () => {
+      if (others.length === 0) throw new StorageError("STORAGE_OPEN", "there is no parent");
+      return await IMPORT_FORMATS.get(format)!(others.at(-1)!, around(format, others));
+    },
+  };
+}
+
 /** Opens and reads here and there; how far it came. */
 async function use(format: string, files: Buffer[], random: (below: number) => number): Promise<string> {
-  const [first, ...others] = files.map((bytes) => new BytesStore(bytes)) as [BytesStore, ...BytesStore[]];
+  const stores = files.map((bytes) => new BytesStore(bytes)) as [BytesStore, ...BytesStore[]];
+  const [first] = stores;
   await probeImport(first);
   let image: Awaited<ReturnType<NonNullable<ReturnType<typeof IMPORT_FORMATS.get>>>>;
   try {
-    image = await IMPORT_FORMATS.get(format)!(first, async (): Promise<Store> => others[0] ?? first);
+    image = await IMPORT_FORMATS.get(format)!(first, around(format, stores));
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
     return "refused";
@@ -197,8 +220,12 @@ for (const [format, options, killed] of [
   ["vhdx", "subformat=dynamic,block_size=1M"],
   ["vhdx", "subformat=dynamic,block_size=2M", "killed"],
   ["vdi", "static=off"],
+  ["vmdk", "differencing"],
+  ["vpc", "differencing"],
+  ["vhdx", "differencing"],
+  ["vdi", "differencing"],
 ] as const) {
-  const rounds = roundsOf(format);
+  const rounds = roundsOf(format, options);
   test(`${rounds} damaged images: ${format} ${options} ${killed ?? ""}`, { skip }, async () => {
     const files = await make(format, options, killed !== undefined);
     const log = killed === undefined ? [] : logEntries(files[0]!);

@@ -25,6 +25,10 @@ export interface MappedImageOptions {
   map: ImageMap;
   /** What is closed with it. */
   stores: readonly Store[];
+  /** What its children know it by; another one after a write. */
+  identity?: string | undefined;
+  /** What is absent here is there. Closed with it. */
+  parent?: MappedImage | undefined;
 }
 
 export class MappedImage extends ReadOnlyStore implements Image {
@@ -33,14 +37,18 @@ export class MappedImage extends ReadOnlyStore implements Image {
   readonly sizeBytes: number;
   readonly #map: ImageMap;
   readonly #stores: readonly Store[];
+  readonly identity: string | undefined;
+  readonly #parent: MappedImage | undefined;
 
-  constructor({ format, name, sizeBytes, map, stores }: MappedImageOptions) {
+  constructor({ format, name, sizeBytes, map, stores, identity, parent }: MappedImageOptions) {
     super();
     this.format = format;
     this.name = name;
     this.sizeBytes = sizeBytes;
     this.#map = map;
     this.#stores = stores;
+    this.identity = identity;
+    this.#parent = parent;
   }
 
   protected override async readInside(offset: number, pieces: Pieces, length: number): Promise<void> {
@@ -49,6 +57,7 @@ export class MappedImage extends ReadOnlyStore implements Image {
       const part = cutPieces(pieces, done, run.length);
       if (run.kind === "stored") await run.store.read(run.at, part);
       else if (run.kind === "packed") await this.#unpack(run, part, offset + done);
+      else if (run.kind === "absent" && this.#parent !== undefined) await this.#parent.read(offset + done, part);
       else fillPieces(part, 0);
       done += run.length;
     }
@@ -62,12 +71,18 @@ export class MappedImage extends ReadOnlyStore implements Image {
       const { length: held, zero, data } = await run.store.status(run.at, run.length);
       return { ...here, length: held, zero, data, offset: run.at, name: run.store.name };
     }
+    const parent = this.#parent;
+    if (run.kind === "absent" && parent !== undefined && offset < parent.sizeBytes) {
+      const below = await parent.status(offset, Math.min(run.length, parent.sizeBytes - offset));
+      return { ...below, depth: below.depth + 1 };
+    }
     if (run.kind === "packed") return { ...here, zero: false, data: true, compressed: true };
     return { ...here, zero: true, data: false };
   }
 
   async close(): Promise<void> {
     for (const store of this.#stores) await store.close();
+    await this.#parent?.close();
   }
 
   async #locate(offset: number, length: number): Promise<Run> {

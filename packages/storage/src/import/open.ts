@@ -1,15 +1,20 @@
 /** Opening images in other hypervisors' formats. */
 
+import { readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HostFile, type HostFileOptions } from "../file/host-file.ts";
 import type { Image, Store } from "../image.ts";
 import { isNbdUri } from "../nbd/client/address.ts";
 import { head, type OpenFormat, refusal } from "./format.ts";
+import type { Neighbours } from "./parents.ts";
 import { isVdi, openVdi } from "./vdi.ts";
 import { endsAsVhd, isVhd, openVhd } from "./vhd.ts";
 import { isVhdx } from "./vhdx/layout.ts";
 import { openVhdx } from "./vhdx/vhdx.ts";
 import { isVmdk, openVmdk } from "./vmdk/vmdk.ts";
+
+/** Snapshots upon snapshots; a chain that is longer has a ring in it. */
+const MOST_IMAGES = 64;
 
 /** The formats that are read and not written, by QEMU's names for them. */
 export const IMPORT_FORMATS: ReadonlyMap<string, OpenFormat> = new Map([
@@ -36,8 +41,27 @@ export async function openImport(format: string, store: Store, options: HostFile
     const cure = "open it read-only, or make a qcow2 image of it with lodge image convert";
     throw refusal(store, `${format} is read and not written: ${cure}`);
   }
-  return await IMPORT_FORMATS.get(format)!(store, async (name) => {
+  return await IMPORT_FORMATS.get(format)!(store, neighbours(format, store, options, 1));
+}
+
+/** Files in the folder of `store`, which is the `depth`th image of its chain. */
+export function neighbours(format: string, store: Store, options: HostFileOptions, depth: number): Neighbours {
+  const open = async (name: string): Promise<Store> => {
     if (isNbdUri(store.name)) throw refusal(store, `it needs the file ${name} beside it, which NBD has not`);
     return await HostFile.open(join(dirname(store.name), name), options);
-  });
+  };
+  return {
+    file: open,
+    names: async () => (isNbdUri(store.name) ? [] : await readdir(dirname(store.name))),
+    image: async (name) => {
+      if (depth === MOST_IMAGES) throw refusal(store, `a chain of more than ${MOST_IMAGES} images`);
+      const parent = await open(name);
+      try {
+        return await IMPORT_FORMATS.get(format)!(parent, neighbours(format, parent, options, depth + 1));
+      } catch (error) {
+        await parent.close();
+        throw error;
+      }
+    },
+  };
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { StorageError } from "../errors.ts";
 import { HostFile } from "../file/host-file.ts";
 import type { Image } from "../image.ts";
+import { refusal } from "../import/format.ts";
 import { IMPORT_FORMATS, probeImport } from "../import/open.ts";
 import { openImage } from "../open.ts";
 import { copyImage } from "../operations/copy.ts";
@@ -101,7 +102,10 @@ async function openDisk(archive: Archive, name: string): Promise<Image> {
   const store = await archive.open(name);
   try {
     const open = IMPORT_FORMATS.get((await probeImport(store)) ?? "raw");
-    return open === undefined ? new RawImage(store) : await open(store, (sibling) => archive.open(sibling));
+    // An export has whole disks.
+    const image = async () => Promise.reject(refusal(store, "a disk of an appliance stands alone"));
+    const neighbours = { file: (other: string) => archive.open(other), names: async () => [], image };
+    return open === undefined ? new RawImage(store) : await open(store, neighbours);
   } catch (error) {
     await store.close();
     throw error;

@@ -16,6 +16,10 @@ const REGION_TABLES_AT = [192 * KIB, 256 * KIB] as const;
 const TABLE_BYTES = 64 * KIB;
 /** Of regions, and of metadata items. */
 const MAX_ENTRIES = 2047;
+/** Paths have 32,767 characters at most, and there are three. */
+const MAX_LOCATOR_BYTES = 256 * KIB;
+/** 2.6.2.6.3, as it lies in the file. */
+const VHDX_LOCATOR = "b7ef4ab09ed1814ab78925b8e9445913";
 
 /** 2.2.3 and 2.6.2: GUIDs as they lie in the file, their first three fields little-endian. */
 const Region = {
@@ -41,6 +45,8 @@ export function isVhdx(start: Buffer): boolean {
 
 export interface Header {
   sequence: bigint;
+  /** What children know the disk's content by. */
+  dataWriteGuid: string;
   /** All zeros when there is nothing to replay. */
   logGuid: Buffer;
   logVersion: number;
@@ -59,7 +65,8 @@ export async function currentHeader(store: Store, read: ReadAt): Promise<Header>
     const version = header.readUInt16LE(66);
     if (version !== 1) throw refusal(store, `VHDX version ${version}; 1 is known`);
     const log = { logVersion: header.readUInt16LE(64), logBytes: header.readUInt32LE(68), logAt: u64(header, 72) };
-    current = { sequence, logGuid: header.subarray(48, 64), ...log };
+    const dataWriteGuid = header.toString("hex", 32, 48);
+    current = { sequence, dataWriteGuid, logGuid: header.subarray(48, 64), ...log };
   }
   if (current === undefined) throw refusal(store, "both of its headers are damaged");
   return current;
@@ -94,6 +101,14 @@ export interface Parameters {
   blockBytes: number;
   sizeBytes: number;
   sectorBytes: number;
+  parent?: ParentLocator;
+}
+
+/** 2.6.2.6: the image that this one holds the changes to. */
+export interface ParentLocator {
+  /** GUIDs as they lie in a file. */
+  linkages: string[];
+  paths: string[];
 }
 
 /** 2.6: what the disk is. */
@@ -107,8 +122,12 @@ export async function readMetadata(store: Store, read: ReadAt, { at, length }: R
     const item = { at: entry.readUInt32LE(16), length: entry.readUInt32LE(20) };
     const required = (entry.readUInt32LE(24) & 4) !== 0;
     if (required && !known.includes(guid)) throw refusal(store, `an unknown metadata item ${guid}`);
-    if (guid === Item.PARENT_LOCATOR || !known.includes(guid)) continue;
-    if (item.length > KIB || item.at < TABLE_BYTES || item.at + item.length > length) {
+    if (!known.includes(guid)) continue;
+    if (
+      item.length > (guid === Item.PARENT_LOCATOR ? MAX_LOCATOR_BYTES : KIB) ||
+      item.at < TABLE_BYTES ||
+      item.at + item.length > length
+    ) {
       throw refusal(store, `its metadata item ${guid} lies outside of the metadata`);
     }
     items.set(guid, await read(at + item.at, item.length));
@@ -119,15 +138,42 @@ export async function readMetadata(store: Store, read: ReadAt, { at, length }: R
     return found;
   };
   const parameters = item(Item.FILE_PARAMETERS, 8);
-  if ((parameters.readUInt32LE(4) & 2) !== 0) {
-    const merge = "Hyper-V's Merge-VHD makes a whole one of it and its parents";
-    throw refusal(store, `a differencing VHDX holds a part of a disk: ${merge}`);
-  }
+  const hasParent = (parameters.readUInt32LE(4) & 2) !== 0;
   return {
+    ...(hasParent && { parent: readLocator(store, item(Item.PARENT_LOCATOR, 20)) }),
     blockBytes: checkedPower(store, parameters.readUInt32LE(0), MIB, 256 * MIB, "VHDX blocks"),
     sizeBytes: checkedSize(store, u64(item(Item.VIRTUAL_DISK_SIZE, 8), 0)),
     sectorBytes: checkedPower(store, item(Item.LOGICAL_SECTOR, 4).readUInt32LE(), 512, 4096, "VHDX sectors"),
   };
+}
+
+/** 2.6.2.6: keys and values in UTF-16, of which a table of 12 bytes each says where they are. */
+function readLocator(store: Store, locator: Buffer): ParentLocator {
+  if (locator.toString("hex", 0, 16) !== VHDX_LOCATOR) throw refusal(store, "its parent is of an unknown kind");
+  const count = locator.readUInt16LE(18);
+  const pairs = new Map<string, string>();
+  for (let index = 0; index < count; index++) {
+    const at = 20 + 12 * index;
+    if (at + 12 > locator.length) throw refusal(store, "the locator of its parent is damaged");
+    const text = (offset: number, length: number) => {
+      if (offset + length > locator.length) throw refusal(store, "the locator of its parent is damaged");
+      return locator.toString("utf16le", offset, offset + length);
+    };
+    const key = text(locator.readUInt32LE(at), locator.readUInt16LE(at + 8));
+    pairs.set(key, text(locator.readUInt32LE(at + 4), locator.readUInt16LE(at + 10)));
+  }
+  const all = (...keys: string[]) => keys.map((key) => pairs.get(key)).filter((value) => value !== undefined);
+  return {
+    linkages: all("parent_linkage", "parent_linkage2").map(guidBytes),
+    paths: all("relative_path", "volume_path", "absolute_win32_path"),
+  };
+}
+
+/** {83ED0EC3-24C8-49A6-A959-5E4BF1288BFB} as it lies in a file, whose first three fields are little-endian. */
+function guidBytes(text: string): string {
+  const digits = text.replace(/[{}-]/g, "").toLowerCase();
+  const turned = (from: number, to: number) => digits.slice(from, to).match(/../g)?.reverse().join("") ?? "";
+  return turned(0, 8) + turned(8, 12) + turned(12, 16) + digits.slice(16);
 }
 
 /** A table's entries of 32 bytes, which begin at `from`. */

@@ -25,21 +25,36 @@ export function isDescriptor(start: Buffer): boolean {
   return /^\s*# *disk descriptorfile/i.test(start.toString("latin1", 0, 64));
 }
 
-export function parseDescriptor(store: Store, text: string): DescribedExtent[] {
+export interface Descriptor {
+  extents: DescribedExtent[];
+  /** CID: another one after the first write of whoever opens it. */
+  identity?: string;
+  /** The image that this one holds the changes to. */
+  parent?: { identity: string; path: string };
+}
+
+/** The parent's CID of a disk that has none. */
+const NO_PARENT = "ffffffff";
+
+export function parseDescriptor(store: Store, text: string): Descriptor {
   const extents: DescribedExtent[] = [];
+  const said = new Map<string, string>();
   for (const line of text.split("\n")) {
-    const parent = /^\s*parentCID\s*=\s*([0-9a-f]+)/i.exec(line)?.[1];
-    if (parent !== undefined && !/^f{8}$/i.test(parent)) {
-      const merge = "consolidate its snapshots in VMware, or vmware-vdiskmanager -r makes a whole disk of it";
-      throw refusal(store, `this VMDK holds the changes to another disk: ${merge}`);
-    }
+    const [, name, value] = /^\s*(CID|parentCID|parentFileNameHint)\s*=\s*"?([^"\r]*)"?/i.exec(line) ?? [];
+    if (name !== undefined) said.set(name.toLowerCase(), value!.trim());
     const extent = EXTENT.exec(line.trim());
     if (extent === null) continue;
     if (extents.length === MAX_EXTENTS) throw refusal(store, `more than ${MAX_EXTENTS} files`);
     extents.push(describe(store, extent));
   }
   if (extents.length === 0) throw refusal(store, "its descriptor names no file");
-  return extents;
+  const identity = said.get("cid")?.toLowerCase();
+  const parent = said.get("parentcid")?.toLowerCase() ?? NO_PARENT;
+  return {
+    extents,
+    ...(identity !== undefined && { identity }),
+    ...(parent !== NO_PARENT && { parent: { identity: parent, path: said.get("parentfilenamehint") ?? "" } }),
+  };
 }
 
 function describe(store: Store, [, access, sectors, type, file, at]: readonly (string | undefined)[]): DescribedExtent {

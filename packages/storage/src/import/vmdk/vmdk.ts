@@ -1,9 +1,16 @@
-/** VMware's VMDK: one file or many, sparse, flat or packed. Left out: ESX's own sparse kinds, and disks with parents. */
+/** VMware's VMDK: one file or many, sparse, flat or packed. Left out: ESX's own sparse kinds. */
 
 import type { Store } from "../../image.ts";
-import { checkedSize, head, type OpenFormat, type OpenSibling, refusal } from "../format.ts";
+import { checkedSize, head, type OpenFormat, refusal } from "../format.ts";
 import { type ImageMap, MappedImage, type Run } from "../mapped-image.ts";
-import { type DescribedExtent, isDescriptor, MAX_DESCRIPTOR_BYTES, parseDescriptor } from "./descriptor.ts";
+import { type Neighbours, openParent } from "../parents.ts";
+import {
+  type DescribedExtent,
+  type Descriptor,
+  isDescriptor,
+  MAX_DESCRIPTOR_BYTES,
+  parseDescriptor,
+} from "./descriptor.ts";
 import { isSparse, readSparseHeader, SparseMap } from "./sparse.ts";
 
 /** One part of the disk. */
@@ -17,9 +24,9 @@ export function isVmdk(start: Buffer): boolean {
   return isSparse(start) || isDescriptor(start) || esxKind(start) !== undefined;
 }
 
-export const openVmdk: OpenFormat = async (store, sibling) => {
+export const openVmdk: OpenFormat = async (store, neighbours) => {
   const start = await head(store, 512);
-  if (isSparse(start)) return await openSparse(store);
+  if (isSparse(start)) return await openSparse(store, neighbours);
   const esx = esxKind(start);
   if (esx !== undefined) {
     throw refusal(store, `ESX's own format ${esx} is not known here: vmkfstools -i or ovftool makes another of it`);
@@ -27,43 +34,55 @@ export const openVmdk: OpenFormat = async (store, sibling) => {
   if (!isDescriptor(start)) throw refusal(store, "this is no VMDK image");
   if (store.sizeBytes > MAX_DESCRIPTOR_BYTES) throw refusal(store, "its descriptor is too large");
   const text = (await head(store, MAX_DESCRIPTOR_BYTES)).toString("utf8");
-  return await openParts(store, parseDescriptor(store, text), sibling);
+  return await openParts(store, parseDescriptor(store, text), neighbours);
 };
 
-/** One file with a descriptor inside, which says nothing but whether there is a parent. */
-async function openSparse(store: Store) {
+/** One file with a descriptor inside, which says nothing but who it is and whether there is a parent. */
+async function openSparse(store: Store, neighbours: Neighbours) {
   const header = await readSparseHeader(store);
   const { at, length } = header.descriptor;
+  let descriptor: Descriptor | undefined;
   if (at > 0 && length > 0 && length <= MAX_DESCRIPTOR_BYTES && at + length <= store.sizeBytes) {
     const text = Buffer.alloc(length);
     await store.read(at, [text]);
-    parseDescriptor(store, text.toString("utf8").split("\0", 1)[0]!);
+    descriptor = parseDescriptor(store, text.toString("utf8").split("\0", 1)[0]!);
   }
   const map = new SparseMap(store, header);
-  return new MappedImage({ format: "vmdk", name: store.name, sizeBytes: header.sizeBytes, map, stores: [store] });
+  const { sizeBytes } = header;
+  const parent = await parentOf(store, descriptor, neighbours);
+  const { identity } = descriptor ?? {};
+  return new MappedImage({ format: "vmdk", name: store.name, sizeBytes, map, stores: [store], identity, parent });
 }
 
-async function openParts(store: Store, extents: DescribedExtent[], sibling: OpenSibling) {
+async function parentOf(store: Store, descriptor: Descriptor | undefined, neighbours: Neighbours) {
+  const parent = descriptor?.parent;
+  return parent && (await openParent(store, neighbours, [parent.path], [parent.identity]));
+}
+
+async function openParts(store: Store, descriptor: Descriptor, neighbours: Neighbours) {
   const parts: Part[] = [];
   const files = new Map<string, Store>();
   try {
     let begin = 0;
-    for (const extent of extents) {
-      parts.push({ begin, sizeBytes: extent.sizeBytes, map: await openPart(extent, files, sibling) });
+    for (const extent of descriptor.extents) {
+      parts.push({ begin, sizeBytes: extent.sizeBytes, map: await openPart(extent, files, neighbours) });
       begin += extent.sizeBytes;
     }
     const map = new JoinedMap(parts);
     const stores = [store, ...files.values()];
-    return new MappedImage({ format: "vmdk", name: store.name, sizeBytes: checkedSize(store, begin), map, stores });
+    const sizeBytes = checkedSize(store, begin);
+    const parent = await parentOf(store, descriptor, neighbours);
+    const { identity } = descriptor;
+    return new MappedImage({ format: "vmdk", name: store.name, sizeBytes, map, stores, identity, parent });
   } catch (error) {
     for (const file of files.values()) await file.close();
     throw error;
   }
 }
 
-async function openPart(extent: DescribedExtent, files: Map<string, Store>, sibling: OpenSibling): Promise<ImageMap> {
+async function openPart(extent: DescribedExtent, files: Map<string, Store>, neighbours: Neighbours): Promise<ImageMap> {
   if (extent.kind === "zero") return { locate: async (_, length) => ({ length, kind: "zero" }) };
-  const file = files.get(extent.file) ?? (await sibling(extent.file));
+  const file = files.get(extent.file) ?? (await neighbours.file(extent.file));
   files.set(extent.file, file);
   if (extent.kind === "sparse") {
     const header = await readSparseHeader(file);
