@@ -1,7 +1,9 @@
 /** An image as a machine's disk uses it: with its cache mode, its limits, and a size that may change while it runs. */
 
 import type { Disk } from "../disk.ts";
+import { StorageError } from "../errors.ts";
 import { type Pieces, totalBytes } from "../file/pieces.ts";
+import { Gate } from "../gate.ts";
 import type { Image } from "../image.ts";
 import { type OpenImageOptions, openImage } from "../open.ts";
 import { type Limits, Throttle } from "./throttle.ts";
@@ -20,20 +22,41 @@ export interface DriveOptions extends Omit<OpenImageOptions, "direct"> {
   limits?: Limits;
 }
 
+/** Who stands in the way of a drive's writes (also of zeros and discards): what a block job does for each of them. */
+export interface WriteWatch {
+  /** What has its hands on the drive, for messages. */
+  readonly name: string;
+  /** Before a write begins, which waits for it. Never rejects: a job's failure is no failure of the guest's. */
+  before?(offset: number, length: number): Promise<void>;
+  /** After a write has ended, well or not; its end waits for it. Never rejects. */
+  after?(offset: number, length: number): Promise<void> | void;
+}
+
 export class Drive implements Disk {
-  readonly image: Image;
   readonly cache: CacheMode;
+  /** How the images of its chain are opened. */
+  readonly opening: Omit<OpenImageOptions, "format" | "readOnly">;
   readonly #throttle: Throttle;
+  readonly #gate = new Gate();
+  #image: Image;
+  #watch: WriteWatch | undefined;
 
   /** Takes over the image. */
-  constructor(image: Image, { cache = "writeback", limits = {} }: Pick<DriveOptions, "cache" | "limits"> = {}) {
-    this.image = image;
+  constructor(image: Image, { cache = "writeback", limits = {}, ...opening }: DriveOptions = {}) {
+    this.#image = image;
     this.cache = cache;
+    const { format: _format, readOnly: _readOnly, ...others } = opening;
+    this.opening = { ...others, direct: cache === "none" };
     this.#throttle = new Throttle(limits);
   }
 
   static async open(path: string, { cache = "writeback", limits = {}, ...options }: DriveOptions = {}): Promise<Drive> {
-    return new Drive(await openImage(path, { ...options, direct: cache === "none" }), { cache, limits });
+    return new Drive(await openImage(path, { ...options, direct: cache === "none" }), { ...options, cache, limits });
+  }
+
+  /** What it reads and writes now; a job may put another in its place. */
+  get image(): Image {
+    return this.#image;
   }
 
   get sizeBytes(): number {
@@ -58,47 +81,90 @@ export class Drive implements Disk {
     this.#throttle.limits = limits;
   }
 
+  /** Who watches its writes; nobody else can then. To be set while it is {@link drained}, so that no write is half seen. */
+  get watch(): WriteWatch | undefined {
+    return this.#watch;
+  }
+
+  set watch(watch: WriteWatch | undefined) {
+    this.#watch = watch;
+  }
+
+  /** Works while no request is at work; those that come meanwhile wait. */
+  drained<T>(work: () => Promise<T>): Promise<T> {
+    return this.#gate.alone(work);
+  }
+
+  /** Goes on with another image, of the same content. To be called while it is {@link drained}; returns the one before. */
+  replaceImage(image: Image): Image {
+    const before = this.#image;
+    this.#image = image;
+    return before;
+  }
+
   // Where nothing has to be waited for, a transfer begins before these return: devices count on the order.
 
   read(offset: number, pieces: Pieces): Promise<void> {
     const turn = this.#throttle.take(totalBytes(pieces));
-    const read = () => this.image.read(offset, pieces);
+    const read = () => this.#pass(() => this.#image.read(offset, pieces));
     return turn === undefined ? read() : turn.then(read);
   }
 
   write(offset: number, pieces: Pieces): Promise<void> {
-    const turn = this.#throttle.take(totalBytes(pieces));
-    const write = () => this.#lasting(this.image.write(offset, pieces));
+    const length = totalBytes(pieces);
+    const turn = this.#throttle.take(length);
+    const write = () => this.#change(offset, length, () => this.#image.write(offset, pieces));
     return turn === undefined ? write() : turn.then(write);
   }
 
   async flush(): Promise<void> {
-    if (this.cache !== "unsafe") await this.image.flush();
+    if (this.cache !== "unsafe") await this.#pass(() => this.#image.flush());
   }
 
   async discard(offset: number, length: number): Promise<void> {
     // What moves no data counts as an operation, as QEMU has it.
     await this.#throttle.take(0);
-    await this.#lasting(this.image.discard(offset, length));
+    await this.#change(offset, length, () => this.#image.discard(offset, length));
   }
 
   async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
     await this.#throttle.take(0);
-    await this.#lasting(this.image.writeZeroes(offset, length, mayUnmap));
+    await this.#change(offset, length, () => this.#image.writeZeroes(offset, length, mayUnmap));
   }
 
-  resize(sizeBytes: number): Promise<void> {
-    return this.image.resize(sizeBytes);
+  async resize(sizeBytes: number): Promise<void> {
+    const { watch } = this;
+    if (watch === undefined) return this.#pass(() => this.#image.resize(sizeBytes));
+    throw new StorageError("STORAGE_OPEN", `${this.image.name}: its size stays while it is in use by ${watch.name}`);
   }
 
   async close(): Promise<void> {
     // Nobody waits for a disk that is gone.
     this.#throttle.limits = {};
-    await this.image.close();
+    await this.#image.close();
   }
 
-  async #lasting(written: Promise<void>): Promise<void> {
-    await written;
-    if (this.writesThrough) await this.image.flush();
+  /** A request, which the drive counts as being at work from its beginning to its end. */
+  async #pass(work: () => Promise<void>): Promise<void> {
+    while (this.#gate.closed !== undefined) await this.#gate.closed;
+    const inside = this.#gate.enter();
+    try {
+      await work();
+    } finally {
+      this.#gate.leave(inside);
+    }
+  }
+
+  #change(offset: number, length: number, work: () => Promise<void>): Promise<void> {
+    return this.#pass(async () => {
+      const watch = this.#watch;
+      if (watch?.before !== undefined) await watch.before(offset, length);
+      try {
+        await work();
+        if (this.writesThrough) await this.#image.flush();
+      } finally {
+        if (watch?.after !== undefined) await watch.after(offset, length);
+      }
+    });
   }
 }

@@ -1,7 +1,7 @@
 /** Writes of whole clusters in compressed form; several share a cluster of the store. */
 
+import { Turns } from "../gate.ts";
 import { compress } from "./compression.ts";
-import { Turns } from "./gate.ts";
 import type { Qcow2Image } from "./qcow2-image.ts";
 
 export class CompressedWrites {

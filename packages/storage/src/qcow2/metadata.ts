@@ -8,8 +8,8 @@
  */
 
 import { StorageError } from "../errors.ts";
+import { type Gate, Turns } from "../gate.ts";
 import type { Store } from "../image.ts";
-import { type Gate, Turns } from "./gate.ts";
 import { encodeHeader, entryBytesOf, type Header } from "./header.ts";
 import { Compatible, Incompatible } from "./layout.ts";
 import { Mapping } from "./mapping.ts";

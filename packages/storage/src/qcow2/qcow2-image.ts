@@ -2,12 +2,12 @@
 
 import { StorageError } from "../errors.ts";
 import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../file/pieces.ts";
+import { Claims, Gate } from "../gate.ts";
 import type { Extent, Image, Store } from "../image.ts";
 import { settled } from "../settled.ts";
 import { abandonBitmaps } from "./bitmaps/directory.ts";
 import { CompressedWrites } from "./compressed-writes.ts";
 import { decompress } from "./compression.ts";
-import { Claims, Gate } from "./gate.ts";
 import type { Header } from "./header.ts";
 import { Autoclear, Limit } from "./layout.ts";
 import { Kind, type MappedRun } from "./mapping.ts";

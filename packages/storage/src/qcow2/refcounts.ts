@@ -1,8 +1,8 @@
 /** Which clusters of the store are in use, and how often: the refcount table and its blocks. */
 
 import { StorageError } from "../errors.ts";
+import { Turns } from "../gate.ts";
 import type { Store } from "../image.ts";
-import { Turns } from "./gate.ts";
 import { getU64, Limit, roundUp, setU64, viewOf } from "./layout.ts";
 import { DirtySectors } from "./sectors.ts";
 import type { Slice, TableCache } from "./table-cache.ts";

@@ -1,0 +1,120 @@
+/** The loop of all block jobs: what the bits say is copied, a bounded number of transfers at a time. */
+
+import type { DirtyBits, Range } from "../bitmaps/dirty-bits.ts";
+import { StorageError } from "../errors.ts";
+import { Claims } from "../gate.ts";
+import type { Image } from "../image.ts";
+import { settled } from "../settled.ts";
+import type { JobSteps } from "./job.ts";
+
+/** Transfers under way together, and bytes of one. */
+const PARALLEL = 8;
+const MOST_BYTES = 1 << 20;
+
+/** A copy failed on one of its two sides. */
+export class CopyError extends Error {
+  readonly operation: "read" | "write";
+
+  constructor(operation: "read" | "write", cause: unknown) {
+    super((cause as Error).message, { cause });
+    this.operation = operation;
+  }
+}
+
+/** Ranges of a disk's bits that are copied, each by one at a time. */
+export class Copying {
+  readonly bits: DirtyBits;
+  readonly #copy: (offset: number, length: number) => Promise<void>;
+  readonly #claims = new Claims();
+  #at = 0;
+
+  /** `copy` makes the target what the source is there; it fails with a {@link CopyError}, or what ends the job. */
+  constructor(bits: DirtyBits, copy: (offset: number, length: number) => Promise<void>) {
+    this.bits = bits;
+    this.#copy = copy;
+  }
+
+  /**
+   * Copies until no bit is set and no transfer of its own is under way, or `enough` says so. Bits may be set meanwhile.
+   * Without `steps` it neither waits for its turns nor tries again.
+   */
+  async run(steps: JobSteps | undefined, enough: () => boolean = () => false): Promise<void> {
+    let failed = false;
+    const worker = async () => {
+      try {
+        while (!failed && !enough() && this.bits.count > 0) await this.#step(steps);
+      } catch (cause) {
+        failed = true;
+        throw cause;
+      }
+    };
+    do await settled(Array.from({ length: PARALLEL }, worker));
+    while (this.bits.count > 0 && !enough());
+  }
+
+  async #step(steps: JobSteps | undefined): Promise<void> {
+    const next = this.#next(MOST_BYTES);
+    if (next === undefined) return;
+    await steps?.turn(next.length);
+    // Another may have taken it meanwhile.
+    const range = this.#next(next.length);
+    if (range === undefined) return;
+    this.#at = range.offset + range.length;
+    // From here on the bit says whether it was written again.
+    this.bits.clear(range.offset, range.length);
+    try {
+      await this.alone(range.offset, range.length, () => this.#copy(range.offset, range.length));
+      steps?.did(range.length);
+    } catch (cause) {
+      this.bits.set(range.offset, range.length);
+      if (!(cause instanceof CopyError)) throw cause;
+      if (steps === undefined) throw cause.cause;
+      await steps.failed(cause.cause as Error, cause.operation);
+    }
+  }
+
+  #next(most: number): Range | undefined {
+    return this.bits.next(this.#at, most) ?? this.bits.next(0, most);
+  }
+
+  /** Works while nobody else does on what the bits of this range stand for. */
+  async alone<T>(offset: number, length: number, work: () => Promise<T>): Promise<T> {
+    const { granularity } = this.bits;
+    const last = Math.floor((offset + Math.max(length, 1) - 1) / granularity);
+    const release = await this.#claims.take(Math.floor(offset / granularity), last);
+    try {
+      return await work();
+    } finally {
+      release();
+    }
+  }
+}
+
+/** Makes a range of the target what it is in the source, which nobody else writes there now; zeros without moving any. */
+export async function copyRange(source: Image, target: Image, offset: number, length: number): Promise<void> {
+  const room = Buffer.allocUnsafeSlow(Math.min(length, MOST_BYTES));
+  const end = offset + length;
+  for (let at = offset; at < end; ) {
+    const extent = await source.status(at, end - at).catch((cause) => {
+      throw new CopyError("read", cause);
+    });
+    const part = extent.zero ? extent.length : Math.min(extent.length, room.length);
+    const bytes = room.subarray(0, part);
+    if (!extent.zero) {
+      await source.read(at, [bytes]).catch((cause) => {
+        throw new CopyError("read", cause);
+      });
+    }
+    const written = extent.zero ? target.writeZeroes(at, part, true) : target.write(at, [bytes]);
+    await written.catch((cause) => {
+      throw new CopyError("write", cause);
+    });
+    at += part;
+  }
+}
+
+export function refuseSize(source: Image, target: Image): void {
+  if (source.sizeBytes === target.sizeBytes) return;
+  const sizes = `${target.sizeBytes} bytes, and ${source.name} ${source.sizeBytes}`;
+  throw new StorageError("STORAGE_OPEN", `${target.name} has ${sizes}: source and target are of one size`);
+}
