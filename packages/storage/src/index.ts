@@ -1,5 +1,7 @@
 /** Disks: what they are to a device, the formats of images, and the files that hold them. */
 
+export type { AddBitmapOptions } from "./bitmaps/dirty-bitmaps.ts";
+export { type BitmapState, DiskBitmaps } from "./bitmaps/disk-bitmaps.ts";
 export type { Disk } from "./disk.ts";
 export { CACHE_MODES, type CacheMode, Drive, type DriveOptions } from "./drive/drive.ts";
 export { type Clock, type Limits, Throttle } from "./drive/throttle.ts";

@@ -18,6 +18,7 @@ const COMMANDS = {
   commit: async () => (await import("./change.ts")).commitCommand(),
   rebase: async () => (await import("./change.ts")).rebaseCommand(),
   snapshot: async () => (await import("./snapshot.ts")).snapshotCommand(),
+  bitmap: async () => (await import("./bitmap.ts")).bitmapCommand(),
   bench: async () => (await import("./bench.ts")).benchCommand(),
 };
 

@@ -166,3 +166,35 @@ test("what is wrong is one line, and leaves nothing", { skip }, () => {
     assert.equal(existsSync(place.path("x")), false, args.join(" "));
   }
 });
+
+test("bitmaps are made and changed, and QEMU has them the same", { skip }, () => {
+  using place = new Place();
+  sample(place);
+  const bitmaps = () => JSON.parse(place.qemu("info", "--output=json", "a.qcow2"))["format-specific"].data.bitmaps;
+  place.lodge("bitmap", "--add", "a.qcow2", "one");
+  place.lodge("bitmap", "--add", "--disable", "-g", "4k", "a.qcow2", "two");
+  assert.deepEqual(bitmaps(), [
+    { flags: ["auto"], name: "one", granularity: 65536 },
+    { flags: [], name: "two", granularity: 4096 },
+  ]);
+  place.io("a.qcow2", "write 0 64k");
+  place.lodge("bitmap", "--enable", "--merge", "one", "a.qcow2", "two");
+  place.lodge("bitmap", "--disable", "--clear", "a.qcow2", "one");
+  assert.deepEqual(
+    bitmaps().map(({ flags }: { flags: string[] }) => flags),
+    [[], ["auto"]],
+  );
+  place.lodge("bitmap", "--remove", "a.qcow2", "one");
+  place.qemu("bitmap", "--remove", "a.qcow2", "two");
+  place.qemu("check", "-q", "a.qcow2");
+  for (const [args, message] of [
+    [["a.qcow2", "one"], /say what is to be done/],
+    [["--clear", "a.qcow2", "one"], /bitmap "one": there is none of that name/],
+    [["--add", "-g", "3k", "a.qcow2", "one"], /a granularity of 3072: it is a power of two/],
+    [["-g", "4k", "--clear", "a.qcow2", "one"], /--granularity goes with --add/],
+  ] as const) {
+    const { status, stderr } = place.run(process.execPath, bin, "image", "bitmap", ...args);
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, message);
+  }
+});

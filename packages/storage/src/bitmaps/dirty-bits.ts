@@ -84,10 +84,10 @@ export class DirtyBits {
     }
   }
 
-  /** The first run of set bits from `offset` on, at most `most` bytes of it and inside the disk. */
+  /** The first run of set bits that begins at `offset` or behind it, at most `most` bytes of it and inside the disk. */
   next(offset: number, most = Number.POSITIVE_INFINITY): Range | undefined {
     const end = this.length;
-    let bit = Math.floor(offset / this.granularity);
+    let bit = Math.ceil(offset / this.granularity);
     while (bit < end && !this.#has(bit)) {
       // Bytes without any are passed over whole.
       if (bit % 8 === 0 && this.#bytes[bit / 8] === 0) bit += 8;

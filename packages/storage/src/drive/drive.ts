@@ -1,5 +1,6 @@
 /** An image as a machine's disk uses it: with its cache mode, its limits, and a size that may change while it runs. */
 
+import { DiskBitmaps } from "../bitmaps/disk-bitmaps.ts";
 import type { Disk } from "../disk.ts";
 import { StorageError } from "../errors.ts";
 import { type Pieces, totalBytes } from "../file/pieces.ts";
@@ -36,6 +37,7 @@ export class Drive implements Disk {
   readonly cache: CacheMode;
   /** How the images of its chain are opened. */
   readonly opening: Omit<OpenImageOptions, "format" | "readOnly">;
+  readonly bitmaps = new DiskBitmaps(() => this.#image);
   readonly #throttle: Throttle;
   readonly #gate = new Gate();
   #image: Image;
@@ -134,7 +136,12 @@ export class Drive implements Disk {
 
   async resize(sizeBytes: number): Promise<void> {
     const { watch } = this;
-    if (watch === undefined) return this.#pass(() => this.#image.resize(sizeBytes));
+    if (watch === undefined) {
+      return this.#pass(async () => {
+        await this.#image.resize(sizeBytes);
+        this.bitmaps.resize(sizeBytes);
+      });
+    }
     throw new StorageError("STORAGE_OPEN", `${this.image.name}: its size stays while it is in use by ${watch.name}`);
   }
 
@@ -159,6 +166,7 @@ export class Drive implements Disk {
     return this.#pass(async () => {
       const watch = this.#watch;
       if (watch?.before !== undefined) await watch.before(offset, length);
+      this.bitmaps.mark(offset, length);
       try {
         await work();
         if (this.writesThrough) await this.#image.flush();

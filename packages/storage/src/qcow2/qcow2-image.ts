@@ -5,11 +5,11 @@ import { cutPieces, fillPieces, type Pieces, scatter, totalBytes } from "../file
 import { Claims, Gate } from "../gate.ts";
 import type { Extent, Image, Store } from "../image.ts";
 import { settled } from "../settled.ts";
-import { abandonBitmaps } from "./bitmaps/directory.ts";
+import { PersistentBitmaps } from "./bitmaps/persistent.ts";
 import { CompressedWrites } from "./compressed-writes.ts";
 import { decompress } from "./compression.ts";
 import type { Header } from "./header.ts";
-import { Autoclear, Limit } from "./layout.ts";
+import { Limit } from "./layout.ts";
 import { Kind, type MappedRun } from "./mapping.ts";
 import { type CacheSizes, Metadata, overwrites } from "./metadata.ts";
 import { NewClusters } from "./new-clusters.ts";
@@ -33,9 +33,9 @@ export class Qcow2Image implements Image {
   /** Guest clusters whose entries somebody is changing. */
   readonly claims = new Claims();
   backing: Image | undefined;
+  /** What follows its writes. */
+  readonly bitmaps: PersistentBitmaps;
   #closed = false;
-  /** The image has bitmaps, which may follow what is written; we do not keep them. */
-  #mayHaveBitmaps: boolean;
   readonly #store: Store;
   readonly #newClusters: NewClusters;
   readonly #zeroing: Zeroing;
@@ -44,8 +44,8 @@ export class Qcow2Image implements Image {
   constructor({ store, header, l1, refcountTable, snapshotTable, backing, cacheSizes = {} }: Qcow2Parts) {
     this.#store = store;
     this.backing = backing;
-    this.#mayHaveBitmaps = (header.autoclear & Autoclear.BITMAPS) !== 0n;
     this.metadata = new Metadata({ store, header, gate: this.gate, l1, refcountTable, snapshotTable, cacheSizes });
+    this.bitmaps = new PersistentBitmaps(this);
     this.#newClusters = new NewClusters(this);
     this.#zeroing = new Zeroing(this);
     this.#compressedWrites = new CompressedWrites(this);
@@ -134,7 +134,7 @@ export class Qcow2Image implements Image {
   }
 
   async write(offset: number, pieces: Pieces): Promise<void> {
-    await this.#change(() => this.writeInside(offset, pieces));
+    await this.#change(offset, totalBytes(pieces), () => this.writeInside(offset, pieces));
   }
 
   /** Writes on behalf of a request that is past the gate. */
@@ -168,7 +168,7 @@ export class Qcow2Image implements Image {
     const { clusterSize } = this.metadata;
     const whole = cluster.length === clusterSize ? cluster : new Uint8Array(clusterSize);
     if (whole !== cluster) whole.set(cluster);
-    await this.#change(() => this.#compressedWrites.write(offset, whole));
+    await this.#change(offset, cluster.length, () => this.#compressedWrites.write(offset, whole));
   }
 
   /** Writes where the image says that guest data is; never over the image's own tables, whatever it says. */
@@ -195,11 +195,11 @@ export class Qcow2Image implements Image {
   }
 
   async discard(offset: number, length: number): Promise<void> {
-    await this.#change(() => this.#zeroing.discard(offset, length));
+    await this.#change(offset, length, () => this.#zeroing.discard(offset, length));
   }
 
   async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
-    await this.#change(() => this.#zeroing.zero(offset, length, mayUnmap));
+    await this.#change(offset, length, () => this.#zeroing.zero(offset, length, mayUnmap));
   }
 
   /** Zeros on behalf of work that is past the gate. */
@@ -207,12 +207,13 @@ export class Qcow2Image implements Image {
     return this.#zeroing.zero(offset, length, true);
   }
 
-  async #change(work: () => Promise<void>): Promise<void> {
+  async #change(offset: number, length: number, work: () => Promise<void>): Promise<void> {
     this.#refuseReadOnly();
-    if (this.#mayHaveBitmaps) await this.abandonBitmaps();
+    if (!this.bitmaps.loaded) await this.bitmaps.load();
     while (this.gate.closed !== undefined) await this.gate.closed;
     const inside = this.gate.enter();
     try {
+      this.bitmaps.mark(offset, length);
       await work();
     } catch (cause) {
       await this.#noteCorruption(cause);
@@ -251,8 +252,11 @@ export class Qcow2Image implements Image {
 
   async resize(sizeBytes: number): Promise<void> {
     this.#refuseReadOnly();
-    await this.abandonBitmaps(true);
-    await this.alone(() => resizeQcow2(this, sizeBytes));
+    await this.bitmaps.load();
+    await this.alone(async () => {
+      await resizeQcow2(this, sizeBytes);
+      this.bitmaps.resize();
+    });
   }
 
   /** Works while no request is at work, on an image that is stored as it is. */
@@ -267,18 +271,11 @@ export class Qcow2Image implements Image {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      if (!this.readOnly) await this.gate.alone(() => this.metadata.settle());
+      if (!this.readOnly) await this.alone(() => this.bitmaps.store());
     } finally {
       await this.#store.close();
       await this.backing?.close();
     }
-  }
-
-  /** Before the disk's content changes, or with `all` its size: its bitmaps will not say so. */
-  async abandonBitmaps(all = false): Promise<void> {
-    await abandonBitmaps(this.#store, this.header, all);
-    // Only now: others that write meanwhile must not be earlier.
-    this.#mayHaveBitmaps = false;
   }
 
   #refuseReadOnly(): void {

@@ -68,7 +68,7 @@ export function applySnapshot(image: Qcow2Image, name: string): Promise<void> {
     const { metadata } = image;
     const { header, mapping, refcounts, store, clusterSize } = metadata;
     const snapshot = find(await listSnapshots(image), name, image);
-    await image.abandonBitmaps(true);
+    await image.bitmaps.load();
     const needed = Math.ceil(snapshot.sizeBytes / mapping.tableSpan);
     if (needed * 8 > Limit.L1_BYTES) {
       throw mapping.corrupt(`snapshot ${snapshot.id} is said to be of ${snapshot.sizeBytes} bytes, more than can be`);
@@ -98,6 +98,7 @@ export function applySnapshot(image: Qcow2Image, name: string): Promise<void> {
     await metadata.commit();
     await setMarks(image, async () => false);
     await metadata.settle();
+    image.bitmaps.replaced();
   });
 }
 

@@ -1,5 +1,6 @@
 /** The bitmap directory ("Bitmaps extension", "Bitmap directory"). */
 
+import { MOST_BITMAP_BYTES } from "../../bitmaps/dirty-bitmaps.ts";
 import { StorageError } from "../../errors.ts";
 import type { Store } from "../../image.ts";
 import type { Header } from "../header.ts";
@@ -11,8 +12,6 @@ const ENTRY = 24;
 const FLAGS = 12;
 const MOST_DIRECTORY_BYTES = 64 << 20;
 const MOST_NAME = 1023;
-/** A bitmap of more is none that QEMU makes (BME_MAX_PHYS_SIZE, 512 MiB). */
-const MOST_BITMAP_BYTES = 512 << 20;
 
 export const BitmapFlag = { IN_USE: 1, AUTO: 2 } as const;
 
@@ -94,20 +93,14 @@ function parseEntries(
   return entries;
 }
 
-/**
- * Says of bitmaps that whoever wrote last has not kept them ("in use" in an image that nobody uses): of those that follow what
- * is written ("auto"), or of `all`, as a disk of another size needs bitmaps of another size.
- */
-export async function abandonBitmaps(store: Store, header: Header, all: boolean): Promise<void> {
-  const directory = await readBitmapDirectory(store, header);
-  const given = directory?.entries.filter(
-    ({ flags }) => !(flags & BitmapFlag.IN_USE) && (all || flags & BitmapFlag.AUTO),
-  );
-  if (directory === undefined || given === undefined || given.length === 0) return;
+/** Says of all that whoever opens the image next must not trust them: somebody writes it, and stores them when he is done. */
+export async function markInUse(store: Store, { offset, entries }: BitmapDirectory): Promise<void> {
+  const given = entries.filter(({ flags }) => !(flags & BitmapFlag.IN_USE));
+  if (given.length === 0) return;
   for (const { at, flags } of given) {
     const field = new Uint8Array(4);
     viewOf(field).setUint32(0, flags | BitmapFlag.IN_USE);
-    await store.write(directory.offset + at + FLAGS, [field]);
+    await store.write(offset + at + FLAGS, [field]);
   }
   await store.flush();
 }
