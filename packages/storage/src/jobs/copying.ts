@@ -3,7 +3,7 @@
 import type { DirtyBits, Range } from "../bitmaps/dirty-bits.ts";
 import { StorageError } from "../errors.ts";
 import { Claims } from "../gate.ts";
-import type { Image } from "../image.ts";
+import type { Extent, Image } from "../image.ts";
 import { settled } from "../settled.ts";
 import type { JobSteps } from "./job.ts";
 
@@ -90,14 +90,27 @@ export class Copying {
   }
 }
 
-/** Makes a range of the target what it is in the source, which nobody else writes there now; zeros without moving any. */
-export async function copyRange(source: Image, target: Image, offset: number, length: number): Promise<void> {
+/**
+ * Makes a range of the target what it is in the source, which nobody else writes there now; zeros without moving any, and
+ * nothing of what `skips` says.
+ */
+export async function copyRange(
+  source: Image,
+  target: Image,
+  offset: number,
+  length: number,
+  skips: (extent: Extent) => boolean = () => false,
+): Promise<void> {
   const room = Buffer.allocUnsafeSlow(Math.min(length, MOST_BYTES));
   const end = offset + length;
   for (let at = offset; at < end; ) {
     const extent = await source.status(at, end - at).catch((cause) => {
       throw new CopyError("read", cause);
     });
+    if (skips(extent)) {
+      at += extent.length;
+      continue;
+    }
     const part = extent.zero ? extent.length : Math.min(extent.length, room.length);
     const bytes = room.subarray(0, part);
     if (!extent.zero) {

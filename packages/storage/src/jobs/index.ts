@@ -1,5 +1,7 @@
 /** Block jobs: work on a disk while a guest uses it. */
 
+export { type BackupOptions, startBackup } from "./backup.ts";
+export { type CommitOptions, startCommit } from "./commit.ts";
 export {
   BlockJob,
   type JobErrorPolicy,
@@ -10,3 +12,5 @@ export {
   type JobState,
 } from "./job.ts";
 export { type MirrorOptions, startMirror } from "./mirror.ts";
+export { type ExternalSnapshotOptions, takeSnapshot } from "./snapshot.ts";
+export { type StreamOptions, startStream } from "./stream.ts";

@@ -258,7 +258,7 @@ export class BlockJob {
   }
 }
 
-function checkSpeed(speed: number): number {
+export function checkSpeed(speed: number): number {
   if (Number.isSafeInteger(speed) && speed >= 0) return speed;
   throw new StorageError("STORAGE_OPEN", `a speed of ${speed}: it is bytes a second, or 0 for no limit`);
 }

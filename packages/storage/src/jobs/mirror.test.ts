@@ -78,7 +78,7 @@ for (const [name, options, format] of MODES) {
           await flush();
         };
         const job = await startMirror(drive, image, { ...options, speed: 64 * MIB });
-        await assert.rejects(drive.resize(2 * SIZE), /its size stays while it is in use by a block job/);
+        await assert.rejects(drive.resize(2 * SIZE), /its size stays while it is in use by the block job mirror/);
         job.pause();
         const { doneBytes } = job.progress;
         await guest.after(5);

@@ -1,12 +1,12 @@
 /** Mirror: another image becomes what a running disk is, and stays so until the disk changes over to it. */
 
 import { DirtyBits, granularityFor } from "../bitmaps/dirty-bits.ts";
-import type { Drive, WriteWatch } from "../drive/drive.ts";
+import type { Drive } from "../drive/drive.ts";
 import type { Image } from "../image.ts";
 import { extentsOf } from "../operations/extents.ts";
 import { Copying, copyRange, refuseSize } from "./copying.ts";
-import { BlockJob, type JobKind, type JobOptions, type JobSteps } from "./job.ts";
-import { occupy, release } from "./occupy.ts";
+import type { BlockJob, JobKind, JobOptions, JobSteps } from "./job.ts";
+import { type JobWork, nameOf, occupy, release } from "./occupy.ts";
 
 /** A disk stands still while so much is copied at the very end. */
 const LAST_BYTES = 4 << 20;
@@ -43,24 +43,11 @@ const PLAIN: MirrorEnd = { changedOver: (before) => before.close(), left: (targe
  * or is cancelled by force leaves a target that is of no use; the disk is as it was in either case.
  */
 export function startMirror(drive: Drive, target: Image, options: MirrorOptions = {}): Promise<BlockJob> {
-  return mirror("mirror", drive, target, options, PLAIN);
+  return occupy(drive, "mirror", options, () => new Mirror("mirror", drive, target, options, PLAIN));
 }
 
-export async function mirror(
-  kind: JobKind,
-  drive: Drive,
-  target: Image,
-  options: MirrorOptions,
-  end: MirrorEnd,
-): Promise<BlockJob> {
-  refuseSize(drive.image, target);
-  const work = new Mirror(drive, target, options, end);
-  const job = (): BlockJob => new BlockJob(kind, options.id ?? kind, options, (steps) => work.run(steps));
-  return occupy(drive, kind, work, job);
-}
-
-class Mirror implements WriteWatch {
-  readonly name = "a block job";
+export class Mirror implements JobWork {
+  readonly name: string;
   readonly #drive: Drive;
   readonly #target: Image;
   readonly #options: MirrorOptions;
@@ -71,7 +58,9 @@ class Mirror implements WriteWatch {
   #dirtied: (() => void) | undefined;
   #steps: JobSteps | undefined;
 
-  constructor(drive: Drive, target: Image, options: MirrorOptions, end: MirrorEnd) {
+  constructor(kind: JobKind, drive: Drive, target: Image, options: MirrorOptions, end: MirrorEnd) {
+    refuseSize(drive.image, target);
+    this.name = nameOf(kind);
     this.#drive = drive;
     this.#source = drive.image;
     this.#target = target;

@@ -34,6 +34,41 @@ export class NewClusters {
     }
   }
 
+  /**
+   * Holds itself what it has from below at `offset`, whose content stays the same; returns how many bytes of `length` are done.
+   * Without `zeros`, what is zero below stays absent.
+   */
+  async pull(offset: number, length: number, zeros: boolean): Promise<number> {
+    const { metadata, claims } = this.#image;
+    const { mapping, clusterSize, header } = metadata;
+    await metadata.room();
+    const sliceSpan = (metadata.l2.sliceBytes / mapping.entryBytes) * clusterSize;
+    const end = Math.min(offset + Math.min(length, MOST_BYTES), offset - (offset % sliceSpan) + sliceSpan);
+    const release = await claims.take(Math.floor(offset / clusterSize), Math.floor((end - 1) / clusterSize));
+    try {
+      const run = await this.#run(offset, end - offset);
+      if (run.kind !== Kind.ABSENT && run.kind !== Kind.ROOM) return run.length;
+      const below = await this.#image.statusInside(offset, run.length);
+      if (below.zero && !zeros) return below.length;
+      await metadata.ensureTable(mapping.tableIndex(offset));
+      const whole = offset % clusterSize === 0 ? below.length - (below.length % clusterSize) : 0;
+      if (below.zero && whole > 0 && run.kind === Kind.ABSENT && header.version === 3) {
+        await this.#loaded(offset);
+        for (let at = offset; at < offset + whole; at += clusterSize) {
+          mapping.setEntry(at, 0, { zeros: ALL_SUBCLUSTERS });
+        }
+        return whole;
+      }
+      const bytes = new Uint8Array(below.length);
+      await this.#image.readInside(offset, [bytes]);
+      const part = { ...run, length: below.length };
+      const room = run.copied && run.kind === Kind.ROOM;
+      return room ? await this.#fill(part, offset, [bytes]) : await this.#replace(part, offset, [bytes]);
+    } finally {
+      release();
+    }
+  }
+
   async #run(offset: number, length: number): Promise<MappedRun> {
     const { mapping } = this.#image.metadata;
     for (;;) {

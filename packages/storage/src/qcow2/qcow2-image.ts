@@ -186,6 +186,19 @@ export class Qcow2Image implements Image {
     return this.#store.write(host, pieces);
   }
 
+  /**
+   * Holds itself what it has from below in this range; without `zeros`, only what is not zero there. The disk's content stays
+   * the same, also under writes that come meanwhile.
+   */
+  async pull(offset: number, length: number, zeros: boolean): Promise<void> {
+    await this.#atWork(async () => {
+      for (let at = offset; at < offset + length; ) {
+        at += await this.#newClusters.pull(at, offset + length - at, zeros);
+      }
+      this.metadata.wrote();
+    });
+  }
+
   async #noteCorruption(cause: unknown): Promise<void> {
     if (cause instanceof StorageError && cause.code === "STORAGE_CORRUPT") await this.metadata.markCorrupt();
   }
@@ -208,12 +221,18 @@ export class Qcow2Image implements Image {
   }
 
   async #change(offset: number, length: number, work: () => Promise<void>): Promise<void> {
+    if (!this.bitmaps.loaded && !this.readOnly) await this.bitmaps.load();
+    await this.#atWork(() => {
+      this.bitmaps.mark(offset, length);
+      return work();
+    });
+  }
+
+  async #atWork(work: () => Promise<void>): Promise<void> {
     this.#refuseReadOnly();
-    if (!this.bitmaps.loaded) await this.bitmaps.load();
     while (this.gate.closed !== undefined) await this.gate.closed;
     const inside = this.gate.enter();
     try {
-      this.bitmaps.mark(offset, length);
       await work();
     } catch (cause) {
       await this.#noteCorruption(cause);
@@ -224,6 +243,17 @@ export class Qcow2Image implements Image {
   }
 
   async status(offset: number, length: number): Promise<Extent> {
+    while (this.gate.closed !== undefined) await this.gate.closed;
+    const inside = this.gate.enter();
+    try {
+      return await this.statusInside(offset, length);
+    } finally {
+      this.gate.leave(inside);
+    }
+  }
+
+  /** What a request that is past the gate asks. */
+  async statusInside(offset: number, length: number): Promise<Extent> {
     const { mapping } = this.metadata;
     let run = mapping.run(offset, length);
     for (; run === undefined; run = mapping.run(offset, length)) await mapping.load(offset);

@@ -107,7 +107,7 @@ export class Zeroing {
   /** Writes zeros where there is something else. */
   async #write(from: number, to: number): Promise<void> {
     for (let at = from; at < to; ) {
-      const { zero, length } = await this.#image.status(at, to - at);
+      const { zero, length } = await this.#image.statusInside(at, to - at);
       for (let left = zero ? 0 : length; left > 0; left -= ZEROS.length) {
         await this.#image.writeInside(at + length - left, [ZEROS.subarray(0, Math.min(left, ZEROS.length))]);
       }
