@@ -16,6 +16,7 @@ export { type NetworkOptions, parseNetwork } from "./configuration/networks.ts";
 export type { CpuOptions, MachineOptions, ShareOptions } from "./configuration/options.ts";
 export { formatSize, parseSize } from "./configuration/size.ts";
 export type { AttachedDisk, DiskError } from "./disks/attached-disk.ts";
+export type { DiskJobs, JobTarget, JobTold } from "./disks/disk-jobs.ts";
 export { type DiskOptions, parseDisk } from "./disks/options.ts";
 export { VmmError, type VmmErrorCode } from "./errors.ts";
 export { type Image, imagePlace, imageStore, type PrepareOptions, prepareImage, RECIPES } from "./images/store.ts";

@@ -4,6 +4,7 @@
  */
 
 import type { Pc, PcEnd } from "@lodge/machine";
+import type { JobTold } from "./disks/disk-jobs.ts";
 
 /** How a machine has come to its end. `reset` only where the reset shall be the end. */
 export type MachineEnd =
@@ -31,6 +32,8 @@ export type LifeEvent =
       readonly action: "report" | "ignore" | "stop";
       readonly noSpace: boolean;
     }
+  /** A block job of a disk is in another state, has met an error, or is over. */
+  | { readonly event: "block-job"; readonly job: JobTold }
   | { readonly event: "ended"; readonly end: MachineEnd };
 
 export interface LifeOptions {

@@ -105,6 +105,7 @@ export class Machine implements AsyncDisposable {
     void life.ended.then(() => target?.ended());
     const begun = life;
     const trouble = undo.use(new DiskTrouble(hardware.disks, life));
+    for (const disk of hardware.disks) disk.onJob = (job) => begun.tell({ event: "block-job", job });
     hardware.onBalloon = (bytes) => begun.tell({ event: "balloon", bytes });
     hardware.onTrouble = (message) => begun.tell({ event: "trouble", message });
     if (hardware.serial) hardware.serial.onTyped = (bytes) => begun.pc.serial[0]!.write(bytes);

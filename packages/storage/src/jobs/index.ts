@@ -1,6 +1,7 @@
 /** Block jobs: work on a disk while a guest uses it. */
 
 export { type BackupOptions, startBackup } from "./backup.ts";
+export { chainOf } from "./chain.ts";
 export { type CommitOptions, startCommit } from "./commit.ts";
 export {
   BlockJob,
@@ -12,5 +13,6 @@ export {
   type JobState,
 } from "./job.ts";
 export { type MirrorOptions, startMirror } from "./mirror.ts";
+export { refuseOccupied } from "./occupy.ts";
 export { type ExternalSnapshotOptions, takeSnapshot } from "./snapshot.ts";
 export { type StreamOptions, startStream } from "./stream.ts";

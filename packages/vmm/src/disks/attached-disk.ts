@@ -1,18 +1,11 @@
 /** A disk of a machine, as it runs: an image behind a virtio block device. */
 
 import { BlkDevice, type RequestFailure } from "@lodge/devices";
-import { type CacheMode, Drive, type Limits, openStore, probeFormat } from "@lodge/storage";
+import { type CacheMode, type DiskBitmaps, Drive, type Limits } from "@lodge/storage";
 import { VmmError } from "../errors.ts";
+import { DiskJobs, type JobTold } from "./disk-jobs.ts";
+import { formatByName } from "./format.ts";
 import { checkLimits, type DiskOptions } from "./options.ts";
-
-/** Formats by how a file's name ends. */
-const ENDINGS: readonly (readonly [ending: RegExp, format: string])[] = [
-  [/\.(qcow2|qcow)$/i, "qcow2"],
-  [/\.vmdk$/i, "vmdk"],
-  [/\.vhdx$/i, "vhdx"],
-  [/\.vhd$/i, "vpc"],
-  [/\.vdi$/i, "vdi"],
-];
 
 /** A request that the host's disk failed; with the action `stop` it is tried again when the machine goes on. */
 export interface DiskError extends RequestFailure {
@@ -20,16 +13,18 @@ export interface DiskError extends RequestFailure {
 }
 
 export class AttachedDisk implements AsyncDisposable {
-  readonly file: string;
   readonly serial: string | undefined;
   readonly device: BlkDevice;
+  /** What is done to its images while the guest uses it. */
+  readonly jobs: DiskJobs;
   readonly #drive: Drive;
   #failed: (failure: DiskError) => void = () => {};
+  #jobTold: (told: JobTold) => void = () => {};
 
-  private constructor({ file, serial, error }: DiskOptions, drive: Drive, queues: number) {
-    this.file = file;
+  private constructor({ serial, error }: DiskOptions, drive: Drive, queues: number) {
     this.serial = serial;
     this.#drive = drive;
+    this.jobs = new DiskJobs(drive, (told) => this.#jobTold(told));
     this.device = new BlkDevice({
       disk: drive,
       queues,
@@ -46,6 +41,16 @@ export class AttachedDisk implements AsyncDisposable {
     const format = options.format ?? (await formatByName(file));
     const drive = await Drive.open(file, { format, readOnly, ...(cache && { cache }), ...(limits && { limits }) });
     return new AttachedDisk(options, drive, queues);
+  }
+
+  /** The image that it is in now: a block job may have it go on in another. */
+  get file(): string {
+    return this.#drive.image.name;
+  }
+
+  /** What follows its writes, for incremental backups. */
+  get bitmaps(): DiskBitmaps {
+    return this.#drive.bitmaps;
   }
 
   get format(): string {
@@ -88,18 +93,13 @@ export class AttachedDisk implements AsyncDisposable {
     this.#failed = listener;
   }
 
+  /** Who is told what becomes of block jobs; one at a time. */
+  set onJob(listener: (told: JobTold) => void) {
+    this.#jobTold = listener;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.jobs[Symbol.asyncDispose]();
     await this.#drive.close();
   }
-}
-
-/** The name decides. Content that says something else is refused, not believed: a guest may have written it. */
-async function formatByName(file: string): Promise<string> {
-  const format = ENDINGS.find(([ending]) => ending.test(file))?.[1];
-  if (format !== undefined) return format;
-  const store = await openStore(file, { readOnly: true, lock: false });
-  const looks = await probeFormat(store).finally(() => store.close());
-  if (looks === "raw") return looks;
-  const say = `say format=${looks}, or format=raw if the guest shall see the file's bytes as they are`;
-  throw new VmmError("VMM_CONFIG", `disk ${file} looks like ${looks}, and its name does not say so: ${say}`);
 }

@@ -1,17 +1,13 @@
 /** QMP's commands and events, as far as a machine has them: names, arguments and answers are those of QEMU's QAPI schema. */
 
+import type { BitmapState } from "@lodge/storage";
 import type { AttachedDisk } from "../disks/attached-disk.ts";
 import type { LifeEvent, MachineEnd } from "../life.ts";
 import type { Machine } from "../machine.ts";
+import { BLOCK_JOB_COMMANDS, jobEvents } from "./block-jobs.ts";
+import { type Arguments, type Command, diskOf, wholeNumber } from "./command.ts";
 import { NETWORK_COMMANDS } from "./network.ts";
-import { QmpError, type QmpErrorClass, VERSION } from "./protocol.ts";
-
-type Arguments = Readonly<Record<string, unknown>>;
-export interface Command {
-  /** The names that it takes, all of them needed. */
-  readonly takes: readonly string[];
-  readonly run: (machine: Machine, args: Arguments) => unknown;
-}
+import { QmpError, VERSION } from "./protocol.ts";
 
 /** What block_set_io_throttle limits; a limit of one direction alone is refused. */
 const THROTTLE = ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] as const;
@@ -39,7 +35,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       props: { "socket-id": socket, "core-id": core, "thread-id": thread },
     })),
   ),
-  "query-block": asks(({ disks }) => disks.map(blockInfo)),
+  "query-block": asks(({ disks }) => Promise.all(disks.map(blockInfo))),
   "query-balloon": asks(({ memoryBytes, balloonBytes }) => ({ actual: memoryBytes - balloonBytes })),
   stop: tells((machine) => machine.pause()),
   cont: tells((machine) => machine.resume()),
@@ -56,6 +52,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   block_set_io_throttle: { takes: ["device", ...THROTTLE], run: throttle },
+  ...BLOCK_JOB_COMMANDS,
   balloon: {
     takes: ["value"],
     run: (machine, { value }) => {
@@ -76,18 +73,6 @@ function throttle(machine: Machine, args: Arguments): object {
   const [bps, iops] = [Number(args.bps), Number(args.iops)];
   diskOf(machine, args.device, "DeviceNotFound").limits = { ...(bps > 0 && { bps }), ...(iops > 0 && { iops }) };
   return {};
-}
-
-function wholeNumber(value: unknown, name: string): number {
-  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
-  throw new QmpError(`Parameter '${name}' expects a whole number`);
-}
-
-/** A disk by the name that query-block gives it. QEMU's commands differ in the class of their refusal. */
-function diskOf({ disks }: Machine, device: unknown, refusal: QmpErrorClass): AttachedDisk {
-  const found = disks.find((_, index) => device === `disk${index}`);
-  if (found !== undefined) return found;
-  throw new QmpError(`Device '${device}' not found`, refusal);
 }
 
 function asks(answer: (machine: Machine) => unknown): Command {
@@ -114,7 +99,7 @@ export async function perform(machine: Machine, name: string, args: Arguments): 
   if (command === undefined) throw new QmpError(`The command ${name} has not been found`, "CommandNotFound");
   const missing = command.takes.find((taken) => !Object.hasOwn(args, taken));
   if (missing !== undefined) throw new QmpError(`Parameter '${missing}' is missing`);
-  const unknown = Object.keys(args).find((given) => !command.takes.includes(given));
+  const unknown = Object.keys(args).find((given) => !command.takes.includes(given) && !command.may?.includes(given));
   if (unknown !== undefined) throw new QmpError(`Parameter '${unknown}' is unexpected`);
   try {
     return await command.run(machine, args);
@@ -124,7 +109,9 @@ export async function perform(machine: Machine, name: string, args: Arguments): 
   }
 }
 
-function blockInfo({ file, format, readOnly, sizeBytes, cache, limits }: AttachedDisk, index: number): object {
+async function blockInfo(disk: AttachedDisk, index: number): Promise<object> {
+  const { file, format, readOnly, sizeBytes, cache, limits } = disk;
+  const [chain, bitmaps] = await Promise.all([disk.jobs.chain(), disk.bitmaps.list()]);
   const { bps = 0, iops = 0 } = limits;
   const limited = { bps, bps_rd: 0, bps_wr: 0, iops, iops_rd: 0, iops_wr: 0 };
   const inserted = {
@@ -132,7 +119,9 @@ function blockInfo({ file, format, readOnly, sizeBytes, cache, limits }: Attache
     drv: format,
     ro: readOnly,
     encrypted: false,
-    backing_file_depth: 0,
+    backing_file_depth: chain.length - 1,
+    ...(chain[1] !== undefined && { backing_file: chain[1] }),
+    ...(bitmaps.length > 0 && { "dirty-bitmaps": bitmaps.map(bitmapInfo) }),
     detect_zeroes: "off",
     write_threshold: 0,
     cache: { writeback: cache !== "writethrough", direct: cache === "none", "no-flush": cache === "unsafe" },
@@ -141,6 +130,11 @@ function blockInfo({ file, format, readOnly, sizeBytes, cache, limits }: Attache
   };
   const device = `disk${index}`;
   return { device, qdev: `/machine/${device}`, locked: false, removable: false, type: "unknown", inserted };
+}
+
+function bitmapInfo({ name, granularity, persistent, enabled, busy, abandoned, dirtyBytes }: BitmapState): object {
+  const common = { name, granularity, persistent, busy, recording: enabled, count: dirtyBytes };
+  return abandoned ? { ...common, inconsistent: true } : common;
 }
 
 /** The QMP events that tell of one of ours. */
@@ -167,6 +161,8 @@ export function eventsOf(told: LifeEvent, machine: Machine): { name: string; dat
       const device = `disk${machine.disks.findIndex(({ file }) => file === told.file)}`;
       return [{ name: "BLOCK_IO_ERROR", data: { device, operation, action, nospace: noSpace, reason: message } }];
     }
+    case "block-job":
+      return jobEvents(told.job);
     case "trouble":
       // QEMU says such things on stderr.
       return [];

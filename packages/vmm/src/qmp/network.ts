@@ -6,7 +6,7 @@
 import { formatForward, type Nat, parseForward } from "@lodge/network";
 import type { Machine } from "../machine.ts";
 import type { AttachedNetwork } from "../network.ts";
-import type { Command } from "./commands.ts";
+import type { Command } from "./command.ts";
 import { QmpError } from "./protocol.ts";
 
 /** A card's name: by its place among them. */

@@ -9,86 +9,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { assemble, noKernel, OBEDIENT, Transcript } from "../../testing/kernel.ts";
+import { Client, type Message } from "../../testing/qmp-client.ts";
 import { Machine } from "../machine.ts";
 
 const noQemu =
   spawnSync("qemu-system-x86_64", ["--version"]).error === undefined ? false : "qemu-system-x86_64 is not installed";
-
-type Message = Record<string, unknown>;
-
-/** A client: sends requests, keeps answers and events apart. */
-class Client {
-  readonly events: Message[] = [];
-  readonly #socket: Socket;
-  readonly #answers: Message[] = [];
-  #text = "";
-  #waiting: (() => void)[] = [];
-  closed = false;
-
-  static async connect(path: string): Promise<Client> {
-    const socket = connect(path);
-    await once(socket, "connect");
-    return new Client(socket);
-  }
-
-  constructor(socket: Socket) {
-    this.#socket = socket;
-    socket.on("data", (bytes) => {
-      this.#text += bytes;
-      const lines = this.#text.split("\r\n");
-      this.#text = lines.pop()!;
-      for (const message of lines.map((line) => JSON.parse(line) as Message)) {
-        (message.event === undefined ? this.#answers : this.events).push(message);
-      }
-      this.#wake();
-    });
-    socket.on("error", () => {});
-    socket.on("close", () => {
-      this.closed = true;
-      this.#wake();
-    });
-  }
-
-  #wake(): void {
-    for (const wake of this.#waiting.splice(0)) wake();
-  }
-
-  async #until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
-      if (this.closed) throw new Error(`closed; events: ${JSON.stringify(this.events)}`);
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-  }
-
-  async answer(): Promise<Message> {
-    await this.#until(() => this.#answers.length > 0);
-    return this.#answers.shift()!;
-  }
-
-  send(text: string): void {
-    this.#socket.write(text);
-  }
-
-  async ask(execute: string, args?: object): Promise<Message> {
-    this.send(JSON.stringify({ execute, ...(args && { arguments: args }) }));
-    return await this.answer();
-  }
-
-  /** Waits for an event, and returns its data. */
-  async event(name: string): Promise<unknown> {
-    const found = () => this.events.findIndex(({ event }) => event === name);
-    await this.#until(() => found() >= 0);
-    return this.events.splice(found(), 1)[0]!.data;
-  }
-
-  async end(): Promise<void> {
-    while (!this.closed) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-  }
-
-  close(): void {
-    this.#socket.destroy();
-  }
-}
 
 /** The names in an answer and the kinds of their values, as far as `like` has them too. */
 function form(value: unknown, like: unknown): unknown {
@@ -326,6 +251,22 @@ suite("QMP", { skip: noKernel }, () => {
         ["human-monitor-command", { "command-line": "hostfwd_add net0 tcp:127.0.0.1:0-:80" }],
         ["human-monitor-command", { "command-line": "hostfwd_remove net0 tcp:127.0.0.1:1" }],
         ["human-monitor-command", {}],
+        ["query-block-jobs", undefined],
+        ["block-job-pause", { device: "disk0" }],
+        ["block-job-set-speed", { device: "disk0", speed: 1 }],
+        ["block-stream", { device: "disk9" }],
+        ["block-commit", { device: "disk9" }],
+        ["drive-mirror", { device: "disk9", target: "/nowhere/x", sync: "full" }],
+        ["drive-backup", { device: "disk0", target: "/nowhere/x", sync: "full" }],
+        ["blockdev-snapshot-sync", { device: "disk0", "snapshot-file": "/nowhere/x" }],
+        ["block-dirty-bitmap-add", { node: "disk0", name: "since", granularity: 4096 }],
+        ["block-dirty-bitmap-add", { node: "disk0", name: "since" }],
+        ["block-dirty-bitmap-add", { node: "disk0", name: "kept", persistent: true }],
+        ["block-dirty-bitmap-disable", { node: "disk0", name: "since" }],
+        ["block-dirty-bitmap-merge", { node: "disk0", target: "since", bitmaps: ["none"] }],
+        ["query-block", undefined],
+        ["block-dirty-bitmap-remove", { node: "disk0", name: "since" }],
+        ["block-dirty-bitmap-clear", { node: "disk0", name: "since" }],
         ["nonsense", undefined],
         ["cont", undefined],
         ["stop", undefined],

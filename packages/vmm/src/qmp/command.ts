@@ -1,0 +1,27 @@
+/** What a command of QMP is. */
+
+import type { AttachedDisk } from "../disks/attached-disk.ts";
+import type { Machine } from "../machine.ts";
+import { QmpError, type QmpErrorClass } from "./protocol.ts";
+
+export type Arguments = Readonly<Record<string, unknown>>;
+
+export interface Command {
+  /** The names that it needs. */
+  readonly takes: readonly string[];
+  /** Those that it takes as well. */
+  readonly may?: readonly string[];
+  readonly run: (machine: Machine, args: Arguments) => unknown;
+}
+
+export function wholeNumber(value: unknown, name: string): number {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw new QmpError(`Parameter '${name}' expects a whole number`);
+}
+
+/** A disk by the name that query-block gives it. QEMU's commands differ in the class of their refusal. */
+export function diskOf({ disks }: Machine, device: unknown, refusal: QmpErrorClass): AttachedDisk {
+  const found = disks.find((_, index) => device === `disk${index}`);
+  if (found !== undefined) return found;
+  throw new QmpError(`Device '${device}' not found`, refusal);
+}
