@@ -152,27 +152,42 @@ export class Drive implements Disk {
   }
 
   /** A request, which the drive counts as being at work from its beginning to its end. */
-  async #pass(work: () => Promise<void>): Promise<void> {
-    while (this.#gate.closed !== undefined) await this.#gate.closed;
+  #pass(work: () => Promise<void>): Promise<void> {
+    const { closed } = this.#gate;
+    if (closed !== undefined) return closed.then(() => this.#pass(work));
     const inside = this.#gate.enter();
+    return this.#untilEnd(work(), inside);
+  }
+
+  async #untilEnd(work: Promise<void>, inside: 0 | 1): Promise<void> {
     try {
-      await work();
+      await work;
     } finally {
       this.#gate.leave(inside);
     }
   }
 
   #change(offset: number, length: number, work: () => Promise<void>): Promise<void> {
-    return this.#pass(async () => {
-      const watch = this.#watch;
-      if (watch?.before !== undefined) await watch.before(offset, length);
+    return this.#pass(() => {
+      if (this.#watch !== undefined) return this.#watched(this.#watch, offset, length, work);
       this.bitmaps.mark(offset, length);
-      try {
-        await work();
-        if (this.writesThrough) await this.#image.flush();
-      } finally {
-        if (watch?.after !== undefined) await watch.after(offset, length);
-      }
+      return this.writesThrough ? this.#lasting(work()) : work();
     });
+  }
+
+  async #watched(watch: WriteWatch, offset: number, length: number, work: () => Promise<void>): Promise<void> {
+    await watch.before?.(offset, length);
+    this.bitmaps.mark(offset, length);
+    try {
+      await work();
+      if (this.writesThrough) await this.#image.flush();
+    } finally {
+      await watch.after?.(offset, length);
+    }
+  }
+
+  async #lasting(written: Promise<void>): Promise<void> {
+    await written;
+    await this.#image.flush();
   }
 }
