@@ -2,7 +2,7 @@
 
 import { text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
-import { type GuestProcess, Machine, type MachineOptions } from "@lodge/vmm";
+import { type GuestProcess, Machine, type MachineOptions, VmmError } from "@lodge/vmm";
 import { Progress } from "../progress.ts";
 import { beginning } from "./beginning.ts";
 import { onSignals } from "./signals.ts";
@@ -12,16 +12,22 @@ import { troubleSayer } from "./trouble.ts";
 export async function runOne(options: MachineOptions, command: readonly string[], json: boolean): Promise<number> {
   using progress = new Progress();
   const begun = beginning();
-  const append = [options.append, "lodge.shell=0"].filter((part) => part !== undefined).join(" ");
+  // A kernel that panics before it has its panic device restarts, and a restart is the end: the command would never be run.
+  const append = [options.append, "lodge.shell=0", "panic=-1"].filter((part) => part !== undefined).join(" ");
+  const said = new LastWords();
   await using machine = await Machine.start({
     ...options,
     append,
+    onReset: "end",
+    console: (bytes) => said.add(bytes),
     progress: (step) => progress.step(step),
     signal: begun.signal,
   });
   using _troubles = machine.watch(troubleSayer());
   progress.step("booting");
-  const guest = await machine.spawn(command, { signal: begun.signal });
+  const guest = await machine.spawn(command, { signal: begun.signal }).catch((error) => {
+    throw said.explain(error);
+  });
   progress.done();
   begun[Symbol.dispose]();
 
@@ -46,3 +52,23 @@ async function report(guest: GuestProcess): Promise<number> {
   console.log(JSON.stringify({ status, stdout, stderr }));
   return status;
 }
+
+/** The end of what the console shows, for a guest that ends before its command has begun. */
+class LastWords {
+  #text = "";
+
+  add(bytes: Uint8Array): void {
+    this.#text = (this.#text + Buffer.from(bytes).toString("latin1")).slice(-LAST_CHARACTERS);
+  }
+
+  /** The error of a machine that has ended, with what its guest said of that: a panic's reason, or its last line. */
+  explain(error: unknown): unknown {
+    if (!(error instanceof VmmError && error.code === "VMM_ENDED")) return error;
+    const lines = this.#text.split(/[\r\n]+/).filter((line) => line.trim() !== "");
+    const line = lines.findLast((one) => one.includes("Kernel panic")) ?? lines.at(-1);
+    const last = line === undefined ? "" : `; its last words: ${line.replaceAll(/[^\x20-\x7e]/g, "?").trim()}`;
+    return new VmmError(error.code, `${error.message}, before the command began${last}`, { cause: error });
+  }
+}
+
+const LAST_CHARACTERS = 8192;

@@ -113,6 +113,17 @@ test("a command's output as JSON", { skip: noImage }, () => {
   assert.equal(status, 4);
 });
 
+test("a guest that panics before a command can begin says so", { skip: noImage }, () => {
+  const args = ["--accel", "soft", "--memory", "256M", "--net", "none", "--append", "rdinit=/none", "--", "true"];
+  const { stdout, stderr, status } = spawnSync(process.execPath, [bin, "run", ...args], { encoding: "utf8" });
+  assert.match(
+    stderr,
+    /^lodge: the machine has ended: .*, before the command began; .* Kernel panic .* Unable to mount root fs/m,
+  );
+  assert.equal(stdout, "");
+  assert.equal(status, 1);
+});
+
 for (const [args, message] of [
   [["--memory", "lots"], 'memory "lots" is no size: write 512M, 4G or a number of bytes'],
   [["--cpus", "2,cores=3"], "2 vCPUs are not 1 sockets of 3 cores of 1 threads"],
