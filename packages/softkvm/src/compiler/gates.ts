@@ -71,10 +71,11 @@ function withoutRareJumps(
   graph: (nodes: readonly FlowNode[]) => FlowGraph,
 ): { nodes: readonly FlowNode[]; targets: number[] } {
   const targets: number[] = [];
-  let best = { nodes, unkept: graph(nodes).unkept.length };
+  const whole = graph(nodes);
+  const { length } = whole.order;
+  let best = { nodes, unkept: whole.unkept.length };
   for (let improved = true; improved && best.unkept > 0; ) {
     improved = false;
-    const { length } = graph(best.nodes).order;
     const rare = best.nodes.flatMap(({ to }, from) => (to.length === 2 && to[0]! > from ? [from] : []));
     const turns = rare.filter((from) => closure(best.nodes[from]!.to[0]!, (at) => best.nodes[at]!.to).has(from));
     const current = best.nodes;

@@ -30,9 +30,15 @@ export interface RegionPlan {
   readonly members: readonly Member[];
 }
 
+/** An instruction, and what it does; undefined where TypeScript does it, and the region is left. */
+interface Step {
+  readonly instruction: Instruction;
+  readonly known: { readonly meaning: Meaning; readonly shape: Shape } | undefined;
+}
+
 /** What is written of a member, and where that leads. */
 interface Part {
-  readonly instructions: readonly Instruction[];
+  readonly steps: readonly Step[];
   readonly edges: Edges;
 }
 
@@ -59,7 +65,7 @@ export class RegionWriter {
     this.#mode = members[0]!.block.mode;
     this.#places = new Map(this.#members.map(({ block }, index) => [block.host, index]));
     this.#parts = this.#members.map((member) => this.#part(member, blocks.instructions(member.block)));
-    const all = this.#parts.flatMap(({ instructions }) => instructions);
+    const all = this.#parts.flatMap(({ steps }) => steps.map(({ instruction }) => instruction));
     const hasAvx = all.some(({ form }) => isAvx(form));
     const hasSse = all.some(({ operands, operandCount }) =>
       operands.some(({ kind, bank }, index) => index < operandCount && kind === "reg" && bank === "xmm"),
@@ -77,15 +83,16 @@ export class RegionWriter {
    */
   #part(member: Member, instructions: readonly Instruction[]): Part {
     const { block } = member;
+    const steps: Step[] = [];
     let end = block.host;
-    for (const [index, instruction] of instructions.entries()) {
-      if (index > 0 && this.#place(member, end) >= 0) {
-        return { instructions: instructions.slice(0, index), edges: { fallThrough: end } };
-      }
-      if (meaningIn(instruction, block.mode) === undefined) break;
+    for (const instruction of instructions) {
+      if (steps.length > 0 && this.#place(member, end) >= 0) return { steps, edges: { fallThrough: end } };
+      const known = meaningIn(instruction, block.mode);
+      steps.push({ instruction, known });
+      if (known === undefined) break;
       end += instruction.length;
     }
-    return { instructions, edges: block.edges };
+    return { steps, edges: block.edges };
   }
 
   /** Which members are entries: the seeds, where calls come back to, and what no structure of the others reaches. */
@@ -169,7 +176,7 @@ export class RegionWriter {
   /** What a turn of a loop costs. */
   #turnOf(loop: ReadonlySet<number> = new Set()): number {
     let instructions = 0;
-    for (const node of loop) if (this.#isMember(node)) instructions += this.#parts[node - 1]!.instructions.length;
+    for (const node of loop) if (this.#isMember(node)) instructions += this.#parts[node - 1]!.steps.length;
     return 1 + Math.floor(instructions / Budget.loopInstructions);
   }
 
@@ -238,9 +245,8 @@ export class RegionWriter {
     let condition: I32 | undefined;
     const { flags } = this.#state;
     this.#state.enterBlock(from === undefined ? undefined : this.#flagsAtEnd.get(from));
-    for (const instruction of this.#parts[index]!.instructions) {
+    for (const { instruction, known } of this.#parts[index]!.steps) {
       const next = start + instruction.length;
-      const known = meaningIn(instruction, block.mode);
       const mark = code.mark;
       let kept: ReadonlySet<Expr> = new Set();
       if (known === undefined) {
@@ -302,8 +308,7 @@ export class RegionWriter {
   }
 }
 
-/** What an instruction does in a mode; undefined where TypeScript does it. */
-function meaningIn(instruction: Instruction, mode: number): { meaning: Meaning; shape: Shape } | undefined {
+function meaningIn(instruction: Instruction, mode: number): Step["known"] {
   const { form } = instruction;
   const meaning = meaningOf(form.mnemonic, form.condition);
   const shape = meaning === undefined ? undefined : shapeOf(instruction, mode);
