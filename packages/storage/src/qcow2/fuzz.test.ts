@@ -13,7 +13,7 @@ import { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./
 
 /** The same cases every time, but for long runs. */
 const SEED = process.env.LODGE_LONG || process.env.SEED ? runSeed() : 100_000;
-const CASES = process.env.LODGE_LONG ? 100_000 : 12_000;
+const CASES = process.env.LODGE_LONG ? 100_000 : 20_000;
 /** Every so many cases the image is also written, and every so many repaired. */
 const WRITE_EVERY = 4;
 const REPAIR_EVERY = 16;

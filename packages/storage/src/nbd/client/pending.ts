@@ -41,14 +41,14 @@ export class Pending {
   }
 
   /** The memory for `length` bytes of the disk at `offset`, which the answer is about to bring. */
-  receive(offset: number, length: number): Uint8Array[] {
+  receive(offset: number, length: number): Pieces {
     const start = offset - this.offset;
     if (!this.reads || start < 0 || length < 1 || length > this.length - start) {
       throw new ProtocolBreach(`${length} bytes at ${offset} were not asked for`);
     }
     this.#received += length;
     if (this.#received > this.length) throw new ProtocolBreach("more bytes than were asked for");
-    return cutPieces(this.pieces, start, length);
+    return length === this.length ? this.pieces : cutPieces(this.pieces, start, length);
   }
 
   describe(status: BlockStatus): void {
