@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { JournalStore } from "../../testing/journal-store.ts";
 import { Random, runSeed } from "../../testing/random.ts";
+import { DiskBitmaps } from "../bitmaps/disk-bitmaps.ts";
 import { StorageError } from "../errors.ts";
+import { readBitmapDirectory } from "./bitmaps/directory.ts";
 import { checkQcow2 } from "./check/check.ts";
 import { type CreateQcow2Options, createQcow2 } from "./create.ts";
 import { openQcow2 } from "./open.ts";
@@ -87,7 +89,18 @@ async function makeBase(shape: Partial<CreateQcow2Options>): Promise<Base> {
     { start: header.snapshotsOffset, length: 80 },
     { start: snapshot!.l1Offset, length: snapshot!.l1Size * 8 },
   );
+  if (shape.version !== 2) {
+    const bitmaps = new DiskBitmaps(() => image);
+    await bitmaps.add("follows", { persistent: true, granularity: 512 });
+    await bitmaps.add("stays", { persistent: true, granularity: 512, disabled: true });
+    await image.write(9 * clusterSize, some(1, 6));
+  }
   await image.close();
+  const directory = await readBitmapDirectory(store, header);
+  if (directory !== undefined) {
+    const { offset, length, entries } = directory;
+    tables.push({ start: offset, length }, { start: entries[0]!.tableOffset, length: 16 });
+  }
   return { bytes: store.content(), tables: tables.filter(({ start, length }) => start > 0 || length === 112) };
 }
 

@@ -40,7 +40,7 @@ test("a file system that is written while its disk goes on elsewhere", { skip: n
   await guest("mkdosfs /dev/vda; mkdir -p /mnt/a; mount -t vfat /dev/vda /mnt/a");
   // Each file is what its neighbour is not; a new one begins as long as /tmp/stop is not there.
   const writes = guest(`n=0; while [ ! -e /tmp/stop ] && [ $n -lt 40 ]; do
-    dd if=/dev/urandom of=/tmp/part bs=64k count=12 2>/dev/null
+    dd if=/dev/urandom of=/tmp/part bs=64k count=3 2>/dev/null
     cp /tmp/part /mnt/a/file$n; sync; sha256sum </tmp/part >>/tmp/sums; n=$((n+1)); done; echo $n`);
   await guest("until [ -e /mnt/a/file1 ]; do :; done");
   const first = Buffer.from(await guest("head -c 4096 /mnt/a/file0 | base64"), "base64");
