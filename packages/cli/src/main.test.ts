@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempDisposableSync, openSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempDisposableSync, openSync, readFileSync } from "node:fs";
 import { cpus, release, tmpdir, totalmem } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 
 const bin = join(import.meta.dirname, "../bin/lodge.js");
@@ -48,6 +48,27 @@ for (const [args, message] of [
     assert.deepEqual(lodge([...args]), { status: 2, stdout: "", stderr: `lodge: ${message}\n` });
   });
 }
+
+test("lodge image list and rm: what is kept, as a table and as JSON", () => {
+  const place = mkdtempDisposableSync(join(tmpdir(), "lodge-cli-kept-"));
+  test.after(() => place.remove());
+  const env = { XDG_DATA_HOME: place.path };
+  const disk = join(place.path, "lodge", "machines", "web", "disk.qcow2");
+  mkdirSync(dirname(disk), { recursive: true });
+  assert.equal(lodge(["image", "create", "-q", "-f", "qcow2", disk, "20G"]).status, 0);
+  const list = lodge(["image", "list"], { env });
+  assert.match(list.stdout, /^NAME +USE +SIZE +DISK\ntiny +not built +Debian's cloud kernel/);
+  assert.match(list.stdout, /^machines\/web +unused +\d+ KiB +20 GiB$/m);
+  const found = JSON.parse(lodge(["image", "list", "--json"], { env }).stdout);
+  assert.deepEqual(found.at(-1), { ...found.at(-1), name: "machines/web", path: disk, diskBytes: 20 * 2 ** 30 });
+  assert.deepEqual(lodge(["image", "rm", "tiny"], { env }), {
+    status: 2,
+    stdout: "",
+    stderr: 'lodge: there is no "tiny": it is not built\n',
+  });
+  assert.equal(lodge(["image", "rm", "machines/web"], { env }).stdout, "removed machines/web\n");
+  assert.equal(existsSync(disk), false);
+});
 
 test("a reader that stops early is no error", () => {
   // The pipe's other end is closed before the first byte.

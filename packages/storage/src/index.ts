@@ -7,6 +7,7 @@ export { CACHE_MODES, type CacheMode, Drive, type DriveOptions } from "./drive/d
 export { type Clock, type Limits, Throttle } from "./drive/throttle.ts";
 export { isNoSpace, StorageError, type StorageErrorCode } from "./errors.ts";
 export { HostFile, type HostFileOptions } from "./file/host-file.ts";
+export { isImageInUse } from "./file/locks.ts";
 export { Transfers } from "./file/transfers.ts";
 export type { Extent, Image, Store } from "./image.ts";
 export { backingPath, type OpenImageOptions, openImage, openStore, probeFormat } from "./open.ts";

@@ -7,6 +7,7 @@ import { chosen } from "../chosen.ts";
 const COMMANDS = {
   build: async () => (await import("./kept.ts")).buildCommand(),
   list: async () => (await import("./kept.ts")).listCommand(),
+  rm: async () => (await import("./kept.ts")).removeCommand(),
   import: async () => (await import("./import.ts")).importCommand(),
   create: async () => (await import("./create.ts")).createCommand(),
   info: async () => (await import("./info.ts")).infoCommand(),
@@ -25,7 +26,7 @@ const COMMANDS = {
 /** `args` are what stands behind `image`. */
 export async function imageCommand(args: readonly string[]): Promise<Command> {
   const image = new Command("image").description(
-    "disk images, with qemu-img's command and option names; build and list are of what machines are started from",
+    "disk images, with qemu-img's command and option names; build, list and rm are of what Lodge itself keeps",
   );
   for (const make of chosen(COMMANDS, args[0])) image.addCommand(await make());
   return image;

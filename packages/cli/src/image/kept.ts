@@ -1,9 +1,9 @@
-/** `lodge image build` and `list`: what machines are started from. */
+/** `lodge image build`, `list` and `rm`: what Lodge itself keeps. */
 
-import { existsSync } from "node:fs";
-import { imagePlace, prepareImage, RECIPES } from "@lodge/vmm";
+import { type KeptImage, keptImages, prepareImage, RECIPES, removeKept } from "@lodge/vmm";
 import { Command } from "commander";
 import { Progress } from "../progress.ts";
+import { showSize } from "./size.ts";
 
 export function buildCommand(): Command {
   return new Command("build")
@@ -22,18 +22,43 @@ export function buildCommand(): Command {
 
 export function listCommand(): Command {
   return new Command("list")
-    .description("list the images that can be built, and which of them are there")
+    .description("list what Lodge keeps: images to start machines from, and the disks of machines with a name")
     .option("--json", "print them as JSON")
     .allowExcessArguments(false)
-    .action(({ json }: { json?: true }) => {
-      const images = RECIPES.map((recipe) => ({
-        name: recipe.name,
-        built: existsSync(imagePlace(recipe)),
-        description: recipe.description,
-      }));
-      if (json) console.log(JSON.stringify(images, undefined, 2));
-      else
-        for (const one of images)
-          console.log(`${one.name.padEnd(10)}${one.built ? "built    " : "not built"}  ${one.description}`);
+    .action(async ({ json }: { json?: true }) => {
+      const kept = await keptImages();
+      if (json) console.log(JSON.stringify(kept, undefined, 2));
+      else console.log(table(kept).join("\n"));
     });
+}
+
+export function removeCommand(): Command {
+  return new Command("rm")
+    .argument("<name...>", "as list has it: an image, which can be built again, or machines/NAME, a machine's disk")
+    .description("remove what Lodge keeps, unless a machine uses it")
+    .option("--json", "print the names of what was removed as JSON")
+    .allowExcessArguments(false)
+    .action(async (names: string[], { json }: { json?: true }) => {
+      for (const name of names) {
+        await removeKept(name);
+        if (!json) console.log(`removed ${name}`);
+      }
+      if (json) console.log(JSON.stringify(names, undefined, 2));
+    });
+}
+
+function table(kept: readonly KeptImage[]): string[] {
+  const rows = kept.map(({ name, built, diskBytes, storedBytes, inUse, description = "" }) => [
+    name,
+    built ? (inUse ? "in use" : "unused") : "not built",
+    built ? showSize(storedBytes) : "",
+    diskBytes === undefined ? "" : showSize(diskBytes),
+    description,
+  ]);
+  const all = [["NAME", "USE", "SIZE", "DISK", ""], ...rows];
+  const widths = [0, 1, 2, 3].map((column) => Math.max(...all.map((row) => row[column]!.length)));
+  const right = new Set([2, 3]);
+  const cell = (text: string, column: number) =>
+    right.has(column) ? text.padStart(widths[column] ?? 0) : text.padEnd(widths[column] ?? 0);
+  return all.map((row) => row.map(cell).join("  ").trimEnd());
 }

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { openImage } from "../open.ts";
+import { isImageInUse } from "./locks.ts";
 
 const qemu = spawnSync("qemu-io", ["--version"]).status === 0;
 const skip = qemu ? false : "qemu-io (Debian's qemu-utils) is not installed";
@@ -16,7 +17,9 @@ test("a writer is alone, readers are not", async () => {
   using dir = folder();
   const path = join(dir.path, "disk");
   writeFileSync(path, new Uint8Array(65536));
+  assert.equal(await isImageInUse(path), false);
   const writer = await openImage(path);
+  assert.equal(await isImageInUse(path), true);
   const held = { code: "STORAGE_OPEN", message: /disk is in use by another process/ };
   await assert.rejects(openImage(path), held);
   await assert.rejects(openImage(path, { readOnly: true }), held);
@@ -25,7 +28,9 @@ test("a writer is alone, readers are not", async () => {
   await writer.close();
   const readers = [await openImage(path, { readOnly: true }), await openImage(path, { readOnly: true })];
   await assert.rejects(openImage(path), held);
+  assert.equal(await isImageInUse(path), true);
   for (const reader of readers) await reader.close();
+  assert.equal(await isImageInUse(path), false);
 });
 
 test("QEMU is kept out of what we write, and we of what it writes", { skip }, async () => {
@@ -42,6 +47,7 @@ test("QEMU is kept out of what we write, and we of what it writes", { skip }, as
   // The prompt comes when the image is open.
   await once(theirs.stdout, "data");
   await assert.rejects(openImage(path), /in use by another process/);
+  assert.equal(await isImageInUse(path), true);
   theirs.stdin.end("quit\n");
   await closed;
   const again = await openImage(path);

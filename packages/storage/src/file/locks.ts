@@ -3,6 +3,7 @@
  * with it and one for each that it does not let others do, and looks whether anybody holds the contrary.
  */
 
+import { open } from "node:fs/promises";
 import { canLockRange, Fcntl, lockRange } from "@lodge/linux";
 import { StorageError } from "../errors.ts";
 
@@ -14,6 +15,9 @@ const RESIZE = 3;
 const DOES = 100;
 /** RAW_LOCK_SHARED_BASE: a lock here says "I let nobody else do this". */
 const FORBIDS = 200;
+
+/** Bits there are room for. */
+const PERMISSIONS = 64;
 
 const NAMES = new Map([
   [CONSISTENT_READ, "consistent read"],
@@ -36,4 +40,14 @@ export function lockImage(fd: number, path: string, writes: boolean): void {
     "STORAGE_OPEN",
     `${path} is in use by another process (its "${NAMES.get(inTheWay)}" lock): close it there first`,
   );
+}
+
+/** Whether somebody, here or elsewhere, has an image open, to read or to write it. */
+export async function isImageInUse(path: string): Promise<boolean> {
+  const file = await open(path, "r");
+  try {
+    return [DOES, FORBIDS].some((base) => !canLockRange(file.fd, Fcntl.WRLCK, base, PERMISSIONS));
+  } finally {
+    await file.close();
+  }
 }

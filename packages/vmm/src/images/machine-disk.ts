@@ -6,17 +6,23 @@
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { copyImage, createImage, openImage } from "@lodge/storage";
 
 export interface MachineDisk extends AsyncDisposable {
   readonly file: string;
 }
 
-function machineFolder(name: string): string {
+/** Where the machines that have a name keep what is theirs. */
+export function machinesFolder(): string {
   const base = process.env.XDG_DATA_HOME ?? "";
   // The XDG specification wants relative paths ignored.
-  return join(isAbsolute(base) ? base : join(homedir(), ".local", "share"), "lodge", "machines", name);
+  return join(isAbsolute(base) ? base : join(homedir(), ".local", "share"), "lodge", "machines");
+}
+
+/** The file that a machine's disk is, once it was started. */
+export function machineDiskFile(name: string): string {
+  return join(machinesFolder(), name, "disk.qcow2");
 }
 
 /** `passing`: nothing stays of it, although the machine has a name. */
@@ -38,8 +44,8 @@ export async function machineDisk(
     }
     return { file, [Symbol.asyncDispose]: remove };
   }
-  const folder = machineFolder(name);
-  const file = join(folder, "disk.qcow2");
+  const file = machineDiskFile(name);
+  const folder = dirname(file);
   if (!existsSync(file)) await copyDisk(base, folder, file, signal);
   return {
     file,

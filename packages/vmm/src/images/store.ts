@@ -67,7 +67,7 @@ export async function prepareImage(name: string, options: PrepareOptions = {}): 
 }
 
 /** The image behind a link of the store; undefined when there is none. */
-async function readImage(link: string): Promise<Image | undefined> {
+export async function readImage(link: string): Promise<Image | undefined> {
   try {
     // Its own directory, so that all of it is of one build.
     const place = await realpath(link);
