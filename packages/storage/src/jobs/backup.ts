@@ -5,7 +5,7 @@ import { DirtyBits, granularityFor } from "../bitmaps/dirty-bits.ts";
 import type { Drive } from "../drive/drive.ts";
 import { StorageError } from "../errors.ts";
 import type { Extent, Image } from "../image.ts";
-import { Copying, copyRange, refuseSize } from "./copying.ts";
+import { Copying, RangeCopy, refuseSize } from "./copying.ts";
 import type { BlockJob, JobOptions, JobSteps } from "./job.ts";
 import { type JobWork, nameOf, occupy, release } from "./occupy.ts";
 
@@ -45,7 +45,7 @@ class Backup implements JobWork {
   readonly #target: Image;
   readonly #options: BackupOptions;
   readonly #copying: Copying;
-  readonly #copy: (offset: number, length: number) => Promise<void>;
+  readonly #copy: RangeCopy;
   readonly #bitmap: DirtyBitmap | undefined;
   /** What the bitmap said when the job began. */
   readonly #frozen: DirtyBits | undefined;
@@ -61,11 +61,11 @@ class Backup implements JobWork {
     const source = drive.image;
     const skips = ({ zero, depth, present }: Extent) =>
       (zero && targetIsZero) || (sync === "top" && (depth > 0 || !present));
-    this.#copy = (offset, length) => copyRange(source, target, offset, length, skips);
+    this.#copy = new RangeCopy(source, target, skips);
     const bits = new DirtyBits(source.sizeBytes, granularityFor(source.sizeBytes, 65536));
     this.#copying = new Copying(bits, async (offset, length) => {
       if (this.#lost !== undefined) throw this.#lost;
-      await this.#copy(offset, length);
+      await this.#copy.copy(offset, length);
     });
     if (sync === "incremental") bits.merge(bitmap!.bits);
     else bits.set(0, source.sizeBytes);
@@ -89,7 +89,7 @@ class Backup implements JobWork {
           // Nobody else is to take it up, and copy it after it was overwritten.
           bits.clear(run.offset, part);
           try {
-            await this.#copy(run.offset, part);
+            await this.#copy.copy(run.offset, part);
           } catch (cause) {
             bits.set(run.offset, part);
             throw cause;

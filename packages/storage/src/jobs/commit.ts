@@ -7,7 +7,7 @@ import type { Image } from "../image.ts";
 import { extentsOf } from "../operations/extents.ts";
 import type { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { above, chainOf, cutChain, indexOf, reopenBacking } from "./chain.ts";
-import { Copying, copyRange } from "./copying.ts";
+import { Copying, RangeCopy } from "./copying.ts";
 import type { BlockJob, JobOptions, JobSteps } from "./job.ts";
 import { Mirror } from "./mirror.ts";
 import { type JobWork, nameOf, occupy, release } from "./occupy.ts";
@@ -79,7 +79,8 @@ class Commit implements JobWork {
     this.#parts = parts;
     const { from, target } = parts;
     const bits = new DirtyBits(from.sizeBytes, granularityFor(from.sizeBytes, 65536));
-    this.#copying = new Copying(bits, (offset, length) => copyRange(from, target, offset, length));
+    const copy = new RangeCopy(from, target);
+    this.#copying = new Copying(bits, (offset, length) => copy.copy(offset, length));
   }
 
   async run(steps: JobSteps): Promise<void> {

@@ -90,39 +90,50 @@ export class Copying {
   }
 }
 
-/**
- * Makes a range of the target what it is in the source, which nobody else writes there now; zeros without moving any, and
- * nothing of what `skips` says.
- */
-export async function copyRange(
-  source: Image,
-  target: Image,
-  offset: number,
-  length: number,
-  skips: (extent: Extent) => boolean = () => false,
-): Promise<void> {
-  const room = Buffer.allocUnsafeSlow(Math.min(length, MOST_BYTES));
-  const end = offset + length;
-  for (let at = offset; at < end; ) {
-    const extent = await source.status(at, end - at).catch((cause) => {
-      throw new CopyError("read", cause);
-    });
-    if (skips(extent)) {
-      at += extent.length;
-      continue;
+/** Makes ranges of the target what they are in the source; zeros without moving any. */
+export class RangeCopy {
+  readonly #source: Image;
+  readonly #target: Image;
+  readonly #skips: (extent: Extent) => boolean;
+  /** Memory that is used again: getting it from the kernel takes as long as copying it. */
+  readonly #rooms: Buffer[] = [];
+
+  /** What `skips` says is not copied. */
+  constructor(source: Image, target: Image, skips: (extent: Extent) => boolean = () => false) {
+    this.#source = source;
+    this.#target = target;
+    this.#skips = skips;
+  }
+
+  /** Nobody else writes there in the target meanwhile. */
+  async copy(offset: number, length: number): Promise<void> {
+    const room = this.#rooms.pop() ?? Buffer.allocUnsafeSlow(MOST_BYTES);
+    try {
+      for (let at = offset; at < offset + length; ) at += await this.#part(at, offset + length - at, room);
+    } finally {
+      if (this.#rooms.length < PARALLEL) this.#rooms.push(room);
     }
-    const part = extent.zero ? extent.length : Math.min(extent.length, room.length);
-    const bytes = room.subarray(0, part);
-    if (!extent.zero) {
-      await source.read(at, [bytes]).catch((cause) => {
-        throw new CopyError("read", cause);
-      });
+  }
+
+  async #part(offset: number, most: number, room: Buffer): Promise<number> {
+    const extent = await from("read", this.#source.status(offset, most));
+    if (this.#skips(extent)) return extent.length;
+    if (extent.zero) {
+      await from("write", this.#target.writeZeroes(offset, extent.length, true));
+      return extent.length;
     }
-    const written = extent.zero ? target.writeZeroes(at, part, true) : target.write(at, [bytes]);
-    await written.catch((cause) => {
-      throw new CopyError("write", cause);
-    });
-    at += part;
+    const bytes = room.subarray(0, Math.min(extent.length, room.length));
+    await from("read", this.#source.read(offset, [bytes]));
+    await from("write", this.#target.write(offset, [bytes]));
+    return bytes.length;
+  }
+}
+
+async function from<T>(operation: "read" | "write", work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (cause) {
+    throw new CopyError(operation, cause);
   }
 }
 

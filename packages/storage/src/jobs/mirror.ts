@@ -4,7 +4,7 @@ import { DirtyBits, granularityFor } from "../bitmaps/dirty-bits.ts";
 import type { Drive } from "../drive/drive.ts";
 import type { Image } from "../image.ts";
 import { extentsOf } from "../operations/extents.ts";
-import { Copying, copyRange, refuseSize } from "./copying.ts";
+import { Copying, RangeCopy, refuseSize } from "./copying.ts";
 import type { BlockJob, JobKind, JobOptions, JobSteps } from "./job.ts";
 import { type JobWork, nameOf, occupy, release } from "./occupy.ts";
 
@@ -53,6 +53,7 @@ export class Mirror implements JobWork {
   readonly #options: MirrorOptions;
   readonly #end: MirrorEnd;
   readonly #copying: Copying;
+  readonly #copy: RangeCopy;
   readonly #source: Image;
   /** Who waits for something to copy. */
   #dirtied: (() => void) | undefined;
@@ -68,14 +69,15 @@ export class Mirror implements JobWork {
     this.#end = end;
     const granularity = options.granularity ?? granularityFor(drive.sizeBytes, 65536);
     const bits = new DirtyBits(drive.sizeBytes, granularity);
-    this.#copying = new Copying(bits, (offset, length) => copyRange(this.#source, target, offset, length));
+    this.#copy = new RangeCopy(this.#source, target);
+    this.#copying = new Copying(bits, (offset, length) => this.#copy.copy(offset, length));
   }
 
   async after(offset: number, length: number): Promise<void> {
     if (this.#options.mode === "write-blocking") {
       try {
         // Nobody else copies there now: whoever writes last copies last.
-        await this.#copying.alone(offset, length, () => copyRange(this.#source, this.#target, offset, length));
+        await this.#copying.alone(offset, length, () => this.#copy.copy(offset, length));
         return;
       } catch {
         // The job meets that failure when it tries it in its turn, and deals with it as it is to.
