@@ -75,15 +75,18 @@ export function readyOf(job: BlockJob): Promise<void> {
   });
 }
 
-/** What the disk is when a job begins, or another thing is done to a drive that stands still: the last such moment's. */
-export function momentOf(drive: Drive, model: Buffer): { content: Buffer } {
-  const moment = { content: model };
+/**
+ * What the disk is when a job begins or ends, or another thing is done to a drive that stands still: the last such moment's.
+ * It is asked itself: a guest that has discarded something does not know yet what is there.
+ */
+export function momentOf(drive: Drive): { content: Buffer } {
+  const moment = { content: Buffer.alloc(0) };
   const drained = drive.drained.bind(drive);
   drive.drained = (work) =>
     drained(async () => {
-      // The guest takes note of what has ended.
-      await new Promise(setImmediate);
-      moment.content = Buffer.from(model);
+      const content = Buffer.alloc(drive.sizeBytes);
+      await drive.image.read(0, [content]);
+      moment.content = content;
       return work();
     });
   return moment;

@@ -25,7 +25,7 @@ for (const format of ["qcow2", "raw"]) {
     const random = new Random(SEED);
     const { model } = await makeChain(folder.path, ["base.raw", "top.qcow2"], random);
     const drive = await Drive.open(path("top.qcow2"), { format: "qcow2" });
-    const moment = momentOf(drive, model);
+    const moment = momentOf(drive);
     await drive.bitmaps.add("daily", { persistent: true, granularity: 4096 });
     const guest = new BusyGuest(drive, model, random);
     try {
@@ -86,7 +86,7 @@ for (const format of ["qcow2", "raw"]) {
 test("a target that fails ends the backup, and the guest does not notice", async () => {
   const model = Buffer.alloc(1 << 20, 7);
   const drive = new Drive(new RawImage(MemoryStore.of(model)));
-  const moment = momentOf(drive, model);
+  const moment = momentOf(drive);
   await drive.bitmaps.add("since");
   const guest = new BusyGuest(drive, model, new Random(SEED));
   const store = new MemoryStore(1 << 20);

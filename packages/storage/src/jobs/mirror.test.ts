@@ -6,31 +6,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { BusyGuest } from "../../testing/busy-guest.ts";
+import { expectContent, momentOf, readyOf } from "../../testing/job-disk.ts";
 import { MemoryStore } from "../../testing/memory-store.ts";
 import { missing, qemuNbd } from "../../testing/peers.ts";
-import { qemuCheck, qemuImg, qemuMissing } from "../../testing/qemu.ts";
+import { qemuImg, qemuMissing } from "../../testing/qemu.ts";
 import { Random, runSeed } from "../../testing/random.ts";
 import { Drive } from "../drive/drive.ts";
 import { openImage } from "../open.ts";
 import { createImage } from "../operations/create.ts";
 import { RawImage } from "../raw/raw-image.ts";
-import type { BlockJob } from "./job.ts";
 import { type MirrorOptions, startMirror } from "./mirror.ts";
 
 const MIB = 1 << 20;
 const SIZE = 8 * MIB + 1536;
 const SEED = runSeed();
-
-/** Resolves when a job is ready; rejects when it ends before. */
-export function readyOf(job: BlockJob): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (job.state === "ready") return resolve();
-    job.watch((event) => {
-      if (event.event === "ready") resolve();
-      if (event.event === "concluded") reject(event.error ?? new Error(`the job has ${event.outcome}`));
-    });
-  });
-}
 
 /** A disk above a backing image, with what it is. */
 async function disk(dir: string, random: Random): Promise<{ drive: Drive; model: Buffer<ArrayBuffer> }> {
@@ -40,14 +29,6 @@ async function disk(dir: string, random: Random): Promise<{ drive: Drive; model:
   const path = join(dir, "top.qcow2");
   await createImage(path, { format: "qcow2", backing: { name: "base.raw", format: "raw" }, clusterSize: 16384 });
   return { drive: await Drive.open(path, { format: "qcow2" }), model };
-}
-
-/** QEMU sees in an image what the guest would. */
-function expectContent(dir: string, image: string, format: string, model: Buffer): void {
-  const flat = join(dir, "model.raw");
-  writeFileSync(flat, model);
-  if (format === "qcow2") qemuCheck(image);
-  qemuImg("compare", "-f", format, "-F", "raw", image, flat);
 }
 
 const MODES: [string, MirrorOptions, "qcow2" | "raw"][] = [
@@ -69,14 +50,7 @@ for (const [name, options, format] of MODES) {
       try {
         await guest.after(10);
         const image = await openImage(target, { format });
-        // The job flushes its target once, in the moment in which it ends.
-        const flush = image.flush.bind(image);
-        let atEnd = model;
-        image.flush = async () => {
-          atEnd = Buffer.from(model);
-          image.flush = flush;
-          await flush();
-        };
+        const moment = momentOf(drive);
         const job = await startMirror(drive, image, { ...options, speed: 64 * MIB });
         await assert.rejects(drive.resize(2 * SIZE), /its size stays while it is in use by the block job mirror/);
         job.pause();
@@ -97,7 +71,7 @@ for (const [name, options, format] of MODES) {
         await guest.stop();
         await drive.close();
         expectContent(folder.path, drive.image.name, drive.image.format, model);
-        if (end === "leave") expectContent(folder.path, target, format, atEnd);
+        if (end === "leave") expectContent(folder.path, target, format, moment.content);
       } catch (cause) {
         throw new Error(`with SEED=${SEED}: ${(cause as Error).message}`, { cause });
       } finally {
