@@ -70,7 +70,7 @@ export class Metadata {
     this.#gate = parts.gate;
     this.snapshotTable = parts.snapshotTable;
     this.clusterSize = 2 ** header.clusterBits;
-    this.l2 = new TableCache(store, this.clusterSize, cacheSizes.l2Bytes ?? 16 << 20);
+    this.l2 = new TableCache(store, this.clusterSize, cacheSizes.l2Bytes ?? 12 << 20);
     this.blocks = new TableCache(store, this.clusterSize, cacheSizes.refcountBytes ?? 4 << 20);
     this.mapping = new Mapping(store.name, this.l2, l1, this.clusterSize, entryBytesOf(header));
     this.refcounts = new Refcounts({

@@ -54,7 +54,8 @@ export class TableCache {
   #hand = 0;
   /** How often something was forgotten: a read that began before may have what was there then. */
   #forgets = 0;
-  readonly #loading = new Map<number, Promise<void>>();
+  /** A list, as they are few: a map that is filled and emptied all the time leaves tables that only a full collection finds. */
+  readonly #loads: { number: number; done: Promise<void> }[] = [];
 
   constructor(store: Store, clusterSize: number, bytes: number) {
     this.#store = store;
@@ -72,13 +73,11 @@ export class TableCache {
   /** Reads a slice, unless it is here. It may be gone again when its turn comes: peek, and load again if need be. */
   load(offset: number): Promise<void> {
     const number = offset / this.sliceBytes;
-    let loading = this.#loading.get(number);
-    if (loading === undefined) {
-      if (this.#slices.has(number)) return Promise.resolve();
-      loading = this.#read(offset);
-      this.#loading.set(number, loading);
-    }
-    return loading;
+    for (const load of this.#loads) if (load.number === number) return load.done;
+    if (this.#slices.has(number)) return Promise.resolve();
+    const done = this.#read(offset);
+    this.#loads.push({ number, done });
+    return done;
   }
 
   async #read(offset: number): Promise<void> {
@@ -108,7 +107,10 @@ export class TableCache {
       await undefined;
       throw cause;
     } finally {
-      this.#loading.delete(number);
+      this.#loads.splice(
+        this.#loads.findIndex((load) => load.number === number),
+        1,
+      );
     }
   }
 
