@@ -444,7 +444,10 @@ export class Core {
     }
     try {
       if (microcode === undefined) processor.undefinedInstruction();
-      else microcode(processor, instruction);
+      else if (microcode(processor, instruction) === GUEST_EXIT) {
+        state.copy64(State.rip, State.instructionRip);
+        return -this.#request();
+      }
     } catch (error) {
       state.copy64(State.rip, State.instructionRip);
       if (error === GUEST_FAULT) return -(this.#fault() ?? 0);

@@ -3,6 +3,7 @@
 import { ExitReason, InternalError, Run, RunExit, writeNumber64 } from "@lodge/kvm";
 import { Bus } from "../mmu/mmio.ts";
 import type { HypercallRequest } from "./hypercalls.ts";
+import { APIC_BASE } from "./surroundings.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
 const UNION = Run.offset.exit;
@@ -33,8 +34,14 @@ export class ExitWriter {
       }
       mmio.answered();
     }
-    this.#vcpu.hypercalls.takeAnswer(this.#view.getBigUint64(UNION + RunExit.hypercall.offset.ret, true));
-    this.#vcpu.msrs.takeAnswer(this.#vcpu.page.msr.data, this.#view.getUint8(UNION + RunExit.msr.offset.error) !== 0);
+    // Of the exits that are many, none makes a bigint: not here, and not below.
+    const { hypercalls, msrs, page } = this.#vcpu;
+    if (hypercalls.request !== undefined) {
+      hypercalls.takeAnswer(this.#view.getBigUint64(UNION + RunExit.hypercall.offset.ret, true));
+    }
+    if (msrs.request !== undefined) {
+      msrs.takeAnswer(page.msr.data, this.#view.getUint8(UNION + RunExit.msr.offset.error) !== 0);
+    }
   }
 
   /** Writes what the vCPU stopped for. */
@@ -47,7 +54,7 @@ export class ExitWriter {
     view.setUint8(Run.offset.readyForInterruptInjection, window ? 1 : 0);
     view.setUint8(Run.offset.ifFlag, core.processor.systemFlags & 0x200 ? 1 : 0);
     writeNumber64(view, Run.offset.cr8, vcpu.interrupts.cr8);
-    view.setBigUint64(Run.offset.apicBase, core.processor.hooks.readApicBase(), true);
+    this.#writeApicBase();
     switch (reason) {
       case ExitReason.IO:
         this.#writeIo();
@@ -84,6 +91,14 @@ export class ExitWriter {
       default:
         break;
     }
+  }
+
+  #writeApicBase(): void {
+    const { interrupts, vm, core } = this.#vcpu;
+    if (vm.interrupts.hasLocalApics) {
+      this.#view.setUint32(Run.offset.apicBase, interrupts.readMsr(APIC_BASE), true);
+      this.#view.setUint32(Run.offset.apicBase + 4, interrupts.msrHigh, true);
+    } else this.#view.setBigUint64(Run.offset.apicBase, core.processor.hooks.readApicBase(), true);
   }
 
   #writeIo(): void {

@@ -10,7 +10,7 @@ import type { LocalBus } from "./local-bus.ts";
 import { startProcessor, takeInit } from "./start-up.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
-const APIC_BASE = 0x1b;
+export const APIC_BASE = 0x1b;
 
 /** CPUID leaf 1: OSXSAVE, and the local APIC's bit and id. Leaf 7: OSPKE, which nothing here has. */
 const OSXSAVE = 1 << 27;

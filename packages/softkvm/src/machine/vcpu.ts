@@ -402,8 +402,8 @@ export class SoftVcpu implements Vcpu {
   }
 
   #takeSyncRegs(): void {
+    if (!isSet(this.page.view, Run.offset.kvmDirtyRegs)) return;
     const dirty = this.page.dirtyRegs;
-    if (dirty === 0n) return;
     if (dirty & SyncRegsFlag.REGS) this.setRegs(this.page.syncRegs);
     if (dirty & SyncRegsFlag.SREGS) this.setSregs(this.page.syncSregs);
     if (dirty & SyncRegsFlag.EVENTS) this.setEvents(this.page.syncEvents);
@@ -411,12 +411,17 @@ export class SoftVcpu implements Vcpu {
   }
 
   #giveSyncRegs(): void {
+    if (!isSet(this.page.view, Run.offset.kvmValidRegs)) return;
     const wanted = this.page.view.getBigUint64(Run.offset.kvmValidRegs, true);
-    if (wanted === 0n) return;
     if (wanted & SyncRegsFlag.REGS) this.page.syncRegs = this.getRegs();
     if (wanted & SyncRegsFlag.SREGS) this.page.syncSregs = this.getSregs();
     if (wanted & SyncRegsFlag.EVENTS) this.page.syncEvents = this.getEvents();
   }
+}
+
+/** Whether 64 bits of the run page are not all 0, without a bigint: they are looked at on every way in and out. */
+function isSet(view: DataView, at: number): boolean {
+  return view.getUint32(at, true) !== 0 || view.getUint32(at + 4, true) !== 0;
 }
 
 /** Guest physical memory by the byte, for what the interrupt controller shares with the guest (PV EOI). */

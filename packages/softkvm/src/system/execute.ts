@@ -16,12 +16,11 @@ export function execute(cpu: Processor, instruction: Instruction): Outcome {
   if (microcode === undefined) throw new Error(`no microcode for ${instruction.form.mnemonic}`);
   const next = cpu.rip;
   try {
-    microcode(cpu, instruction);
-    return Outcome.OK;
+    if (microcode(cpu, instruction) !== GUEST_EXIT) return Outcome.OK;
   } catch (error) {
     if (error === GUEST_FAULT) return Outcome.FAULT;
     if (error !== GUEST_EXIT) throw error;
-    cpu.rip = next;
-    return Outcome.EXIT;
   }
+  cpu.rip = next;
+  return Outcome.EXIT;
 }

@@ -30,24 +30,24 @@ function requirePort(cpu: Processor, port: number, size: number): void {
   if ((bits >>> (port & 7)) & ((1 << size) - 1)) cpu.generalProtection();
 }
 
-/** Reads a port through the device of this thread, or through the monitor. */
-function input(cpu: Processor, port: number, size: number): number {
+/** Reads a port through the device of this thread, or through the monitor; undefined: that has to be asked. */
+function input(cpu: Processor, port: number, size: number): number | undefined {
   const { mmio } = cpu.memory;
   if (!mmio.replaying) {
     const value = cpu.hooks.readPort(port, size);
     if (value !== undefined) return value;
   }
   const data = mmio.request(Bus.PORT, port, size, false, 1);
-  if (data === undefined) throw GUEST_EXIT;
-  return element(data, 0, size);
+  return data && element(data, 0, size);
 }
 
-function output(cpu: Processor, port: number, size: number, value: number): void {
+/** False: the monitor has to be asked. */
+function output(cpu: Processor, port: number, size: number, value: number): boolean {
   const { mmio } = cpu.memory;
-  if (!mmio.replaying && cpu.hooks.writePort(port, size, value)) return;
+  if (!mmio.replaying && cpu.hooks.writePort(port, size, value)) return true;
   const data = new Uint8Array(size);
   putElement(data, 0, size, value);
-  if (mmio.request(Bus.PORT, port, size, true, 1, data) === undefined) throw GUEST_EXIT;
+  return mmio.request(Bus.PORT, port, size, true, 1, data) !== undefined;
 }
 
 function element(data: Uint8Array, index: number, size: number): number {
@@ -69,14 +69,17 @@ const inInstruction: Microcode = (cpu, instruction) => {
   const [target] = instruction.operands;
   const port = portOf(cpu, instruction, 1);
   requirePort(cpu, port, target.size);
-  writeRegister(cpu, Gpr.RAX, target.size, BigInt(input(cpu, port, target.size)));
+  const value = input(cpu, port, target.size);
+  if (value === undefined) return GUEST_EXIT;
+  return writeRegister(cpu, Gpr.RAX, target.size, BigInt(value));
 };
 
 const outInstruction: Microcode = (cpu, instruction) => {
   const [, source] = instruction.operands;
   const port = portOf(cpu, instruction, 0);
   requirePort(cpu, port, source.size);
-  output(cpu, port, source.size, Number(readRegister(cpu, Gpr.RAX, source.size)));
+  const isDone = output(cpu, port, source.size, Number(readRegister(cpu, Gpr.RAX, source.size)));
+  return isDone ? undefined : GUEST_EXIT;
 };
 
 /** One round of a string instruction: consecutive elements within a page. */
