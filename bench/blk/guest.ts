@@ -15,12 +15,12 @@ export const JOBS = {
 } as const;
 
 /**
- * Reads of the host bridge's configuration space, which both machines have: 64 double words, for each of which Linux writes one
- * port and reads another.
+ * Reads of the disk's configuration space: 64 double words of either machine's, for each of which Linux writes one port and
+ * reads another.
  */
 const READS = 500;
 export const EXITS = READS * 64 * 2;
-const BRIDGE = "/sys/bus/pci/devices/0000:00:00.0/config";
+const CONFIGURATION = "/sys/block/vda/device/../config";
 
 const RAMP_SECONDS = 5;
 const RUN_SECONDS = 5;
@@ -47,7 +47,7 @@ job() {
     --ramp_time=${RAMP_SECONDS} --runtime=${RUN_SECONDS} --output-format=terse --terse-version=3 "$@")"
 }
 ${jobs.join("\n")}
-files=$(for number in $(seq ${READS}); do echo ${BRIDGE}; done)
+files=$(for number in $(seq ${READS}); do echo ${CONFIGURATION}; done)
 cat $files >/dev/null
 echo ports begin
 cat $files >/dev/null
