@@ -4,10 +4,15 @@
 const LONGEST = 65535 + 18;
 const LENGTH = 4;
 
-/** Takes a stream apart, cut wherever. */
+/**
+ * Takes a stream apart, cut wherever. What is not yet taken is kept in memory that is used again: making 64 KiB anew costs more than
+ * copying them. So a frame is good until more is added.
+ */
 export class FrameReader {
   readonly #longest: number;
-  #rest: Buffer = Buffer.alloc(0);
+  #buffer = Buffer.alloc(0);
+  #start = 0;
+  #end = 0;
 
   constructor(longest = LONGEST) {
     this.#longest = longest;
@@ -15,27 +20,44 @@ export class FrameReader {
 
   /** Bytes that are kept until a frame is whole, or is taken. */
   get keptBytes(): number {
-    return this.#rest.length;
+    return this.#end - this.#start;
   }
 
   add(data: Buffer): void {
-    this.#rest = this.#rest.length === 0 ? data : Buffer.concat([this.#rest, data]);
+    const needed = this.keptBytes + data.length;
+    if (needed > this.#buffer.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#buffer.length));
+      this.#buffer.copy(larger, 0, this.#start, this.#end);
+      this.#buffer = larger;
+      this.#end -= this.#start;
+      this.#start = 0;
+    } else if (this.#end + data.length > this.#buffer.length) {
+      this.#buffer.copyWithin(0, this.#start, this.#end);
+      this.#end -= this.#start;
+      this.#start = 0;
+    }
+    data.copy(this.#buffer, this.#end);
+    this.#end += data.length;
   }
 
   /** The next whole frame, undefined while there is none; false when what comes can be no frame. {@link take} moves on. */
   get next(): Uint8Array | undefined | false {
-    if (this.#rest.length < LENGTH) return undefined;
-    const length = this.#rest.readUInt32BE();
+    if (this.keptBytes < LENGTH) return undefined;
+    const length = this.#buffer.readUInt32BE(this.#start);
     if (length === 0 || length > this.#longest) return false;
-    return this.#rest.length < LENGTH + length ? undefined : this.#rest.subarray(LENGTH, LENGTH + length);
+    const at = this.#start + LENGTH;
+    if (at + length > this.#end) return undefined;
+    // No Buffer: its slice() is no copy, and everybody here takes it for one.
+    return new Uint8Array(this.#buffer.buffer, this.#buffer.byteOffset + at, length);
   }
 
   take(): void {
-    this.#rest = this.#rest.subarray(LENGTH + this.#rest.readUInt32BE());
+    this.#start += LENGTH + this.#buffer.readUInt32BE(this.#start);
   }
 
   clear(): void {
-    this.#rest = Buffer.alloc(0);
+    this.#start = 0;
+    this.#end = 0;
   }
 }
 

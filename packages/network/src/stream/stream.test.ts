@@ -17,14 +17,17 @@ const NOBODY = { checksum: false, tcp4: false, tcp6: false };
 
 test("frames come out as they went in, wherever the stream is cut", () => {
   const frames = [1, 14, 60, 1514].map((length) => Uint8Array.from({ length }, (_, at) => at));
-  const stream = Buffer.concat(frames.map(framed));
-  for (let cut = 0; cut <= stream.length; cut++) {
+  const length = Buffer.concat(frames.map(framed)).length;
+  for (let cut = 0; cut <= length; cut++) {
+    const stream = Buffer.concat(frames.map(framed));
     const reader = new FrameReader();
     const got: Uint8Array[] = [];
     for (const part of [stream.subarray(0, cut), stream.subarray(cut)]) {
       reader.add(part);
+      part.fill(0xee);
       for (let frame = reader.next; frame; frame = reader.next) {
-        got.push(Uint8Array.from(frame));
+        // Whoever keeps a part of it copies it like this.
+        got.push(frame.slice());
         reader.take();
       }
     }

@@ -3,7 +3,7 @@
 import { cutSegments } from "../packet/cut.ts";
 import type { GuestSide, Offload, PacketPort } from "../port.ts";
 import { type MemberOptions, Membership } from "./connection.ts";
-import { CarriedFrames, encodeFrame } from "./protocol.ts";
+import { CarriedFrames, sendFrame } from "./protocol.ts";
 
 /** Bytes that the switch leaves untaken before frames for it are lost. */
 const MOST_WAITING = 4 << 20;
@@ -86,7 +86,7 @@ export class SwitchClient implements PacketPort, Disposable {
   transmit(frame: Uint8Array, offload?: Offload): void {
     const { socket } = this.#place;
     if (socket === undefined || !socket.writable || socket.writableLength > MOST_WAITING) this.lost += 1;
-    else socket.write(encodeFrame(frame, offload));
+    else sendFrame(socket, frame, offload);
   }
 
   [Symbol.dispose](): void {

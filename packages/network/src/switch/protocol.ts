@@ -51,15 +51,27 @@ const LONGEST = VnetHeader.LENGTH + LONGEST_FRAME + 4;
 const LONGEST_LINE = 65536;
 const NEWLINE = 10;
 
-/** A frame as it goes over the socket; a copy. */
-export function encodeFrame(frame: Uint8Array, offload: Offload | undefined): Buffer {
-  const bytes = Buffer.allocUnsafe(LENGTH + VnetHeader.LENGTH + frame.length);
+/** Frames that are shorter cost no more to make anew. */
+const WORTH_REUSING = 4096;
+let spare = Buffer.allocUnsafeSlow(LENGTH + LONGEST);
+
+/** Sends a frame, which is the caller's again at once. */
+export function sendFrame(socket: Socket, frame: Uint8Array, offload: Offload | undefined): void {
+  const length = LENGTH + VnetHeader.LENGTH + frame.length;
+  // Mostly the kernel takes all at once, and the same memory serves the next frame. Nothing waits in it but one frame.
+  const reuses = length >= WORTH_REUSING && socket.writableLength === 0;
+  const bytes = reuses ? spare.subarray(0, length) : Buffer.allocUnsafe(length);
+  encodeFrame(bytes, frame, offload);
+  socket.write(bytes);
+  if (reuses && socket.writableLength > 0) spare = Buffer.allocUnsafeSlow(LENGTH + LONGEST);
+}
+
+function encodeFrame(bytes: Buffer, frame: Uint8Array, offload: Offload | undefined): void {
   bytes.writeUInt32BE(VnetHeader.LENGTH + frame.length);
   const header = new DataView(bytes.buffer, bytes.byteOffset + LENGTH, VnetHeader.LENGTH);
   writeVnetHeader(header, offload);
   header.setUint16(VnetHeader.NUM_BUFFERS, 0);
   bytes.set(frame, LENGTH + VnetHeader.LENGTH);
-  return bytes;
 }
 
 export interface CarriedFrame {

@@ -18,11 +18,11 @@ import { TapPort } from "../tap/port.ts";
 import { bridgeName, KernelNetwork } from "./kernel-network.ts";
 import {
   CarriedFrames,
-  encodeFrame,
   type PortHello,
   PROTOCOL,
   receiveLine,
   type SwitchStatus,
+  sendFrame,
   sendLine,
 } from "./protocol.ts";
 import { NO_COUNTERS, type PortCounters, Switch } from "./switch.ts";
@@ -263,7 +263,7 @@ export class SwitchServer implements AsyncDisposable {
       ...(hello.trunk !== undefined && { trunk: hello.trunk }),
       deliver: (frame, offload) => {
         if (socket.writableLength > MOST_WAITING || !socket.writable) return false;
-        socket.write(encodeFrame(frame, offload));
+        sendFrame(socket, frame, offload);
         return true;
       },
     });
