@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createImage, openImage } from "@lodge/storage";
 import { type Comparison, compare, type Figure, median, type Results } from "../harness.ts";
+import { mirrors } from "./mirror.ts";
 
 const LODGE = join(import.meta.dirname, "../../packages/cli/bin/lodge.js");
 /** Request after request lands in another cluster and, every few, below another L2 table. */
@@ -16,7 +17,11 @@ export default async function storage({ quick }: { quick: boolean }): Promise<Re
   using folder = mkdtempDisposableSync(join(tmpdir(), "lodge-bench-storage-"));
   const at = (name: string) => join(folder.path, name);
   const rounds = quick ? 1 : 5;
-  const comparisons = [await convert(at, rounds), ...(await requests(at, rounds, quick))];
+  const comparisons = [
+    await convert(at, rounds),
+    ...(await requests(at, rounds, quick)),
+    ...(await mirrors(at, rounds)),
+  ];
   return { against: "qemu-img", comparisons, figures: [await clone(at), ...(await memory(at, quick))] };
 }
 
