@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 export const LINE = "the first program runs";
 
 /** A round that takes longer has hung. */
-const LONGEST_MS = 120_000;
+export const LONGEST_MS = 120_000;
 
 /** Milliseconds from the process's start to the line; the process is ended then. */
 export async function timeToLine(program: string, args: readonly string[], longestMs = LONGEST_MS): Promise<number> {

@@ -1,8 +1,10 @@
 /**
  * From a command to the guest's first program: Debian's cloud kernel, an initramfs whose init prints a line, 512 MiB, in
- * software on both sides. Whole processes, from their start to the line.
+ * software on both sides. Whole processes, from their start to the line. One machine before that is switched off by its
+ * guest, as machines mostly are: what it leaves in the user's caches is there for the others, which are killed at the line.
  */
 
+import { execFileSync } from "node:child_process";
 import { mkdtempDisposableSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +13,7 @@ import { runInLab } from "../../lab/lab.ts";
 import { cpio } from "../../packages/vmm/src/images/cpio.ts";
 import { type Comparison, compare, type Results } from "../harness.ts";
 import type { Commands } from "./in-lab.ts";
-import { LINE, timeToLine } from "./line.ts";
+import { LINE, LONGEST_MS, timeToLine } from "./line.ts";
 
 const ROUNDS = 5;
 const APPEND = "console=ttyS0 quiet";
@@ -27,33 +29,47 @@ interface Options {
 export default async function run({ quick = false, only = [] }: Options = {}): Promise<Results> {
   const { kernel, initrd: whole } = await prepareImage("tiny");
   using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-boot-"));
-  const initrd = join(directory.path, "initrd");
   // A later archive of an initramfs replaces files of those before it.
-  const init = `#!/bin/busybox sh\nmount -t devtmpfs dev /dev\necho ${LINE} >/dev/console\nexec sleep 1000000\n`;
-  const ours = cpio([{ kind: "file", path: "init", mode: 0o755, data: Buffer.from(init) }]);
-  writeFileSync(initrd, Buffer.concat([readFileSync(whole), ours]));
+  const initramfs = (name: string, end: string): string => {
+    const init = `#!/bin/busybox sh\nmount -t devtmpfs dev /dev\necho ${LINE} >/dev/console\nexec ${end}\n`;
+    const ours = cpio([{ kind: "file", path: "init", mode: 0o755, data: Buffer.from(init) }]);
+    const file = join(directory.path, name);
+    writeFileSync(file, Buffer.concat([readFileSync(whole), ours]));
+    return file;
+  };
+  const initrd = initramfs("initrd", "sleep 1000000");
 
   const lodge = join(import.meta.dirname, "../../packages/cli/bin/lodge.js");
   // As ./lodge starts it: a processor is left to the vCPU.
   const own = [`--v8-pool-size=${Math.min(4, Math.max(1, availableParallelism() - 1))}`, lodge];
-  const machine = ["--kernel", kernel, "--initrd", initrd, "--append", APPEND];
+  const machine = ["--memory", "512M", "--kernel", kernel, "--append", APPEND];
   const bare = ["-M", "pc", "-m", "512", "-display", "none", "-serial", "stdio", "-no-reboot"];
   const linux = ["-kernel", kernel, "-initrd", initrd, "-append", APPEND];
-  const lodgeRun = (accelerator: string) => [...own, "run", "--accel", accelerator, "--memory", "512M", ...machine];
+  const lodgeRun = (accelerator: string, initrd: string) => [
+    ...own,
+    "run",
+    "--accel",
+    accelerator,
+    ...machine,
+    "--initrd",
+    initrd,
+  ];
   if (only.includes("kvm")) {
     const comparison = await inLab({
       what: "command to the guest's first program, in the lab",
-      ours: [process.execPath, ...lodgeRun("kvm")],
+      ours: [process.execPath, ...lodgeRun("kvm", initrd)],
       theirs: ["qemu-system-x86_64", ...bare, "-enable-kvm", ...linux],
       rounds: quick ? 1 : ROUNDS,
       limit: KVM_LIMIT,
     });
     return { against: "QEMU KVM", comparisons: [comparison], figures: [] };
   }
+  const ending = lodgeRun("soft", initramfs("initrd-ending", "poweroff -f"));
+  execFileSync(process.execPath, ending, { stdio: ["ignore", "ignore", "inherit"], timeout: LONGEST_MS });
   const boot = await compare({
     what: "command to the guest's first program",
     unit: "ms",
-    ours: () => timeToLine(process.execPath, lodgeRun("soft")),
+    ours: () => timeToLine(process.execPath, lodgeRun("soft", initrd)),
     theirs: () => timeToLine("qemu-system-x86_64", [...bare, "-accel", "tcg", ...linux]),
     rounds: quick ? 1 : ROUNDS,
     limit: LIMIT,

@@ -23,6 +23,8 @@ export interface PcDescription {
   readonly kernel: Uint8Array;
   /** Where what a bzImage unpacks to is kept. Default: it is unpacked for each machine. */
   readonly unpackedKernels?: UnpackedKernels;
+  /** A folder where the software processor keeps what it made of a guest's code. Default: each machine begins anew. */
+  readonly codeCache?: string;
   /** Its command line. Default: empty. */
   readonly commandLine?: string;
   readonly initrd?: Uint8Array;

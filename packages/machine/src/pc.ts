@@ -106,7 +106,7 @@ export class Pc implements AsyncDisposable {
     const apicIds = Array.from({ length: description.cpus.count }, (_, index) => apicId(index, topology));
     await using undo = new AsyncDisposableStack();
     // They load their code while everything else is made.
-    const threads = apicIds.map((id) => new VcpuThread(id, description.accelerator));
+    const threads = apicIds.map((id) => new VcpuThread(id, description.accelerator, description.codeCache));
     for (const thread of threads) undo.defer(() => thread.close());
     const hypervisor = undo.use(await openHypervisor(description.accelerator));
     const memory = hypervisor.createMemory(description.memoryBytes);

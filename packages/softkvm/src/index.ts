@@ -1,5 +1,6 @@
 /** The KVM interface in software: guests run on an x86-64 processor made of WebAssembly. Runs in Node and browsers. */
 
+export type { CodeStore } from "./machine/code-store.ts";
 export { cpuModel } from "./machine/cpu-models.ts";
-export { openSoft, SoftHypervisor } from "./machine/hypervisor.ts";
+export { openSoft, SoftHypervisor, type SoftServices } from "./machine/hypervisor.ts";
 export { DEFAULT_MODEL } from "./machine/models.ts";

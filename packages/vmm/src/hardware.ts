@@ -1,5 +1,6 @@
 /** What a machine is made of: its description, and the devices that outlive its resets. */
 
+import { join } from "node:path";
 import { BalloonDevice, ConsoleDevice, FsDevice, RngDevice, type VirtioDevice } from "@lodge/devices";
 import type { PcDescription } from "@lodge/machine";
 import type { Choice } from "./accelerator.ts";
@@ -8,7 +9,7 @@ import { BootFile } from "./boot-files.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
 import { AttachedDisk } from "./disks/attached-disk.ts";
 import { machineDisk } from "./images/machine-disk.ts";
-import type { Image } from "./images/store.ts";
+import { cacheFolder, type Image } from "./images/store.ts";
 import { KernelCache } from "./images/unpacked-kernels.ts";
 import { type AttachedNetwork, attachNetwork } from "./network.ts";
 import { openSerial, type SerialLine } from "./serial.ts";
@@ -91,6 +92,7 @@ export async function assemble(
     ...description,
     kernel: await kernel.read(),
     unpackedKernels: new KernelCache(),
+    codeCache: join(cacheFolder(), "code"),
     ...(initrd && { initrd: await initrd.read() }),
   });
   const { memoryBytes } = checked;

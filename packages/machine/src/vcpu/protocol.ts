@@ -22,6 +22,8 @@ export interface ThreadSetup {
   readonly accelerator: HypervisorKind;
   /** Where Node keeps what it has compiled, if it does. */
   readonly compileCache: string | undefined;
+  /** Where the software processor keeps what it made of guests' code, if it does. */
+  readonly codeCache: string | undefined;
 }
 
 /** Which vCPU a thread is to make. */

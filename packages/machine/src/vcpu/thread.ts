@@ -29,13 +29,14 @@ export class VcpuThread {
   readonly #ended = Promise.withResolvers<void>();
 
   /** Starts the thread, which loads its code while the machine is being made; {@link open} gives it its vCPU. */
-  constructor(id: number, accelerator: HypervisorKind) {
+  constructor(id: number, accelerator: HypervisorKind, codeCache?: string) {
     this.id = id;
     const compiled = getCompileCacheDir();
     const setup: ThreadSetup = {
       accelerator,
       // What Node names is a folder of this version's inside the one that it was given.
       compileCache: compiled === undefined ? undefined : dirname(compiled),
+      codeCache,
     };
     this.#worker = new Worker(new URL("./start.ts", import.meta.url), { workerData: setup, name: `vcpu${id}` });
     this.#worker.on("message", (message: Message) => this.#receive(message));

@@ -13,7 +13,7 @@ import { registersOf, setRegisters } from "./registers.ts";
 import { type Buses, type Stop, step } from "./step.ts";
 
 const port = parentPort!;
-const { accelerator }: ThreadSetup = workerData;
+const { accelerator, codeCache }: ThreadSetup = workerData;
 const post = (message: Message) => port.postMessage(message);
 
 function run(vcpu: Vcpu, buses: Buses, control: Int32Array, exits: Float64Array): Stop {
@@ -89,7 +89,7 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
 async function begin(): Promise<void> {
   const resources = new DisposableStack();
   // The request may be there already: it waits for its listener.
-  const hypervisor = resources.use(await openHypervisor(accelerator));
+  const hypervisor = resources.use(await openHypervisor(accelerator, codeCache));
   const { promise, resolve } = Promise.withResolvers<Request>();
   port.once("message", resolve);
   const request = await promise;

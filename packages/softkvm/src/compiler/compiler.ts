@@ -127,8 +127,8 @@ export class Compiler {
       writer.write();
       return { slot, seeds, members, entries: writer.entries };
     });
-    const bytes = this.#handlers.install(module, functions) / regions.length;
-    for (const region of regions) this.#blocks.enterRegion(region, bytes);
+    const bytes = this.#handlers.install(module, functions);
+    for (const region of regions) this.#blocks.enterRegion(region, bytes.length / regions.length, bytes);
   }
 
   /**

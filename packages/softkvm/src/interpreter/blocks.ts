@@ -9,13 +9,16 @@ import type { CpuState } from "../cpu/state.ts";
 import { Decoder } from "../decode/decoder.ts";
 import { type CodeSize, Instruction, type Operand, Status } from "../decode/instruction.ts";
 import type { Flushed } from "../mmu/tlb.ts";
+import type { CodeImage } from "./code-image.ts";
 import { type Handlers, Slot } from "./handlers.ts";
 import { Jumps, type Translation } from "./jumps.ts";
+import { KnownCode } from "./known-code.ts";
 import { KnownShapes } from "./known-shapes.ts";
-import { CODE_LIMITS, type CodeKept } from "./limits.ts";
+import { CODE_IMAGES, CODE_LIMITS, type CodeKept } from "./limits.ts";
 import { hasPlace, PLACES_BYTES, Places } from "./places.ts";
 import { BlockHeader, Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
+import { Recording } from "./recording.ts";
 import { type Region, Regions } from "./regions.ts";
 import { addressedOperand, segmentOf } from "./shape.ts";
 import { SINGLES, Singles } from "./singles.ts";
@@ -93,6 +96,9 @@ export class Blocks {
   readonly #shapes: KnownShapes;
   /** Instructions that TypeScript does, by record. */
   readonly #microcode = new Map<number, Instruction>();
+  /** What the next guest may use of this one's code, and what this one uses of an earlier one's: one or the other. */
+  #recording: Recording | undefined;
+  #known: KnownCode | undefined;
   #decoder = new Decoder();
   readonly #scratch = new Instruction();
   /** For an instruction that lies in two pages. */
@@ -164,10 +170,12 @@ export class Blocks {
         block = undefined;
       }
     }
+    block ??= this.#known?.take(host, mode);
     if (block === undefined) {
       const made = this.#decode(linear, host, mode);
       if ("kind" in made) return made;
       block = made;
+      this.#decoded += 1;
       this.#byKey.set(key, block);
     }
     if (hasPlace(mode) && block.secondPage < 0) this.#places.set(host, mode, block.record);
@@ -210,11 +218,12 @@ export class Blocks {
   }
 
   /**
-   * A region has been compiled, of so many bytes: it stands in for those that its blocks were in, until one of its blocks is
-   * no more.
+   * A region has been compiled, of so many bytes of its module: it stands in for those that its blocks were in, until one
+   * of its blocks is no more.
    */
-  enterRegion(region: Region, bytes: number): void {
+  enterRegion(region: Region, bytes: number, module: Uint8Array): void {
     this.#regions.enter(region, bytes);
+    this.#recording?.compiled(region, module);
   }
 
   /** The guest was found running there. */
@@ -313,6 +322,7 @@ export class Blocks {
   }
 
   #kill(block: Block): void {
+    this.#recording?.gone(block);
     this.#regions.blockGone(block);
     const view = this.#state.view;
     for (let index = 0; index < block.count; index++) {
@@ -351,6 +361,9 @@ export class Blocks {
 
   /** Everything decoded is forgotten; handlers, too, when there are too many: records name them. */
   #reset(): void {
+    this.#recording = undefined;
+    this.#known = undefined;
+    this.#handlers.keepSlots = false;
     for (const page of this.#byPage.keys()) this.#source.unwatch(page);
     this.#regions.clear();
     if (this.#handlers.isFull) {
@@ -369,6 +382,89 @@ export class Blocks {
     this.#state.set32(State.chain, 0);
   }
 
+  /** From now on remembers what becomes of the code, for {@link image}. Nothing is decoded yet. */
+  record(): void {
+    this.#recording = new Recording(this.#state.view);
+    this.#handlers.keepSlots = true;
+  }
+
+  #remember(block: Block, kept: readonly [low: number, high: number]): void {
+    this.#recording?.decoded(block, kept);
+    // Slots of regions that come and go from here on are in no image.
+    if (this.#recording?.isFull) this.#handlers.keepSlots = false;
+  }
+
+  /** What was remembered, unless that was less than an image is worth. */
+  image(): CodeImage | undefined {
+    if (this.#recording === undefined || this.#recording.count < CODE_IMAGES.fewestBlocks) return undefined;
+    const { saved, module } = this.#handlers.save();
+    const handlers = { ...saved, known: this.#shapes.save() };
+    return this.#recording.image(this.#arena, this.#free, handlers, module);
+  }
+
+  /** Uses what an earlier guest left. Nothing is decoded yet. False where it does not fit here. */
+  use({ arena, end, records, handlers, handlerModule, ...kept }: CodeImage): boolean {
+    if (arena !== this.#arena || end > this.#arenaEnd || this.#free !== this.#arena) return false;
+    this.#bytes.set(records, this.#arena);
+    this.#free = end;
+    this.#handlers.restore(handlers, handlerModule);
+    this.#shapes.restore(handlers.known);
+    this.#known = new KnownCode(kept, this.#bytes, {
+      at: (host, mode) => this.at(host, mode),
+      watch: (page) => this.#watch(page),
+      unwatchEmpty: (page) => this.#unwatchEmpty(page),
+      adopt: (block, kept) => this.#adopt(block, kept),
+      link: (blocks) => this.#linkAll(blocks),
+      install: (region, module) => {
+        this.#handlers.installBytes(module);
+        this.enterRegion(region, module.length, module);
+      },
+    });
+    return true;
+  }
+
+  /** How much of what {@link use} was given was of use, and how many blocks had to be decoded besides. */
+  reuse(): { blocks: number; used: number; decoded: number } | undefined {
+    return this.#known && { ...this.#known.use, decoded: this.#decoded };
+  }
+  #decoded = 0;
+
+  /** A block is new, and the interpreter's. */
+  #interpret(block: Block): void {
+    this.waitAgain(block);
+    if (canBegin(block)) this.countOn(block, 2 ** Math.min(this.rewrites(block), MOST_DOUBLINGS));
+  }
+
+  #adopt(block: Block, kept: readonly [low: number, high: number]): void {
+    const { host, mode, record, length, count } = block;
+    this.#byKey.set(keyOf(host, mode), block);
+    this.#byPage.get(pageOf(host))!.add(block);
+    this.#interpret(block);
+    if (kept[0] === 0 && kept[1] === 0) return;
+    const bits = ([16, 32, 64] as const)[mode & Mode.BITS]!;
+    for (let index = 0; index < count; index++) {
+      if (((kept[index >> 5]! >>> (index & 31)) & 1) === 0) continue;
+      const at = record + index * Record.size;
+      const instruction = new Instruction();
+      const start = host + this.#state.view.getUint32(at + Record.start, true);
+      this.#decoder.decode(this.#bytes, start, host + length, bits, instruction);
+      this.#microcode.set(at, instruction);
+    }
+  }
+
+  /** As {@link #chainTo} does where a block is decoded. */
+  #linkAll(blocks: readonly Block[]): void {
+    const view = this.#state.view;
+    for (const { host, mode, record, count, edges } of blocks) {
+      const last = record + (count - 1) * Record.size;
+      for (const way of ["taken", "fallThrough"] as const) {
+        const target = edges[way];
+        if (target === undefined || view.getUint32(last + Record[way], true) !== 0) continue;
+        view.setUint32(last + Record[way], this.#chainTo(target, pageOf(host), mode), true);
+      }
+    }
+  }
+
   /** Decodes a block; one that is limited to a single instruction is not kept. */
   #decode(linear: bigint, host: number, mode: number, limit: number = MAX_INSTRUCTIONS): Block | Undecodable {
     const keep = limit > 1;
@@ -383,6 +479,7 @@ export class Blocks {
     let ended = false;
     let secondPage = -1;
     let isWhole = true;
+    const kept: [number, number] = [0, 0];
     const instruction = this.#scratch;
     while (count < limit && at < pageEnd && !ended) {
       let status: Status = this.#decoder.decode(this.#bytes, at, pageEnd, bits, instruction);
@@ -399,6 +496,7 @@ export class Blocks {
         return { kind: status === Status.TOO_LONG ? "too long" : "undefined" };
       }
       ended = this.#write(first + count * Record.size, instruction, at - host, host, pageEnd, mode);
+      if (keep && this.#microcode.has(first + count * Record.size)) kept[count >> 5]! |= 1 << (count & 31);
       isWhole &&= view.getUint32(first + count * Record.size + Record.handler, true) !== Slot.MICROCODE;
       at += instruction.length;
       count += 1;
@@ -414,9 +512,9 @@ export class Blocks {
     if (keep) {
       this.#free = first + count * Record.size;
       view.setUint32(first + BlockHeader.handler, view.getUint32(first + Record.handler, true), true);
-      this.waitAgain(block);
-      if (canBegin(block)) this.countOn(block, 2 ** Math.min(this.rewrites(block), MOST_DOUBLINGS));
+      this.#interpret(block);
       for (const page of pagesOf(block)) this.#byPage.get(page)!.add(block);
+      this.#remember(block, kept);
     }
     return block;
   }

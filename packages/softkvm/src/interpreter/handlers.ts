@@ -17,6 +17,7 @@ import type { I32, Local } from "../wasm/expr.ts";
 import { type FunctionType, ModuleBuilder } from "../wasm/module.ts";
 import { c32, c64, call, i32, i64, select } from "../wasm/ops.ts";
 import { addX87Functions, X87_FUNCTION_TYPE, X87_FUNCTIONS } from "../x87/quick/functions.ts";
+import type { SavedHandlers } from "./code-image.ts";
 import { CODE_LIMITS } from "./limits.ts";
 import type { Outside } from "./outside.ts";
 import { emitHasPlace, Place, placeEntry } from "./places.ts";
@@ -102,6 +103,10 @@ export class Handlers {
   readonly #base: number;
   readonly #shared: Shared;
   readonly #freeSlots: number[] = [];
+  /** What each handler was made of. */
+  readonly #made: { shape: Shape; meaning: Meaning; slot: number }[] = [];
+  /** Slots of regions that have gone are not given to others: an image has both. */
+  keepSlots = false;
   #nextSlot: number = Slot.FIRST_FREE;
   #bytes = 0;
 
@@ -138,6 +143,7 @@ export class Handlers {
     // What still waits for its flush would come to slots that are others' by then.
     this.#pending.length = 0;
     this.#slots.clear();
+    this.#made.length = 0;
     this.#freeSlots.length = 0;
     this.#nextSlot = Slot.FIRST_FREE;
     this.#bytes = 0;
@@ -157,19 +163,37 @@ export class Handlers {
   flush(): void {
     if (this.#pending.length === 0) return;
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
+    const bytes = this.#write(this.#pending);
+    this.#made.push(...this.#pending);
+    this.#pending.length = 0;
+    this.#bytes += bytes.length;
+    this.#instantiate(bytes, this.#shared);
+  }
+
+  #write(handlers: readonly { shape: Shape; meaning: Meaning; slot: number }[]): Uint8Array<ArrayBuffer> {
     const module = new ModuleBuilder();
     const outside = importOutside(module);
-    for (const { shape, meaning, slot } of this.#pending) {
+    for (const { shape, meaning, slot } of handlers) {
       const { index, code } = module.function(HANDLER.parameters, HANDLER.results);
       const context = new RecordContext(code, shape, this.#base, outside);
       meaning(context);
       context.finish();
       module.elements(slot, [index]);
     }
-    this.#pending.length = 0;
-    const bytes = module.encode();
-    this.#bytes += bytes.length;
-    this.#instantiate(bytes, this.#shared);
+    return module.encode();
+  }
+
+  /** All handlers, in one module, for {@link restore}. */
+  save(): { saved: Omit<SavedHandlers, "known">; module: Uint8Array<ArrayBuffer> } {
+    return { saved: { slots: [...this.#slots], nextSlot: this.#nextSlot }, module: this.#write(this.#made) };
+  }
+
+  /** Handlers that an earlier guest needed; there are none yet. */
+  restore({ slots, nextSlot }: Omit<SavedHandlers, "known">, module: Uint8Array<ArrayBuffer>): void {
+    this.#nextSlot = nextSlot;
+    for (const [key, slot] of slots) this.#slots.set(key, slot);
+    this.installBytes(module);
+    this.#bytes += module.length;
   }
 
   /** A slot for compiled code, which knows its own: see compiler/. */
@@ -177,19 +201,24 @@ export class Handlers {
     return this.#freeSlots.pop() ?? this.#nextSlot++;
   }
 
-  /** Instantiates compiled code: functions by their slots. Returns the module's bytes. */
-  install(module: ModuleBuilder, functions: ReadonlyMap<number, number>): number {
-    if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
+  /** Instantiates compiled code: functions by their slots. Returns the module. */
+  install(module: ModuleBuilder, functions: ReadonlyMap<number, number>): Uint8Array<ArrayBuffer> {
     for (const [slot, index] of functions) module.elements(slot, [index]);
     const bytes = module.encode();
+    this.installBytes(bytes);
+    return bytes;
+  }
+
+  /** Instantiates what a module of earlier was encoded to. */
+  installBytes(bytes: Uint8Array<ArrayBuffer>): void {
+    if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
     this.#instantiate(bytes, this.#shared);
-    return bytes.length;
   }
 
   /** Lets go of compiled code. */
   uninstall(slot: number): void {
     this.#table.set(slot, null);
-    this.#freeSlots.push(slot);
+    if (!this.keepSlots) this.#freeSlots.push(slot);
   }
 
   #instantiate(

@@ -7,6 +7,7 @@ import { type Instruction, SegmentRegister } from "../decode/instruction.ts";
 import { FORMS } from "../decode/opcode-map.ts";
 import { decidingImmediates } from "../semantics/sse/immediates.ts";
 import { hasMicrocode, meaningOf } from "../semantics/table.ts";
+import type { SavedHandlers } from "./code-image.ts";
 import { type Handlers, Slot } from "./handlers.ts";
 import { CODE_LIMITS } from "./limits.ts";
 import { addressedOperand, segmentOf, shapeOf } from "./shape.ts";
@@ -46,6 +47,21 @@ export class KnownShapes {
 
   get count(): number {
     return this.#count;
+  }
+
+  /** For {@link restore}: the form's number, the number of {@link numberOf}, what it is. */
+  save(): SavedHandlers["known"] {
+    return this.#known.flatMap((shapes, form) =>
+      [...(shapes ?? [])].map(([number, { slot, isKept }]) => [form, number, slot, isKept ? 1 : 0] as const),
+    );
+  }
+
+  restore(known: SavedHandlers["known"]): void {
+    for (const [form, number, slot, isKept] of known) {
+      this.#known[form] ??= new Map();
+      this.#known[form].set(number, { slot, isKept: isKept === 1 });
+      this.#count += 1;
+    }
   }
 
   /** Handlers were cleared. */

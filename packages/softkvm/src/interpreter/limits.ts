@@ -32,3 +32,6 @@ export const CODE_LIMITS: { -readonly [name in keyof CodeKept]: number } = {
   handlerBytes: 4 * 2 ** 20,
   regionBytes: 64 * 2 ** 20,
 };
+
+/** Images of a guest's code (code-image.ts) are made of so many blocks at least: a system's. Not frozen: tests lower it. */
+export const CODE_IMAGES = { fewestBlocks: 5000 };

@@ -10,6 +10,7 @@ import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
 import { CpuState, Flag } from "../cpu/state.ts";
 import { FORMS } from "../decode/opcode-map.ts";
 import { type Block, Blocks, type Undecodable } from "../interpreter/blocks.ts";
+import { decodeImage, encodeImage } from "../interpreter/code-image.ts";
 import { Handlers, JumpCache } from "../interpreter/handlers.ts";
 import type { CodeKept } from "../interpreter/limits.ts";
 import { Record, Return } from "../interpreter/record.ts";
@@ -27,6 +28,7 @@ import { segmentFault } from "../system/mode.ts";
 import { Processor, type ProcessorHooks } from "../system/processor.ts";
 import { baseOf, limitOf } from "../system/segment-registers.ts";
 import { MICROCODE } from "../system/table.ts";
+import { type CodeStore, codeKey } from "./code-store.ts";
 import { UnconfirmedCode } from "./unconfirmed-code.ts";
 
 /**
@@ -79,6 +81,8 @@ export interface Surroundings {
   /** Asks the others to forget where writes may go; what is returned says whether they have. */
   askForWrites(): () => boolean;
   readonly isAlone: boolean;
+  /** Where what is known of guests' code is kept, if it is. */
+  readonly codeStore: CodeStore | undefined;
 }
 
 /** What the debugger outside asks for: `KVM_SET_GUEST_DEBUG`. */
@@ -204,6 +208,32 @@ export class Core {
     this.state.set32(State.quick, 1);
   }
 
+  /** Before the guest runs: takes over what is known of its code, or begins to remember what becomes of it. */
+  #beginCode(): void {
+    const store = this.#outside.codeStore;
+    if (store === undefined) return;
+    this.#codeKey = codeKey(this.state, this.#features, this.processor.rip, this.#map);
+    const known = store.get(this.#codeKey);
+    if (known === undefined || !this.#blocks.use(decodeImage(known))) this.#blocks.record();
+  }
+  #codeKey = "";
+  #features: ReadonlySet<string> = new Set();
+
+  /** The guest has ended: what is known of its code is for the next one. What was of little use is made anew then. */
+  keepCode(): void {
+    const store = this.#outside.codeStore;
+    if (store === undefined || this.#codeKey === "") return;
+    const image = this.#blocks.image();
+    if (image !== undefined) store.keep(this.#codeKey, encodeImage(image));
+    const { reuse } = this;
+    if (reuse !== undefined && reuse.decoded > reuse.used) store.drop(this.#codeKey);
+  }
+
+  /** What came of an image of the guest's code, if there was one. */
+  get reuse(): ReturnType<Blocks["reuse"]> {
+    return this.#blocks.reuse();
+  }
+
   /** What is kept of the guest's code. */
   get kept(): CodeKept {
     return this.#blocks.kept;
@@ -216,6 +246,7 @@ export class Core {
 
   /** Which instructions there are, by the decoder's features: as CPUID says. */
   decodeAs(features: ReadonlySet<string>): void {
+    this.#features = features;
     this.#blocks.decodeAs(features);
   }
 
@@ -238,6 +269,8 @@ export class Core {
   /** Runs until the monitor is needed. `immediate` is asked for after an answered access has been taken over. */
   run(): ExitReason {
     const { state } = this;
+    if (!this.#hasRun) this.#beginCode();
+    this.#hasRun = true;
     // The monitor may have moved RIP, or set a shadow: it covers what comes next.
     if (state.get32(State.interruptShadow) !== 0) state.copy64(State.shadowRip, State.rip);
     const reason = this.#run();
@@ -245,6 +278,8 @@ export class Core {
     void this.#isShadowed;
     return reason;
   }
+
+  #hasRun = false;
 
   #run(): ExitReason {
     this.mustLook = true;

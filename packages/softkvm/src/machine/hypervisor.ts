@@ -16,6 +16,7 @@ import type {
 import { KvmError } from "@lodge/kvm";
 import { Board } from "./board.ts";
 import { checkExtension } from "./capabilities.ts";
+import type { CodeStore } from "./code-store.ts";
 import { createSoftMemory, type SoftMemory } from "./memory.ts";
 import { x8664v2 } from "./models.ts";
 import { FEATURE_MSRS, STATE_MSRS } from "./msrs.ts";
@@ -23,13 +24,24 @@ import { SoftKicker, type SoftKickHandle, SoftNotifier, type SoftNotifierHandle 
 import { SoftVm, type SoftVmHandle } from "./vm.ts";
 
 /** Every thread that uses the software hypervisor opens it for itself. */
-export function openSoft(): SoftHypervisor {
-  return new SoftHypervisor();
+export function openSoft(services: SoftServices = {}): SoftHypervisor {
+  return new SoftHypervisor(services);
+}
+
+/** What the host may lend. */
+export interface SoftServices {
+  /** Translations of guests' code are kept there for later guests. */
+  readonly codeStore?: CodeStore | undefined;
 }
 
 export class SoftHypervisor implements Hypervisor {
   readonly kind = "soft";
   readonly #board = new Board();
+  readonly #services: SoftServices;
+
+  constructor(services: SoftServices = {}) {
+    this.#services = services;
+  }
 
   checkExtension(capability: Capability): number {
     return checkExtension(capability);
@@ -62,10 +74,10 @@ export class SoftHypervisor implements Hypervisor {
     return createSoftMemory(sizeBytes);
   }
   createVm(memory: GuestMemory): Vm {
-    return SoftVm.create(this.#board, ours<SoftMemory>(memory));
+    return SoftVm.create(this.#board, ours<SoftMemory>(memory), this.#services.codeStore);
   }
   attachVm(handle: VmHandle): Vm {
-    return SoftVm.attach(ours<SoftVmHandle>(handle));
+    return SoftVm.attach(ours<SoftVmHandle>(handle), this.#services.codeStore);
   }
   createNotifier(): Notifier {
     return new SoftNotifier(this.#board);

@@ -110,6 +110,9 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
     },
     codeWritten: () => vm.askOthers(vcpu.slot, Attention.CODE),
     askForWrites: () => vm.askOthersFor(vcpu.slot, Attention.WRITES),
+    get codeStore() {
+      return vcpu.codeStore;
+    },
     get isAlone() {
       return vm.record.openVcpus <= 1;
     },

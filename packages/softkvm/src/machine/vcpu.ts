@@ -32,6 +32,7 @@ import { resetProcessor } from "../system/reset.ts";
 import { getSregs, getSregs2, setSregs, setSregs2 } from "../system/sregs.ts";
 import { getEvents, setEvents } from "../system/vcpu-events.ts";
 import { Attention } from "./board.ts";
+import type { CodeStore } from "./code-store.ts";
 import { AREA_BYTES, Core } from "./core.ts";
 import { checkCpuid, decodedFeatures } from "./cpu-models.ts";
 import { CpuidTable } from "./cpuid.ts";
@@ -68,6 +69,8 @@ export class SoftVcpu implements Vcpu {
   readonly #exits: ExitWriter;
   readonly #ring: DirtyRingProducer | undefined;
   #debug: GuestDebug | undefined;
+  /** For the first vCPU, which boots. */
+  readonly codeStore: CodeStore | undefined;
   #open = true;
   #hasRun = false;
 
@@ -86,6 +89,7 @@ export class SoftVcpu implements Vcpu {
     }
     this.#index = interrupts.addApic(id);
     if (this.#index < 0) throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the machine has as many as it can`);
+    this.codeStore = this.#index === 0 ? vm.codeStore : undefined;
     const firstPage = record.area(this.#index, () => vm.growMemory(AREA_PAGES));
     this.slot = board.openVcpu();
     this.page = new RunPage(new SharedArrayBuffer(RUN_BYTES));
@@ -334,6 +338,7 @@ export class SoftVcpu implements Vcpu {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.core.keepCode();
     Atomics.store(new Int32Array(this.kickHandle.closed), 0, 1);
     this.vm.record.vcpuClosed(this.#index);
     this.vm.board.closeVcpu(this.slot);

@@ -26,6 +26,7 @@ import { MemoryMap, type MemoryMapHandle, PAGE } from "../mmu/memory-map.ts";
 import { Attention, Board } from "./board.ts";
 import { checkExtension } from "./capabilities.ts";
 import { MachineClock } from "./clock.ts";
+import type { CodeStore } from "./code-store.ts";
 import { createRing, type DirtyRingHandle, DirtyRingProducer } from "./dirty-rings.ts";
 import { EXITING_HYPERCALLS } from "./hypercalls.ts";
 import { growMemory, type SoftMemory, WASM_PAGE } from "./memory.ts";
@@ -64,7 +65,10 @@ export class SoftVm implements Vm {
   /** The vCPU that this thread runs at present. */
   running: SoftVcpu | undefined;
 
-  private constructor(handle: SoftVmHandle, board: Board, owner: boolean) {
+  readonly codeStore: CodeStore | undefined;
+
+  private constructor(handle: SoftVmHandle, board: Board, owner: boolean, codeStore: CodeStore | undefined) {
+    this.codeStore = codeStore;
     this.handle = handle;
     this.memory = handle.memory;
     this.board = board;
@@ -89,7 +93,7 @@ export class SoftVm implements Vm {
     });
   }
 
-  static create(board: Board, memory: SoftMemory): SoftVm {
+  static create(board: Board, memory: SoftMemory, codeStore?: CodeStore): SoftVm {
     const { sizeBytes, wasm } = memory;
     const codeAt = growMemory(memory, Math.ceil(MemoryMap.codeBytes(sizeBytes) / WASM_PAGE)) * WASM_PAGE;
     const handle: SoftVmHandle = {
@@ -102,13 +106,13 @@ export class SoftVm implements Vm {
       coalesced: new SharedArrayBuffer(4096),
       rings: [],
     };
-    const vm = new SoftVm(handle, board, true);
+    const vm = new SoftVm(handle, board, true, codeStore);
     vm.clock.begin();
     return vm;
   }
 
-  static attach(handle: SoftVmHandle): SoftVm {
-    return new SoftVm(handle, new Board(handle.board), false);
+  static attach(handle: SoftVmHandle, codeStore?: CodeStore): SoftVm {
+    return new SoftVm(handle, new Board(handle.board), false, codeStore);
   }
 
   checkExtension(capability: Capability): number {

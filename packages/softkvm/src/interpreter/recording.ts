@@ -1,0 +1,137 @@
+/**
+ * What becomes of a guest's code on one vCPU, from its start on, for an image of it (code-image.ts): each block with the
+ * bytes it was made of, also those that are written over later, and the regions. Kernels free the code of their start and
+ * patch the rest, so what is there at the end is not what the next start needs.
+ */
+
+import type { Block } from "./blocks.ts";
+import {
+  BlockField,
+  type CodeImage,
+  forgetLinks,
+  NOWHERE,
+  type SavedHandlers,
+  type SavedRegion,
+} from "./code-image.ts";
+import { BlockHeader, Record } from "./record.ts";
+import { CHAIN_LOOKUP } from "./record-context.ts";
+import type { Member, Region } from "./regions.ts";
+
+/**
+ * Where recording ends: a system that has booted, and runs its programs. Debian's kernel comes to its first program with
+ * 70,000 blocks and 2 MiB of regions.
+ */
+const MOST_BLOCKS = 100_000;
+const MOST_REGION_BYTES = 16 * 2 ** 20;
+
+interface Recorded {
+  readonly block: Block;
+  readonly code: Uint8Array;
+  readonly kept: readonly [low: number, high: number];
+  /** Its records, with the header, from when it was written over. */
+  records: Uint8Array | undefined;
+  /** In the image. */
+  number: number;
+}
+
+interface RecordedRegion {
+  readonly region: Region;
+  readonly bytes: Uint8Array;
+  readonly members: readonly Recorded[];
+}
+
+export class Recording {
+  readonly #memory: Uint8Array;
+  readonly #blocks = new Map<Block, Recorded>();
+  readonly #regions: RecordedRegion[] = [];
+  #regionBytes = 0;
+
+  constructor(view: DataView) {
+    this.#memory = new Uint8Array(view.buffer);
+  }
+
+  get count(): number {
+    return this.#blocks.size;
+  }
+
+  get isFull(): boolean {
+    return this.#blocks.size >= MOST_BLOCKS || this.#regionBytes >= MOST_REGION_BYTES;
+  }
+
+  /** `kept`: see `BlockField.keptLow`. A block in two pages is not worth the trouble. */
+  decoded(block: Block, kept: readonly [low: number, high: number]): void {
+    if (block.secondPage >= 0 || this.isFull) return;
+    const code = this.#memory.slice(block.host, block.host + block.length);
+    this.#blocks.set(block, { block, code, kept, records: undefined, number: -1 });
+  }
+
+  /** Its records are about to be made unusable. */
+  gone(block: Block): void {
+    const recorded = this.#blocks.get(block);
+    if (recorded === undefined) return;
+    const start = block.record - BlockHeader.size;
+    recorded.records = this.#memory.slice(start, block.record + block.count * Record.size);
+  }
+
+  compiled(region: Region, bytes: Uint8Array): void {
+    if (this.isFull) return;
+    const members = region.members.map(({ block }) => this.#blocks.get(block));
+    if (members.includes(undefined)) return;
+    this.#regions.push({ region, bytes, members: members as Recorded[] });
+    this.#regionBytes += bytes.length;
+  }
+
+  /** The image, of what was recorded and records from `arena` to `end`. */
+  image(arena: number, end: number, handlers: SavedHandlers, handlerModule: Uint8Array<ArrayBuffer>): CodeImage {
+    const records = this.#memory.slice(arena, end);
+    const view = new DataView(records.buffer);
+    const all = [...this.#blocks.values()].sort((one, other) => one.block.host - other.block.host);
+    const blocks = new Uint32Array(all.length * BlockField.fields);
+    const code = new Uint8Array(all.reduce((sum, { block }) => sum + block.length, 0));
+    let at = 0;
+    for (const [number, recorded] of all.entries()) {
+      const { block, kept } = recorded;
+      const { host, mode, record, length, count, edges } = block;
+      recorded.number = number;
+      if (recorded.records !== undefined) records.set(recorded.records, record - BlockHeader.size - arena);
+      forgetLinks(view, record - arena, count, CHAIN_LOOKUP);
+      const { taken = NOWHERE, fallThrough = NOWHERE, returns = NOWHERE } = edges;
+      blocks.set(
+        [host, mode, record, length, count, taken, fallThrough, returns, ...kept, at],
+        number * BlockField.fields,
+      );
+      code.set(recorded.code, at);
+      at += length;
+    }
+    const { regions, modules } = this.#newest();
+    return { arena, end, handlers, regions, blocks, records, code, handlerModule, regionModules: modules };
+  }
+
+  /** A region that was compiled again contains what the older ones had. */
+  #newest(): { regions: SavedRegion[]; modules: Uint8Array<ArrayBuffer> } {
+    const taken = new Set<Recorded>();
+    const newest = this.#regions.toReversed().filter(({ members }) => {
+      if (members.some((member) => taken.has(member))) return false;
+      for (const member of members) taken.add(member);
+      return true;
+    });
+    const modules = new Uint8Array(newest.reduce((sum, { bytes }) => sum + bytes.length, 0));
+    let at = 0;
+    const regions = newest.map(({ region, bytes, members }): SavedRegion => {
+      const numbers = (some: readonly Member[]) =>
+        some.map(({ block }) => region.members.findIndex((member) => member.block === block));
+      modules.set(bytes, at);
+      const saved = {
+        slot: region.slot,
+        members: members.map(({ number }, index) => [number, region.members[index]!.distance] as const),
+        seeds: numbers(region.seeds).map((index, seed) => [index, region.seeds[seed]!.isLoose ? 1 : 0] as const),
+        entries: numbers(region.entries),
+        at,
+        bytes: bytes.length,
+      };
+      at += bytes.length;
+      return saved;
+    });
+    return { regions, modules };
+  }
+}
