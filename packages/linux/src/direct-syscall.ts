@@ -21,18 +21,28 @@ export function trySyscall(number: number, a = 0, b = 0, c = 0): number {
   return call(number, a, b, c);
 }
 
+/** ioctl(2), of which KVM_RUN is one: {@link trySyscall} with the least work. */
+export function tryDirectIoctl(fd: number, request: number, argument: number): number {
+  return ioctl(fd, request, argument);
+}
+
 /** Makes a call of up to six arguments; returns its whole result, or the negative `errno`. */
 export function trySyscall6(number: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
   return call6(number, a, b, c, d, e, f);
 }
 
 type Call = (number: number, a: number, b: number, c: number) => number;
+type Ioctl = (fd: number, request: number, argument: number) => number;
 type Call6 = (number: number, a: number, b: number, c: number, d: number, e: number, f: number) => number;
 
 // Made at the first use, for each thread: the arguments lie in one place.
 let call: Call = (...args) => {
   prepare();
   return call(...args);
+};
+let ioctl: Ioctl = (...args) => {
+  prepare();
+  return ioctl(...args);
 };
 let call6: Call6 = (...args) => {
   prepare();
@@ -49,6 +59,7 @@ function prepare(): void {
       return result < 0 ? -lastErrno() : result;
     };
     call = (number, a, b, c) => call6(number, a, b, c, 0, 0, 0);
+    ioctl = (fd, request, argument) => call(SystemCall.ioctl, fd, request, argument);
     return;
   }
   // A buffer of its own: small typed arrays may move.
@@ -63,6 +74,14 @@ function prepare(): void {
     put(ARGUMENTS, a);
     put(ARGUMENTS + 2, b);
     put(ARGUMENTS + 4, c);
+    return invoke();
+  };
+  ioctl = (fd, request, argument) => {
+    words[NUMBER] = SystemCall.ioctl;
+    // The kernel takes 32 bits of each, whatever the upper halves are.
+    words[ARGUMENTS] = fd;
+    words[ARGUMENTS + 2] = request;
+    put(ARGUMENTS + 4, argument);
     return invoke();
   };
   call6 = (number, a, b, c, d, e, f) => {

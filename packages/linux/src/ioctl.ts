@@ -1,6 +1,6 @@
 /** ioctl(2): requests of devices, and the encoding of their numbers (asm-generic/ioctl.h). */
 
-import { SystemCall, trySyscall } from "./direct-syscall.ts";
+import { tryDirectIoctl } from "./direct-syscall.ts";
 import { hex, SystemError } from "./errors.ts";
 import { bind, lastErrno } from "./libc.ts";
 
@@ -43,7 +43,7 @@ export function iowr(type: number, number: number, size: number): number {
  * Returns the result, or the negative `errno`: no error object is made, as callers in hot paths expect some failures.
  */
 export function tryIoctl(fd: number, request: number, argument: number | ArrayBufferLike | ArrayBufferView): number {
-  if (typeof argument === "number") return trySyscall(SystemCall.ioctl, fd, request, argument);
+  if (typeof argument === "number") return tryDirectIoctl(fd, request, argument);
   const result = c.buffer(fd, request, argument);
   return result < 0 ? -lastErrno() : result;
 }
