@@ -22,10 +22,10 @@ test("lodge run boots Debian's kernel with two vCPUs on KVM, and 64 vCPUs come u
     "$NODE" --test packages/kvm/src/linux/many-vcpus.test.ts >&2 || exit 3
     ${bootFunction}
     boot --cpus 2 --memory 512M -- sh -c \\
-      'uname -a; nproc; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; exit 7'`;
+      'uname -a; grep -c "^flags.* hypervisor" /proc/cpuinfo; exit 7'`;
   const start = performance.now();
   const { stdout, stderr, status } = await runInLab(["sh", "-c", script], { cwd: root, timeoutMs });
   t.diagnostic(`${((performance.now() - start) / 1000).toFixed(0)} s`);
-  assert.match(stdout, /^Linux \S+ 6\.\S+-cloud-amd64 .* x86_64 GNU\/Linux\n2\nkvm-clock\n$/, stderr);
+  assert.match(stdout, /^Linux \S+ 6\.\S+-cloud-amd64 .* x86_64 GNU\/Linux\n2\n$/, stderr);
   assert.equal(status, 7, stderr);
 });

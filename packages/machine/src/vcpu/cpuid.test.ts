@@ -39,12 +39,13 @@ for (const { kind, skip } of await accelerators()) {
     using hypervisor = await openHypervisor(kind);
     const model = cpuModel("x86-64-v2");
     const shared = await sharedCpuid(hypervisor, "x86-64-v2");
-    const promised = (entries: typeof model, leaf: number, register: "ebx" | "ecx" | "edx") =>
+    const promised = (entries: typeof model, leaf: number, register: "eax" | "ebx" | "ecx" | "edx") =>
       entries.find((entry) => entry.function === leaf && entry.index === 0)?.[register] ?? 0;
     for (const [leaf, register] of [
       [1, "ecx"],
       [1, "edx"],
       [7, "ebx"],
+      [0x40000001, "eax"],
       [0x80000001, "ecx"],
       [0x80000001, "edx"],
     ] as const) {

@@ -16,6 +16,7 @@ const PROMISES: readonly { leaf: number; index: number; registers: readonly ("ea
   { leaf: 7, index: 1, registers: ["eax", "ebx", "ecx", "edx"] },
   { leaf: 0xd, index: 0, registers: ["eax", "edx"] },
   { leaf: 0xd, index: 1, registers: ["eax", "ecx", "edx"] },
+  { leaf: 0x40000001, index: 0, registers: ["eax"] },
   { leaf: 0x80000001, index: 0, registers: ["ecx", "edx"] },
 ];
 
