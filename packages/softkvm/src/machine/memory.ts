@@ -4,8 +4,11 @@ import { checkMemorySize, type GuestMemory, KvmError } from "@lodge/kvm";
 
 export interface SoftMemory extends GuestMemory {
   readonly kind: "soft";
-  /** The whole memory: it grows behind the guest's by what the vCPUs need. */
-  readonly wasm: WebAssembly.Memory;
+  /**
+   * The whole memory, a `WebAssembly.Memory`: it grows behind the guest's by what the vCPUs need. (Declared by its members,
+   * because the name is TypeScript's only together with the whole DOM, which a program that uses Lodge need not have.)
+   */
+  readonly wasm: { readonly buffer: ArrayBufferLike; grow(pages: number): number };
 }
 
 /** WebAssembly's page. */

@@ -104,7 +104,7 @@ export class SoftVcpu implements Vcpu {
 
     this.msrs = new MsrBank(this);
     const local = new LocalBus(vm, this.coalescedRing, () => this.interrupts);
-    this.core = new Core(vm.memory.wasm, firstPage * WASM_PAGE, vm.map, surround(this, local));
+    this.core = new Core(vm.memory.wasm as WebAssembly.Memory, firstPage * WASM_PAGE, vm.map, surround(this, local));
     this.interrupts = new VcpuInterrupts(
       interrupts,
       this.#index,
