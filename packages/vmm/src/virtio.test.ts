@@ -131,14 +131,15 @@ suite("Debian's drivers", { skip: noGuest }, () => {
       return guest.machine.exits()[0]! - before;
     };
     const requests = async () => Number((await guest.run("cat /sys/block/vda/stat")).trim().split(/ +/)[0]);
-    // What is typed and answered on the serial port is exits, some 2,500 in both, and now and then 300 more in one of them, as
-    // its interrupts happen to coincide with the bytes. Without doorbells each request is one.
-    const others = await exitsOf("0000");
+    // What is typed and answered on the serial port is exits, as many in both: some 2,800, and now and then 300 less, as its
+    // interrupts happen to coincide with the bytes. So the most of a few counts.
+    let others = 0;
+    for (let times = 0; times < 5; times++) others = Math.max(others, await exitsOf("0000"));
     const before = await requests();
     const exits = (await exitsOf("2000")) - others;
     const made = (await requests()) - before;
     assert.ok(made >= 2000, `${made} requests`);
-    assert.ok(exits < made / 2, `${exits} exits for ${made} requests`);
+    assert.ok(exits < made / 10, `${exits} exits for ${made} requests`);
     await guest.run("echo 128 >/sys/block/vda/queue/read_ahead_kb");
   });
 
