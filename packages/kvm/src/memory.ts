@@ -18,11 +18,14 @@ export interface GuestMemory {
 /** WebAssembly's page, in which all sizes are counted. */
 const UNIT = 65536;
 
-/** Refuses a size that no guest memory has. `maximum` is the hypervisor's own. */
-export function checkMemorySize(sizeBytes: number, maximum: number): void {
-  if (Number.isInteger(sizeBytes) && sizeBytes > 0 && sizeBytes % UNIT === 0 && sizeBytes <= maximum) return;
+/** Far from where V8 refuses to reserve addresses. */
+const MAX_MEMORY_BYTES = 512 * 2 ** 30;
+
+/** Refuses a size that no guest memory has. A hypervisor may have a lower limit of its own. */
+export function checkMemorySize(sizeBytes: number): void {
+  if (Number.isInteger(sizeBytes) && sizeBytes > 0 && sizeBytes % UNIT === 0 && sizeBytes <= MAX_MEMORY_BYTES) return;
   throw new KvmError(
     "KVM_INVALID",
-    `guest memory of ${sizeBytes} bytes: the size is a multiple of 64 KiB, from 64 KiB to ${maximum / 2 ** 30} GiB`,
+    `guest memory of ${sizeBytes} bytes: the size is a multiple of 64 KiB, from 64 KiB to ${MAX_MEMORY_BYTES / 2 ** 30} GiB`,
   );
 }

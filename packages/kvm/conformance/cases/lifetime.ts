@@ -136,7 +136,7 @@ export const lifetime: Group = {
       name: "guest memory is whole 64 KiB pages, and no more than there can be",
       run(t) {
         for (const size of [0, -65536, 1000, 65536 * 1.5, Number.NaN, 2 ** 40]) {
-          refused(() => t.hypervisor.createMemory(size), "KVM_INVALID", "guest memory of ");
+          refused(() => t.hypervisor.createMemory(size), "KVM_INVALID", `guest memory of ${size} bytes`);
         }
       },
     },

@@ -8,16 +8,13 @@ import { KvmError } from "../errors.ts";
 import { checkMemorySize, type GuestMemory } from "../memory.ts";
 import { type RecordPlace, recordBytes, SharedVmRecord } from "./shared-record.ts";
 
-/** Far from where V8 refuses to reserve addresses. */
-const MAX_MEMORY = 512 * 2 ** 30;
-
 export interface LinuxMemory extends GuestMemory {
   readonly kind: "kvm";
   readonly record: RecordPlace;
 }
 
 export function createLinuxMemory(sizeBytes: number, runPageBytes: number): LinuxMemory {
-  checkMemorySize(sizeBytes, MAX_MEMORY);
+  checkMemorySize(sizeBytes);
   const buffer = reserve(sizeBytes + recordBytes(runPageBytes));
   return { kind: "kvm", buffer, sizeBytes, record: { buffer, byteOffset: sizeBytes, runPageBytes } };
 }

@@ -21,7 +21,7 @@ const MAX_MEMORY_BYTES = 3.5 * 2 ** 30;
 const HEADROOM_PAGES = (512 * 2 ** 20) / WASM_PAGE;
 
 export function createSoftMemory(sizeBytes: number): SoftMemory {
-  checkMemorySize(sizeBytes, 2 ** 40);
+  checkMemorySize(sizeBytes);
   if (sizeBytes > MAX_MEMORY_BYTES) {
     const gib = (bytes: number) => `${Number((bytes / 2 ** 30).toFixed(2))} GiB`;
     throw new KvmError(
