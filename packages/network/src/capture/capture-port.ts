@@ -1,46 +1,26 @@
 /** A packet port that writes down what goes through it, both ways. */
 
 import { finishChecksum, type GuestSide, type Offload, type PacketPort } from "../port.ts";
+import { PortAround } from "../port-around.ts";
 import type { PcapFile } from "./pcap.ts";
 
-export class CapturePort implements PacketPort {
-  readonly takesOffloads: boolean;
-  readonly givesOffloads: boolean;
-  readonly #inner: PacketPort;
+export class CapturePort extends PortAround {
   readonly #file: PcapFile;
 
   constructor(inner: PacketPort, file: PcapFile) {
-    this.#inner = inner;
+    super(inner);
     this.#file = file;
-    this.takesOffloads = inner.takesOffloads;
-    this.givesOffloads = inner.givesOffloads;
   }
 
   transmit(frame: Uint8Array, offload?: Offload): void {
     this.#record(frame, offload);
-    this.#inner.transmit(frame, offload);
+    this.inner.transmit(frame, offload);
   }
 
-  connect(guest: GuestSide): void {
-    const receive = (frame: Uint8Array, offload?: Offload): boolean => {
-      const taken = guest.receive(frame, offload);
-      if (taken) this.#record(frame, offload);
-      return taken;
-    };
-    this.#inner.connect({
-      receive,
-      get takes() {
-        return guest.takes;
-      },
-    });
-  }
-
-  room(): void {
-    this.#inner.room?.();
-  }
-
-  reset(): void {
-    this.#inner.reset?.();
+  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload): boolean {
+    const taken = guest.receive(frame, offload);
+    if (taken) this.#record(frame, offload);
+    return taken;
   }
 
   /** With the checksum that somebody will put there, so that nobody who reads it wonders. */

@@ -1,6 +1,7 @@
 /** A packet port through which only what a filter lets out goes out. */
 
 import type { GuestSide, Offload, PacketPort } from "../port.ts";
+import { PortAround } from "../port-around.ts";
 import { CardAddresses } from "./card.ts";
 import { Filter } from "./filter.ts";
 import type { Rule } from "./rules.ts";
@@ -12,45 +13,25 @@ export interface FilterPortOptions {
   readonly addresses?: readonly Uint8Array[];
 }
 
-export class FilterPort implements PacketPort {
-  readonly takesOffloads: boolean;
-  readonly givesOffloads: boolean;
-  readonly #inner: PacketPort;
+export class FilterPort extends PortAround {
   readonly #filter: Filter;
   readonly #addresses: CardAddresses;
   /** Frames of the guest's that did not go out. */
   spoofed = 0;
 
   constructor(inner: PacketPort, { rules, mac, addresses }: FilterPortOptions) {
-    this.#inner = inner;
-    this.takesOffloads = inner.takesOffloads;
-    this.givesOffloads = inner.givesOffloads;
+    super(inner);
     this.#addresses = new CardAddresses(mac, addresses);
     this.#filter = new Filter({ rules, mac, mayUse: (address) => this.#addresses.mayUse(address) });
   }
 
   transmit(frame: Uint8Array, offload?: Offload): void {
-    if (this.#filter.accepts(frame)) this.#inner.transmit(frame, offload);
+    if (this.#filter.accepts(frame)) this.inner.transmit(frame, offload);
     else this.spoofed += 1;
   }
 
-  connect(guest: GuestSide): void {
-    this.#inner.connect({
-      receive: (frame, offload) => {
-        this.#addresses.heard(frame);
-        return guest.receive(frame, offload);
-      },
-      get takes() {
-        return guest.takes;
-      },
-    });
-  }
-
-  room(): void {
-    this.#inner.room?.();
-  }
-
-  reset(): void {
-    this.#inner.reset?.();
+  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload): boolean {
+    this.#addresses.heard(frame);
+    return guest.receive(frame, offload);
   }
 }

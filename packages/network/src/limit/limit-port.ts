@@ -6,6 +6,7 @@
 import { Bucket } from "../bucket.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import type { GuestSide, Offload, PacketPort } from "../port.ts";
+import { PortAround } from "../port-around.ts";
 
 /** Bytes a second, and at once. */
 export interface Rate {
@@ -55,10 +56,7 @@ class Gate {
   }
 }
 
-export class LimitPort implements PacketPort, Disposable {
-  readonly takesOffloads: boolean;
-  readonly givesOffloads: boolean;
-  readonly #inner: PacketPort;
+export class LimitPort extends PortAround implements Disposable {
   readonly #clock: Clock;
   #inbound: Gate | undefined;
   #outbound: Gate | undefined;
@@ -71,10 +69,8 @@ export class LimitPort implements PacketPort, Disposable {
   lost = 0;
 
   constructor(inner: PacketPort, limits: CardLimits, clock: Clock = systemClock) {
-    this.#inner = inner;
+    super(inner);
     this.#clock = clock;
-    this.takesOffloads = inner.takesOffloads;
-    this.givesOffloads = inner.givesOffloads;
     this.limit(limits);
   }
 
@@ -89,7 +85,7 @@ export class LimitPort implements PacketPort, Disposable {
 
   transmit(frame: Uint8Array, offload?: Offload): void {
     if (this.#waiting.length === 0 && (this.#outbound?.pass(frame.length) ?? 0) === 0) {
-      this.#inner.transmit(frame, offload);
+      this.inner.transmit(frame, offload);
     } else if (this.#waitingBytes + frame.length > this.#mostWaiting) this.lost += 1;
     else {
       this.#waiting.push({ frame: frame.slice(), offload });
@@ -110,40 +106,33 @@ export class LimitPort implements PacketPort, Disposable {
       }
       done += 1;
       this.#waitingBytes -= frame.length;
-      this.#inner.transmit(frame, offload);
+      this.inner.transmit(frame, offload);
     }
     this.#waiting = this.#waiting.slice(done);
   }
 
-  connect(guest: GuestSide): void {
-    this.#inner.connect({
-      receive: (frame, offload) => {
-        if (this.#receiving !== undefined) return false;
-        const wait = this.#inbound?.pass(frame.length) ?? 0;
-        if (wait === 0) return guest.receive(frame, offload);
-        this.#receiving = this.#clock.after(Math.ceil(wait), () => this.#receiveAgain());
-        return false;
-      },
-      get takes() {
-        return guest.takes;
-      },
-    });
+  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload): boolean {
+    if (this.#receiving !== undefined) return false;
+    const wait = this.#inbound?.pass(frame.length) ?? 0;
+    if (wait === 0) return guest.receive(frame, offload);
+    this.#receiving = this.#clock.after(Math.ceil(wait), () => this.#receiveAgain());
+    return false;
   }
 
   #receiveAgain(): void {
     this.#receiving?.[Symbol.dispose]();
     this.#receiving = undefined;
-    this.#inner.room?.();
+    this.inner.room?.();
   }
 
-  room(): void {
-    if (this.#receiving === undefined) this.#inner.room?.();
+  override room(): void {
+    if (this.#receiving === undefined) super.room();
   }
 
-  reset(): void {
+  override reset(): void {
     this.#waiting = [];
     this.#waitingBytes = 0;
-    this.#inner.reset?.();
+    super.reset();
   }
 
   [Symbol.dispose](): void {
