@@ -1,16 +1,11 @@
 /** A store whose reads can be held back, to have something else happen meanwhile. */
 
-import type { Extent, Store } from "../src/index.ts";
+import { RawImage } from "../src/raw/raw-image.ts";
 
-export class HeldStore implements Store {
-  readonly #store: Store;
+export class HeldStore extends RawImage {
   #held: Promise<void> | undefined;
   #release = () => {};
   #asked = Promise.withResolvers<void>();
-
-  constructor(store: Store) {
-    this.#store = store;
-  }
 
   hold(): void {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -29,51 +24,11 @@ export class HeldStore implements Store {
     return this.#asked.promise;
   }
 
-  get name(): string {
-    return this.#store.name;
-  }
-
-  get sizeBytes(): number {
-    return this.#store.sizeBytes;
-  }
-
-  get readOnly(): boolean {
-    return this.#store.readOnly;
-  }
-
-  async read(offset: number, pieces: readonly Uint8Array[]): Promise<void> {
+  override async read(offset: number, pieces: readonly Uint8Array[]): Promise<void> {
     if (this.#held !== undefined) {
       this.#asked.resolve();
       await this.#held;
     }
-    await this.#store.read(offset, pieces);
-  }
-
-  write(offset: number, pieces: readonly Uint8Array[]): Promise<void> {
-    return this.#store.write(offset, pieces);
-  }
-
-  flush(): Promise<void> {
-    return this.#store.flush();
-  }
-
-  discard(offset: number, length: number): Promise<void> {
-    return this.#store.discard(offset, length);
-  }
-
-  writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
-    return this.#store.writeZeroes(offset, length, mayUnmap);
-  }
-
-  resize(sizeBytes: number): Promise<void> {
-    return this.#store.resize(sizeBytes);
-  }
-
-  status(offset: number, length: number): Promise<Extent> {
-    return this.#store.status(offset, length);
-  }
-
-  close(): Promise<void> {
-    return this.#store.close();
+    await super.read(offset, pieces);
   }
 }
