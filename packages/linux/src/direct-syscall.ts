@@ -13,8 +13,8 @@ import { bind, lastErrno } from "./libc.ts";
 /** asm/unistd_64.h of x86-64; asm-generic/unistd.h, which arm64 has. */
 export const SystemCall =
   process.arch === "arm64"
-    ? { close: 57, ioctl: 29, munmap: 215, mmap: 222 }
-    : { close: 3, mmap: 9, munmap: 11, ioctl: 16 };
+    ? { close: 57, ioctl: 29, munmap: 215, mmap: 222, mprotect: 226 }
+    : { close: 3, mmap: 9, mprotect: 10, munmap: 11, ioctl: 16 };
 
 /** Makes a call of up to three arguments whose result has 31 bits; returns it, or the negative `errno`. */
 export function trySyscall(number: number, a = 0, b = 0, c = 0): number {
@@ -50,21 +50,20 @@ let call6: Call6 = (...args) => {
 };
 
 function prepare(): void {
+  const syscall = bind<Call6>("intptr_t syscall(long, intptr_t, intptr_t, intptr_t, intptr_t, intptr_t, intptr_t)");
+  const byLibc: Call6 = (...args) => {
+    const result = syscall(...args);
+    return result < 0 ? -lastErrno() : result;
+  };
   if (process.arch !== "x64") {
-    const syscall = bind<(...args: number[]) => number>(
-      "intptr_t syscall(long, intptr_t, intptr_t, intptr_t, intptr_t, intptr_t, intptr_t)",
-    );
-    call6 = (...args) => {
-      const result = syscall(...args);
-      return result < 0 ? -lastErrno() : result;
-    };
+    call6 = byLibc;
     call = (number, a, b, c) => call6(number, a, b, c, 0, 0, 0);
     ioctl = (fd, request, argument) => call(SystemCall.ioctl, fd, request, argument);
     return;
   }
   // A buffer of its own: small typed arrays may move.
   const words = new Int32Array(new ArrayBuffer(8 * WORDS));
-  const invoke = machineCode(Number(koffi.address(words)));
+  const invoke = machineCode(Number(koffi.address(words)), byLibc);
   const put = (word: number, value: number) => {
     words[word] = value;
     words[word + 1] = Math.floor(value / 2 ** 32);
@@ -108,7 +107,7 @@ const MAP_PRIVATE_ANONYMOUS = 0x22;
  * A function that makes the call whose words lie at an address, and returns the low half of its result. Linux's calling
  * convention (syscall(2)) on x86-64; encodings from Intel SDM vol. 2. Its page goes with the thread.
  */
-function machineCode(words: number): () => number {
+function machineCode(words: number, byLibc: Call6): () => number {
   const code = new Uint8Array([
     ...[0x48, 0xb8, ...new Uint8Array(new BigUint64Array([BigInt(words)]).buffer)], // mov rax, words
     ...[0x48, 0x8b, 0x78, 0x08], // mov rdi, [rax + 8]
@@ -124,18 +123,11 @@ function machineCode(words: number): () => number {
     ...[0x48, 0x89, 0x41, 0x38], // mov [rcx + 56], rax
     0xc3, // ret
   ]);
-  const mmap = bind<(address: number, length: number, prot: number, flags: number, fd: number, at: number) => number>(
-    "intptr_t mmap(intptr_t, size_t, int, int, int, int64_t)",
-  );
-  const mprotect = bind<(address: number, length: number, prot: number) => number>(
-    "int mprotect(intptr_t, size_t, int)",
-  );
-  const munmap = bind<(address: number, length: number) => number>("int munmap(intptr_t, size_t)");
-
-  const page = mmap(0, PAGE, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
-  if (page < 0) throw new SystemError(lastErrno(), "mmap", "a page for code");
+  const page = byLibc(SystemCall.mmap, 0, PAGE, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+  if (page < 0) throw new SystemError(-page, "mmap", "a page for code");
   new Uint8Array(koffi.view(BigInt(page), code.length)).set(code);
-  if (mprotect(page, PAGE, PROT_READ_EXEC) < 0) throw new SystemError(lastErrno(), "mprotect", "a page of code");
-  process.once("exit", () => munmap(page, PAGE));
+  const refused = byLibc(SystemCall.mprotect, page, PAGE, PROT_READ_EXEC, 0, 0, 0);
+  if (refused < 0) throw new SystemError(-refused, "mprotect", "a page of code");
+  process.once("exit", () => byLibc(SystemCall.munmap, page, PAGE, 0, 0, 0, 0));
   return koffi.decode(BigInt(page), koffi.proto("int DirectSyscall()")) as () => number;
 }
