@@ -209,7 +209,7 @@ export class Core {
   }
 
   /** Before the guest runs: takes over what is known of its code, or begins to remember what becomes of it. */
-  #beginCode(): void {
+  beginCode(): void {
     const store = this.#outside.codeStore;
     if (store === undefined) return;
     this.#codeKey = codeKey(this.state, this.#features, this.processor.rip, this.#map);
@@ -269,8 +269,6 @@ export class Core {
   /** Runs until the monitor is needed. `immediate` is asked for after an answered access has been taken over. */
   run(): ExitReason {
     const { state } = this;
-    if (!this.#hasRun) this.#beginCode();
-    this.#hasRun = true;
     // The monitor may have moved RIP, or set a shadow: it covers what comes next.
     if (state.get32(State.interruptShadow) !== 0) state.copy64(State.shadowRip, State.rip);
     const reason = this.#run();
@@ -278,8 +276,6 @@ export class Core {
     void this.#isShadowed;
     return reason;
   }
-
-  #hasRun = false;
 
   #run(): ExitReason {
     this.mustLook = true;

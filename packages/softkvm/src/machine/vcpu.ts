@@ -130,6 +130,7 @@ export class SoftVcpu implements Vcpu {
     // Machines may have several vCPUs in one thread; the one that runs is the one that writes.
     const ring = this.#ring;
     this.vm.map.dirtied = ring && ((slot, page) => ring.push(slot, page));
+    if (!this.#hasRun) this.core.beginCode();
     this.#hasRun = true;
     this.msrs.kvmclock.catchUp();
     board.enterGuest(this.slot);
