@@ -15,19 +15,19 @@ export const BlockField = {
   record: 2,
   length: 3,
   count: 4,
-  /** Places as in `Edges`, or {@link NOWHERE}. */
-  taken: 5,
-  fallThrough: 6,
-  returns: 7,
+  /** Which of its `Edges` it has: {@link EdgeBit}. All but `taken` lead to its end. */
+  edges: 5,
+  /** How far from its end `taken` is, with a sign: it may be in front of all memory. */
+  taken: 6,
   /** Bit n: the nth instruction is one that TypeScript does, always or sometimes. */
-  keptLow: 8,
-  keptHigh: 9,
+  keptLow: 7,
+  keptHigh: 8,
   /** Where its bytes are in `code`. */
-  code: 10,
-  fields: 11,
+  code: 9,
+  fields: 10,
 } as const;
 
-export const NOWHERE = 0xffffffff;
+export const EdgeBit = { taken: 1, fallThrough: 2, returns: 4 } as const;
 
 /** A compiled region. Members are blocks by number with their distances; seeds and entries are members by number, as `Region` has them. */
 export interface SavedRegion {

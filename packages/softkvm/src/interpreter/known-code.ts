@@ -5,7 +5,7 @@
  */
 
 import type { Block } from "./blocks.ts";
-import { BlockField, type CodeImage, NOWHERE, type SavedRegion } from "./code-image.ts";
+import { BlockField, type CodeImage, EdgeBit, type SavedRegion } from "./code-image.ts";
 import type { Region } from "./regions.ts";
 
 const PAGE = 4096;
@@ -134,9 +134,8 @@ export class KnownCode {
     for (let index = 0; index < length; index++) {
       if (memory[host + index] !== this.#image.code[code + index]) return undefined;
     }
-    const place = (field: number) => (at(field) === NOWHERE ? undefined : at(field));
-    const [taken, fallThrough] = [place(BlockField.taken), place(BlockField.fallThrough)];
-    const returns = place(BlockField.returns);
+    const end = host + length;
+    const has = (bit: number) => (at(BlockField.edges) & bit) !== 0;
     const block: Block = {
       host,
       length,
@@ -145,9 +144,9 @@ export class KnownCode {
       count: at(BlockField.count),
       secondPage: -1,
       edges: {
-        ...(taken !== undefined && { taken }),
-        ...(fallThrough !== undefined && { fallThrough }),
-        ...(returns !== undefined && { returns }),
+        ...(has(EdgeBit.taken) && { taken: end + (at(BlockField.taken) | 0) }),
+        ...(has(EdgeBit.fallThrough) && { fallThrough: end }),
+        ...(has(EdgeBit.returns) && { returns: end }),
       },
       region: undefined,
     };

@@ -4,12 +4,12 @@
  * patch the rest, so what is there at the end is not what the next start needs.
  */
 
-import type { Block } from "./blocks.ts";
+import type { Block, Edges } from "./blocks.ts";
 import {
   BlockField,
   type CodeImage,
+  EdgeBit,
   forgetLinks,
-  NOWHERE,
   type SavedHandlers,
   type SavedRegion,
 } from "./code-image.ts";
@@ -95,11 +95,9 @@ export class Recording {
       recorded.number = number;
       if (recorded.records !== undefined) records.set(recorded.records, record - BlockHeader.size - arena);
       forgetLinks(view, record - arena, count, CHAIN_LOOKUP);
-      const { taken = NOWHERE, fallThrough = NOWHERE, returns = NOWHERE } = edges;
-      blocks.set(
-        [host, mode, record, length, count, taken, fallThrough, returns, ...kept, at],
-        number * BlockField.fields,
-      );
+      const ways = Object.keys(edges).reduce((bits, way) => bits | EdgeBit[way as keyof Edges], 0);
+      const taken = edges.taken === undefined ? 0 : edges.taken - (host + length);
+      blocks.set([host, mode, record, length, count, ways, taken, ...kept, at], number * BlockField.fields);
       code.set(recorded.code, at);
       at += length;
     }

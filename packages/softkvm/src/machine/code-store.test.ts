@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ExitReason, flatProtectedMode } from "@lodge/kvm";
+import { ExitReason, flatProtectedMode, longMode } from "@lodge/kvm";
 import { CODE_IMAGES } from "../interpreter/limits.ts";
 import type { CodeStore } from "./code-store.ts";
 import { openSoft } from "./hypervisor.ts";
@@ -145,4 +145,33 @@ test("a guest at other addresses, with other features or with little code has it
   assert.equal(vcpu.run(), ExitReason.HLT);
   assert.equal(vcpu.getRegs().rax, 15n);
   assert.equal(vcpu.core.reuse, undefined);
+});
+
+test("code that calls what is far in front of it may be compiled by the next guest only", () => {
+  // As a kernel's modules call the kernel: CALLER is a GiB behind CALLED, and in memory as before.
+  const gib = 2 ** 30;
+  const [tables, entry] = [0x10000, 8];
+  const present = 3;
+  const large = 0x83;
+  const shelf = new Shelf();
+  const call = [0xe8, ...dword(CALLED - (gib + CALLER + 7))];
+  for (const times of [2, MANY]) {
+    const soft = openSoft({ codeStore: shelf });
+    const memory = soft.createMemory(MEMORY_BYTES);
+    using vm = soft.createVm(memory);
+    vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
+    const [bytes, words] = [new Uint8Array(memory.buffer), new DataView(memory.buffer)];
+    bytes.set([0x31, 0xc0, ...call, 0xe2, 0xf9, 0xf4], CALLER);
+    bytes.set(adding(5), CALLED);
+    words.setUint32(tables, (tables + 0x1000) | present, true);
+    for (const index of [0, 1]) words.setUint32(tables + 0x1000 + index * entry, (tables + 0x2000) | present, true);
+    words.setUint32(tables + 0x2000, large, true);
+    using vcpu = vm.createVcpu(0) as SoftVcpu;
+    vcpu.setCpuid(soft.supportedCpuid());
+    vcpu.setSregs(longMode(vcpu.getSregs(), BigInt(tables)));
+    vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(gib + CALLER), rcx: BigInt(times), rsp: BigInt(STACK) });
+    assert.equal(vcpu.run(), ExitReason.HLT);
+    assert.equal(vcpu.getRegs().rax, BigInt(5 * times));
+    if (times === MANY) assert.equal(vcpu.core.reuse?.decoded, 0);
+  }
 });
