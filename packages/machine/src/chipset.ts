@@ -34,6 +34,7 @@ export const Port = {
   COM1: 0x3f8,
   FIRMWARE_CONFIG: 0x510,
   POWER_MANAGEMENT: 0x600,
+  PCI_HOTPLUG: 0x620,
   RESET_CONTROL: 0xcf9,
   TEST_DEVICE_LINES: 0x2000,
 } as const;
