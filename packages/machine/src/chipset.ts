@@ -18,7 +18,7 @@ import {
   TestDeviceLines,
   TestDeviceMemory,
   Uart16550,
-} from "@lodge/devices";
+} from "@lodge/devices/vcpu-side";
 import { Bus } from "./bus/bus.ts";
 import { Gsi, IOAPIC_PINS } from "./interrupts.ts";
 import { PCI_HOLE, TEST_DEVICE_MEMORY } from "./memory/address-map.ts";

@@ -7,11 +7,11 @@ import type { Choice } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
 import { BootFile } from "./boot-files.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
-import { AttachedDisk } from "./disks/attached-disk.ts";
+import type { AttachedDisk } from "./disks/attached-disk.ts";
 import { machineDisk } from "./images/machine-disk.ts";
 import { cacheFolder, type Image } from "./images/store.ts";
 import { KernelCache } from "./images/unpacked-kernels.ts";
-import { type AttachedNetwork, attachNetwork } from "./network.ts";
+import type { AttachedNetwork } from "./network.ts";
 import { openSerial, type SerialLine } from "./serial.ts";
 
 export interface Hardware {
@@ -57,6 +57,8 @@ export async function assemble(
       ? undefined
       : undo.use(await machineDisk(image.disk, options.name, options.ephemeral ?? false, options.signal));
   for (const one of [...(own ? [{ file: own.file }] : []), ...checked.disks]) {
+    // What a machine without disks has no use for is not loaded.
+    const { AttachedDisk } = await import("./disks/attached-disk.ts");
     const disk = undo.use(await AttachedDisk.open(one, checked.cpus.count));
     disks.push(disk);
     virtio.push(disk.device);
@@ -69,7 +71,10 @@ export async function assemble(
   const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
   const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);
   const networks: AttachedNetwork[] = [];
-  for (const network of checked.networks) networks.push(undo.use(await attachNetwork(network, options.name)));
+  for (const network of checked.networks) {
+    const { attachNetwork } = await import("./network.ts");
+    networks.push(undo.use(await attachNetwork(network, options.name)));
+  }
   virtio.push(...networks.map(({ device }) => device));
   const description: Omit<PcDescription, "kernel" | "initrd"> = {
     accelerator: accelerator.kind,

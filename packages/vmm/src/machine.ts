@@ -14,13 +14,12 @@ import { checkOptions, type MachineOptions } from "./configuration/options.ts";
 import type { AttachedDisk } from "./disks/attached-disk.ts";
 import { DiskTrouble } from "./disks/trouble.ts";
 import { VmmError } from "./errors.ts";
-import { MachineTarget } from "./gdb/machine-target.ts";
-import { serveGdb } from "./gdb/server.ts";
+import type { MachineTarget } from "./gdb/machine-target.ts";
 import { assemble, type Hardware } from "./hardware.ts";
 import { prepareImage } from "./images/store.ts";
 import { Life, type LifeEvent, type MachineEnd } from "./life.ts";
 import type { AttachedNetwork } from "./network.ts";
-import { type QmpServer, serveQmp } from "./qmp/server.ts";
+import type { QmpServer } from "./qmp/server.ts";
 
 export interface SpawnOptions extends CommandOptions {
   /** Gives up waiting for an agent that is free. */
@@ -93,6 +92,10 @@ export class Machine implements AsyncDisposable {
     const first = await make();
     undo.defer(() => life?.stop() ?? first.stop());
     if (options.gdbPort !== undefined) {
+      const [{ MachineTarget }, { serveGdb }] = await Promise.all([
+        import("./gdb/machine-target.ts"),
+        import("./gdb/server.ts"),
+      ]);
       target = new MachineTarget(first);
       undo.use(await serveGdb(target, options.gdbPort));
     }
@@ -111,6 +114,7 @@ export class Machine implements AsyncDisposable {
     if (hardware.serial) hardware.serial.onTyped = (bytes) => begun.pc.serial[0]!.write(bytes);
     const machine = new Machine(options.name, life, accelerator, hardware, trouble);
     if (options.qmp !== undefined) {
+      const { serveQmp } = await import("./qmp/server.ts");
       const server = await serveQmp(machine, options.qmp);
       qmp = server;
       life.watch((event) => server.tell(event));

@@ -1,6 +1,6 @@
 /** What ACPI's differentiated description table says of this machine, in AML. */
 
-import { PanicDevice, SOFT_OFF_TYPE } from "@lodge/devices";
+import { PanicDevice, SOFT_OFF_TYPE } from "@lodge/devices/vcpu-side";
 import { Port } from "../chipset.ts";
 import { Gsi, PCI_LINES } from "../interrupts.ts";
 import { ECAM, PCI_WINDOW } from "../memory/address-map.ts";

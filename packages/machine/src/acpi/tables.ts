@@ -1,6 +1,6 @@
 /** ACPI's static tables (ACPI 6.4, section 5.2), laid out in guest memory. */
 
-import { GENERAL_BYTES, PmOffset, ResetControl } from "@lodge/devices";
+import { GENERAL_BYTES, PmOffset, ResetControl } from "@lodge/devices/vcpu-side";
 import { Port } from "../chipset.ts";
 import { Gsi } from "../interrupts.ts";
 import { Boot, ECAM, IOAPIC, LOCAL_APIC } from "../memory/address-map.ts";

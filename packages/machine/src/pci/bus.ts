@@ -3,7 +3,7 @@
  * functions' BARs, wherever the guest has put them. Each thread makes its own.
  */
 
-import { nothingThere, type Registers } from "@lodge/devices";
+import { nothingThere, type Registers } from "@lodge/devices/vcpu-side";
 import type { Bus } from "../bus/bus.ts";
 import { ECAM } from "../memory/address-map.ts";
 import type { ConfigSpace } from "./config-space.ts";

@@ -1,8 +1,9 @@
 /** The thread of one vCPU: it owns it, runs it when told, and answers its exits from the devices' registers. */
 
+import { readlinkSync } from "node:fs";
+import { basename } from "node:path";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import type { Hypervisor, Msi, Vcpu, Vm } from "@lodge/kvm";
-import { gettid, setAffinity } from "@lodge/linux";
 import { openHypervisor } from "../accelerator.ts";
 import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
@@ -75,8 +76,9 @@ function serve(
 }
 
 async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: DisposableStack): Promise<void> {
-  const threadId = gettid();
-  if (setup.affinity !== undefined) setAffinity(threadId, setup.affinity);
+  // By the kernel's own link, as all of the system calls' package would be loaded for one number.
+  const threadId = Number(basename(readlinkSync("/proc/thread-self")));
+  if (setup.affinity !== undefined) (await import("@lodge/linux")).setAffinity(threadId, setup.affinity);
   const vm = hypervisor.attachVm(setup.vm);
   const notifier = resources.use(hypervisor.attachNotifier(setup.wakeHost));
   const line = (gsi: number) => interruptLine(vm, gsi);

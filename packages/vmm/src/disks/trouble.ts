@@ -4,7 +4,7 @@
  */
 
 import { statfs } from "node:fs/promises";
-import { isNoSpace } from "@lodge/storage";
+import { isNoSpace } from "@lodge/storage/terms";
 import type { Life } from "../life.ts";
 import type { AttachedDisk, DiskError } from "./attached-disk.ts";
 

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { close } from "@lodge/linux";
-import { Transfers } from "@lodge/storage";
+import { Transfers } from "@lodge/storage/transfers";
 import { Errno, Refusal } from "./refusal.ts";
 
 export class HeldFile {
