@@ -20,7 +20,8 @@ import type { Stop } from "./step.ts";
 
 /** What a thread begins with, before there is a machine for its vCPU. */
 export interface ThreadSetup {
-  /** The URL of its code. */
+  /** The URLs of what finds modules, and of its code. */
+  readonly resolution: string;
   readonly code: string;
   readonly accelerator: HypervisorKind;
   /** Where Node keeps what it has compiled, if it does. */

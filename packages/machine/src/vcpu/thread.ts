@@ -21,9 +21,12 @@ export interface VcpuListener {
  * the first TypeScript of a thread that is not in the cache costs 100 ms for Node's compiler.
  */
 const START = `
-  const { compileCache, code } = require("node:worker_threads").workerData;
+  const { compileCache, resolution, code } = require("node:worker_threads").workerData;
   if (compileCache !== undefined) require("node:module").enableCompileCache(compileCache);
-  import(code);
+  import(resolution).then(({ resolveOwnModulesQuickly }) => {
+    resolveOwnModulesQuickly();
+    return import(code);
+  });
 `;
 
 type State = "starting" | "stopped" | "running" | "closing" | "closed";
@@ -49,6 +52,7 @@ export class VcpuThread {
     const { port1, port2 } = new MessageChannel();
     this.#plugs = port1;
     const setup: ThreadSetup = {
+      resolution: new URL("../resolution.ts", import.meta.url).href,
       code: new URL("./worker.ts", import.meta.url).href,
       accelerator,
       // What Node names is a folder of this version's inside the one that it was given.
