@@ -278,11 +278,12 @@ export class Pc implements AsyncDisposable {
     this.#chipset.powerManagement.pressPowerButton();
   }
 
-  /** Plugs in a device, of which the guest is told by ACPI: it has to have a driver, and PCI hotplug. */
-  async plug(device: VirtioDevice): Promise<void> {
+  /** Plugs in a device, of which the guest is told by ACPI: it has to have a driver, and PCI hotplug. The result is its slot. */
+  async plug(device: VirtioDevice): Promise<number> {
     if (this.#why !== undefined) throw this.#wrongState("changed");
-    const port = this.#slots.plug(device);
+    const { slot, port } = this.#slots.plug(device);
     if (this.#state === "paused" || this.#state === "pausing") await port.pause();
+    return slot;
   }
 
   /** Asks the guest to let go of a device; {@link PcEvents.unplugged} tells when it has, which may be never. */

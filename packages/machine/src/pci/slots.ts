@@ -70,7 +70,7 @@ export class PciSlots implements AsyncDisposable {
   }
 
   /** Plugs a device into the first free slot. The guest finds it without registers' places, and gives it some. */
-  plug(device: VirtioDevice): VirtioPort {
+  plug(device: VirtioDevice): { slot: number; port: VirtioPort } {
     const slot = Array.from({ length: SLOTS - 1 }, (_, index) => index + 1).find((free) => !this.#occupied.has(free));
     if (slot === undefined) throw new MachineError("MACHINE_STATE", `all ${SLOTS - 1} PCI slots have a device`);
     const port = this.#put(slot, device);
@@ -78,7 +78,7 @@ export class PciSlots implements AsyncDisposable {
     PciBus.filled(this.handle.bus, slot);
     this.#hotplug.plugged(slot);
     this.#wires.tellGuest();
-    return port;
+    return { slot, port };
   }
 
   /** Asks the guest to let go of a device. */

@@ -23,12 +23,15 @@ export class DiskTrouble implements Disposable {
   /** The user wants it paused: it is his to resume. */
   #usersPause = false;
 
-  constructor(disks: readonly AttachedDisk[], life: Life) {
+  constructor(life: Life) {
     this.#life = life;
-    for (const disk of disks) disk.onError = (failure) => this.#failed(failure);
     this.#watch = life.watch(({ event }) => {
       if (event === "resumed" || event === "ended") this.#forget();
     });
+  }
+
+  follow(disk: AttachedDisk): void {
+    disk.onError = (failure) => this.#failed(failure);
   }
 
   /** The machine is paused by its user now, whatever it was before. */
