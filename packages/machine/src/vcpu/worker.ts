@@ -9,6 +9,7 @@ import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
 import { interruptLine } from "../interrupts.ts";
 import { connectPci, type Plug } from "../pci/root.ts";
+import { NearRegisters } from "./near-registers.ts";
 import { type Message, type Request, type ThreadSetup, type VcpuSetup, Wanted } from "./protocol.ts";
 import { registersOf, setRegisters } from "./registers.ts";
 import { type Buses, type Stop, step } from "./step.ts";
@@ -19,9 +20,12 @@ const post = (message: Message) => port.postMessage(message);
 
 /** `settle` takes what the machine has sent of its slots: it kicks a vCPU for that, too. */
 function run(vcpu: Vcpu, buses: Buses, settle: () => void, control: Int32Array, exits: Float64Array): Stop {
+  const near = new NearRegisters(buses, exits);
+  vcpu.attachDevices?.(near);
   settle();
   for (;;) {
-    const stop = step(vcpu.run(), vcpu.page, buses);
+    const exit = vcpu.run();
+    const stop = near.takeStop() ?? step(exit, vcpu.page, buses);
     exits[0]! += 1;
     if (stop === undefined) continue;
     if (stop.reason !== "kicked" || Atomics.load(control, 0) !== Wanted.RUNNING) return stop;
