@@ -64,10 +64,13 @@ export class Connection {
     return new Connection(remote);
   }
 
-  static async open({ to, exportName, tls }: NbdAddress): Promise<Connection> {
+  /** Connects and negotiates; `signal` ends that, and does nothing afterwards. */
+  static async open({ to, exportName, tls }: NbdAddress, signal?: AbortSignal): Promise<Connection> {
     const secure = tls && (await clientTls(tls, "host" in to ? to.host : "localhost"));
     const socket = connect({ ...to, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
     const timer = setTimeout(() => socket.destroy(new Error("no answer within ten seconds")), CONNECT_MS);
+    const abandon = () => socket.destroy();
+    signal?.addEventListener("abort", abandon);
     try {
       return Connection.over(await negotiate(new Wire(socket), exportName, secure));
     } catch (error) {
@@ -75,7 +78,13 @@ export class Connection {
       throw error;
     } finally {
       clearTimeout(timer);
+      signal?.removeEventListener("abort", abandon);
     }
+  }
+
+  /** Requests that have been sent and not answered. */
+  get underWay(): number {
+    return this.#pending.size;
   }
 
   get lost(): boolean {
