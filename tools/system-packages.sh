@@ -29,6 +29,7 @@ wanted='
   dhclient:isc-dhcp-client
   dig:bind9-dnsutils
   dnsmasq:dnsmasq-base
+  dpdk-testpmd:dpdk-dev
   tshark:tshark
 '
 missing_packages() {

@@ -13,6 +13,17 @@ export interface GuestRam {
    * write, and a processor in software must forget what it translated from there.
    */
   written(gpa: number, length: number): void;
+
+  /** What other programs map to see the same memory; undefined where none can. */
+  readonly shared?: SharedRam | undefined;
+}
+
+/** Memory in a file: its pieces' offsets are the file's. */
+export interface SharedRam {
+  readonly fd: number;
+  readonly pieces: readonly RamPiece[];
+  /** Where offset 0 is among this process's addresses. */
+  readonly address: number;
 }
 
 /** A piece of RAM: guest physical addresses from `gpa` on are the buffer's bytes from `offset` on. */
@@ -24,15 +35,17 @@ export interface RamPiece {
 
 /** RAM made of pieces of one buffer, such as a guest's memory with the hole below 4 GiB. */
 export class MappedRam implements GuestRam {
+  readonly shared: SharedRam | undefined;
   readonly #buffer: ArrayBufferLike;
   readonly #pieces: readonly RamPiece[];
   readonly #written: (gpa: number, length: number) => void;
 
-  /** `written` is told of what devices write. */
+  /** `written` is told of what devices write; `file` holds the buffer, whose first byte is at `address`. */
   constructor(
     buffer: ArrayBufferLike,
     pieces: readonly RamPiece[],
     written: (gpa: number, length: number) => void = () => {},
+    file?: { readonly fd: number; readonly address: number },
   ) {
     for (const { gpa, sizeBytes, offset } of pieces) {
       if (offset < 0 || sizeBytes < 0 || offset + sizeBytes > buffer.byteLength) {
@@ -42,6 +55,7 @@ export class MappedRam implements GuestRam {
     this.#buffer = buffer;
     this.#pieces = pieces;
     this.#written = written;
+    this.shared = file && { ...file, pieces };
   }
 
   slice(gpa: number, length: number): Uint8Array | undefined {

@@ -59,6 +59,8 @@ export interface VmHandle {
 /** A notifier as a value that can be posted to other threads. */
 export interface NotifierHandle {
   readonly kind: HypervisorKind;
+  /** The eventfd that it is, where it is one: other programs may be given it. */
+  readonly fd?: number;
 }
 
 /** A vCPU's kick as a value that can be posted to other threads. */

@@ -13,7 +13,7 @@ import { At, Dirent, FolderFlag } from "./folder.ts";
 import * as internet from "./internet.ts";
 import { io, ior, iow, iowr } from "./ioctl.ts";
 import { Fcntl, Flock } from "./locks.ts";
-import { Advice, MapFlag, MemfdFlag, Protection } from "./memory.ts";
+import { ADD_SEALS, Advice, MapFlag, MemfdFlag, Protection, Seal } from "./memory.ts";
 import { Namespace } from "./namespaces.ts";
 import { MAX_CPUS, Prctl } from "./scheduling.ts";
 import * as signals from "./signals.ts";
@@ -40,6 +40,8 @@ const ours: Record<string, number> = {
   ...prefixed("MAP_", MapFlag),
   ...prefixed("MADV_", Advice),
   ...prefixed("MFD_", MemfdFlag),
+  ...prefixed("F_SEAL_", Seal),
+  F_ADD_SEALS: ADD_SEALS,
   ...prefixed("EPOLL", events.EpollEvent),
   ...prefixed("CLOCK_", events.Clock),
   ...prefixed("PR_", Prctl),

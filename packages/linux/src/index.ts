@@ -59,6 +59,7 @@ export { canLockRange, Fcntl, lockRange } from "./locks.ts";
 export {
   Advice,
   addressOf,
+  addSeals,
   MapFlag,
   Mapping,
   type MapRequest,
@@ -69,10 +70,11 @@ export {
   mprotect,
   munmap,
   Protection,
+  Seal,
   viewMemory,
 } from "./memory.ts";
 export { Namespace, setns, unshare } from "./namespaces.ts";
-export { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded, voluntarySwitches } from "./scheduling.ts";
+export { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded } from "./scheduling.ts";
 export {
   blockedSignals,
   blockSignals,

@@ -7,6 +7,7 @@ import { OpenFlag, open, read } from "./file.ts";
 import {
   Advice,
   addressOf,
+  addSeals,
   MapFlag,
   Mapping,
   MemfdFlag,
@@ -16,6 +17,7 @@ import {
   mprotect,
   munmap,
   Protection,
+  Seal,
   viewMemory,
 } from "./memory.ts";
 
@@ -146,6 +148,15 @@ test("memfds are close-on-exec unless told otherwise", () => {
   assert.ok(!(octal(kept) & OpenFlag.CLOEXEC));
   closeSync(closing);
   closeSync(kept);
+});
+
+test("a sealed file in memory keeps its size, and whoever made it without seals is refused", () => {
+  const fd = memfdCreate("sealed", MemfdFlag.CLOEXEC | MemfdFlag.ALLOW_SEALING);
+  ftruncateSync(fd, PAGE);
+  addSeals(fd, Seal.SHRINK | Seal.GROW | Seal.SEAL);
+  for (const length of [0, 2 * PAGE]) assert.throws(() => ftruncateSync(fd, length), { code: "EPERM" });
+  refused(() => addSeals(fd, Seal.WRITE), "EPERM", "fcntl", `fd ${fd}, seals 0x8`);
+  closeSync(fd);
 });
 
 test("each refusal names its call and its argument", () => {

@@ -36,6 +36,10 @@ export const Advice = {
   POPULATE_WRITE: 23,
 } as const;
 
+/** linux/fcntl.h: F_SEAL_*, what can no longer be done to a file in memory. */
+export const Seal = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
+export const ADD_SEALS = 1033;
+
 /** linux/memfd.h: MFD_*. */
 export const MemfdFlag = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4 } as const;
 
@@ -43,6 +47,7 @@ const c = {
   madvise: bind<(address: number, length: number, advice: number) => number>("int madvise(intptr_t, size_t, int)"),
   mprotect: bind<(address: number, length: number, prot: number) => number>("int mprotect(intptr_t, size_t, int)"),
   memfdCreate: bind<(name: string, flags: number) => number>("int memfd_create(const char *, unsigned int)"),
+  fcntl: bind<(fd: number, command: number, argument: number) => number>("int fcntl(int, int, intptr_t)"),
 };
 
 /** What {@link mmap} maps. Lengths and offsets are bytes. */
@@ -81,6 +86,11 @@ export function mprotect(address: number, length: number, protection: number): v
 /** An anonymous file in memory; returns its descriptor. */
 export function memfdCreate(name: string, flags: number = MemfdFlag.CLOEXEC): number {
   return check(c.memfdCreate(name, flags), "memfd_create", name);
+}
+
+/** Forbids for good what {@link Seal} says, to everybody who has the file; it was made with `MemfdFlag.ALLOW_SEALING`. */
+export function addSeals(fd: number, seals: number): void {
+  check(c.fcntl(fd, ADD_SEALS, seals), "fcntl", `fd ${fd}, seals ${hex(seals)}`);
 }
 
 /** The address of a buffer's first byte. Buffers of JavaScript's own do not move, so it holds while the buffer lives. */

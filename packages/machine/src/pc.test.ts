@@ -1,10 +1,11 @@
 /** Whole machines with kernels of a few instructions, on each accelerator. */
 
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { type DriverLink, type GuestRam, RngDevice } from "@lodge/devices";
 import { getAffinity, gettid } from "@lodge/linux";
 import { accelerators } from "../testing/accelerators.ts";
 import { elf64 } from "../testing/elf.ts";
@@ -150,6 +151,35 @@ test("memory in a file is the guest's, and the file's afterwards", async (t) => 
   const content = readFileSync(file);
   assert.equal(content.length, memoryBytes);
   assert.equal(content.toString("latin1", 0x200000, 0x200004), "kept");
+});
+
+test("shared memory is the guest's in a file without a name, which devices have until the machine's end", async () => {
+  let ram: GuestRam | undefined;
+  class Curious extends RngDevice {
+    override connect(link: DriverLink): void {
+      super.connect(link);
+      ram = link.ram;
+    }
+  }
+  const code = [0xc7, 0x04, 0x25, 0, 0, 0x20, 0, ...Buffer.from("kept"), ...out(DEBUG_EXIT, 0)];
+  const machine = await Pc.create({
+    accelerator: "soft",
+    memoryBytes: 16 * 2 ** 20,
+    memoryBacking: { shared: true },
+    cpus: { count: 1 },
+    kernel: elf64(Uint8Array.from(code)),
+    debugExitPort: DEBUG_EXIT,
+    virtio: [new Curious()],
+  });
+  machine.start();
+  await machine.ended;
+  const { fd, pieces } = ram!.shared!;
+  assert.deepEqual(pieces, [{ gpa: 0, sizeBytes: 16 * 2 ** 20, offset: 0 }]);
+  const file = `/proc/self/fd/${fd}`;
+  assert.match(readlinkSync(file), /memfd:lodge-memory/);
+  assert.equal(readFileSync(file).toString("latin1", 0x200000, 0x200004), "kept");
+  await machine.stop();
+  assert.equal(existsSync(file) && readlinkSync(file).includes("lodge-memory"), false);
 });
 
 test("memory is mergeable and of huge pages where that is asked for, and vCPUs are pinned", async (t) => {

@@ -1,36 +1,30 @@
 /** What a machine is made of: its description, and the devices that outlive its resets. */
 
 import { join } from "node:path";
-import { BalloonDevice, ConsoleDevice, FsDevice, RngDevice, type VirtioDevice } from "@lodge/devices";
-import type { PcDescription } from "@lodge/machine";
+import { BalloonDevice, ConsoleDevice, FsDevice, RngDevice, releaseInFile, type VirtioDevice } from "@lodge/devices";
+import type { MemoryBacking, PcDescription } from "@lodge/machine";
 import type { Choice } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
 import { BootFile } from "./boot-files.ts";
-import type { NetworkOptions } from "./configuration/networks.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
-import type { AttachedDisk } from "./disks/attached-disk.ts";
-import type { DiskOptions } from "./disks/options.ts";
+import { AttachedDisk } from "./disks/attached-disk.ts";
 import { machineDisk } from "./images/machine-disk.ts";
 import { cacheFolder, type Image } from "./images/store.ts";
 import { KernelCache } from "./images/unpacked-kernels.ts";
-import type { AttachedNetwork } from "./network.ts";
+import { type AttachedNetwork, attachNetwork } from "./network.ts";
 import { openSerial, type SerialLine } from "./serial.ts";
 
 export interface Hardware {
   readonly memoryBytes: number;
   readonly agents: Agents;
   readonly balloon: BalloonDevice;
-  /** What is there now; {@link Hotplug} changes it, and what is in the PC's slots, from the first on. */
-  readonly disks: AttachedDisk[];
-  readonly networks: AttachedNetwork[];
-  readonly slots: (VirtioDevice | undefined)[];
-  openDisk(options: DiskOptions, id: string): Promise<AttachedDisk>;
-  openNetwork(options: NetworkOptions, id: string): Promise<AttachedNetwork>;
+  readonly disks: readonly AttachedDisk[];
   /** Told when the guest's balloon has another size. */
   onBalloon: (bytes: number) => void;
   /** Told when something does not work any more. */
   onTrouble: (message: string) => void;
   readonly serial: SerialLine | undefined;
+  readonly networks: readonly AttachedNetwork[];
   /** What a PC is made from, at the start and at every reset. */
   describe(): Promise<PcDescription>;
 }
@@ -49,42 +43,36 @@ export async function assemble(
   const agents = new Agents();
   const console = new ConsoleDevice({ ports: [{ console: true, onData: () => true }, ...agents.portOptions] });
   agents.connect(console.ports.slice(1));
-  const { backing } = checked;
+  const backing = backingFor(checked);
   // Pages of a file or of a reserved pool are not given back one by one.
   const keeps = backing?.file !== undefined || backing?.hugePages === "2M";
   const balloon = new BalloonDevice({
     onResize: (bytes) => hardware.onBalloon(bytes),
-    ...(keeps && { release: () => {} }),
+    ...(keeps ? { release: () => {} } : backing?.shared && { release: releaseInFile }),
   });
   const disks: AttachedDisk[] = [];
-  const networks: AttachedNetwork[] = [];
-  // What a machine without disks or cards has no use for is not loaded.
-  const openDisk = async (disk: DiskOptions, id: string) =>
-    (await import("./disks/attached-disk.ts")).AttachedDisk.open(id, disk, checked.cpus.count);
-  const openNetwork = async (network: NetworkOptions, id: string) =>
-    (await import("./network.ts")).attachNetwork(id, network, options.name);
-  const slots: (VirtioDevice | undefined)[] = [console, new RngDevice(), balloon];
+  const virtio: VirtioDevice[] = [console, new RngDevice(), balloon];
   const own =
     image?.disk === undefined
       ? undefined
       : undo.use(await machineDisk(image.disk, options.name, options.ephemeral ?? false, options.signal));
-  undo.defer(async () => {
-    for (const one of [...disks, ...networks].toReversed()) await one[Symbol.asyncDispose]();
-  });
   for (const one of [...(own ? [{ file: own.file }] : []), ...checked.disks]) {
-    const disk = await openDisk(one, `disk${disks.length}`);
+    const disk = undo.use(await AttachedDisk.open(one, checked.cpus.count));
     disks.push(disk);
-    slots.push(disk.device);
+    virtio.push(disk.device);
   }
   for (const { folder, tag, readonly: readOnly = false } of checked.shares) {
     const share = new FsDevice({ folder, tag, readOnly });
     undo.defer(() => share.close());
-    slots.push(share);
+    virtio.push(share);
   }
   const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
   const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);
-  for (const network of checked.networks) networks.push(await openNetwork(network, `net${networks.length}`));
-  slots.push(...networks.map(({ device }) => device));
+  const networks: AttachedNetwork[] = [];
+  for (const network of checked.networks) {
+    networks.push(undo.use(await attachNetwork(network, options.name, (why) => hardware.onTrouble(why))));
+  }
+  virtio.push(...networks.map(({ device }) => device));
   const description: Omit<PcDescription, "kernel" | "initrd"> = {
     accelerator: accelerator.kind,
     memoryBytes: checked.memoryBytes,
@@ -100,7 +88,7 @@ export async function assemble(
     ...(options.debugConsole && { debugConsole: options.debugConsole }),
     ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
     ...(options.testDevice && { testDevice: true }),
-    virtio: slots,
+    virtio,
   };
   const describe = async (): Promise<PcDescription> => ({
     ...description,
@@ -117,15 +105,17 @@ export async function assemble(
     balloon,
     disks,
     networks,
-    slots,
-    openDisk,
-    openNetwork,
     serial,
     onBalloon: nobody,
     onTrouble: nobody,
     describe,
   };
   return hardware;
+}
+
+/** Whoever serves a card's rings has to see the guest's memory. */
+function backingFor({ backing, networks }: CheckedOptions): MemoryBacking | undefined {
+  return networks.some(({ mode }) => mode === "vhost-user") ? { ...backing, shared: true } : backing;
 }
 
 /** The image's, what its first program is told, and the user's, which comes last so that it counts. */

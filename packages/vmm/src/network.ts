@@ -1,7 +1,7 @@
 /** A network card of a machine, and what it is connected to. */
 
 import { randomBytes } from "node:crypto";
-import { NetDevice } from "@lodge/devices";
+import { NetDevice, VhostUserNetDevice } from "@lodge/devices";
 import {
   CapturePort,
   CLEAN_TRAFFIC,
@@ -22,23 +22,33 @@ import {
 import type { NetworkOptions } from "./configuration/networks.ts";
 
 export interface AttachedNetwork extends AsyncDisposable {
-  /** What it is called by the host: `net0` and so on, or as its user named it. */
-  readonly id: string;
   readonly options: NetworkOptions;
   readonly mac: string;
-  readonly device: NetDevice;
+  readonly device: NetDevice | VhostUserNetDevice;
   /** Of a card with NAT: its port forwards, which may be changed while the machine runs, and what it is doing. */
   readonly nat: Nat | undefined;
 }
 
 /** Connects a card. Throws a `NetworkError` of the host; nothing is left behind then. */
 export async function attachNetwork(
-  id: string,
   options: NetworkOptions,
   hostName: string | undefined,
+  onTrouble: (message: string) => void,
 ): Promise<AttachedNetwork> {
+  const { mac = madeUpMac() } = options;
+  if (options.mode === "vhost-user") {
+    const { path, mtu, queues: pairs } = options;
+    const device = await VhostUserNetDevice.connect({
+      path,
+      mac,
+      onTrouble,
+      ...(mtu !== undefined && { mtu }),
+      ...(pairs !== undefined && { pairs }),
+    });
+    return { options, mac, device, nat: undefined, [Symbol.asyncDispose]: async () => device[Symbol.dispose]() };
+  }
   await using undo = new AsyncDisposableStack();
-  const { mac = madeUpMac(), pcap } = options;
+  const { pcap } = options;
   let { mtu } = options;
   let nat: Nat | undefined;
   let port: PacketPort;
@@ -80,7 +90,7 @@ export async function attachNetwork(
   if (pcap !== undefined) port = new CapturePort(port, undo.use(new PcapFile(pcap)));
   const device = new NetDevice({ port, mac, ...(mtu !== undefined && { mtu }) });
   const resources = undo.move();
-  return { id, options, mac, device, nat, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+  return { options, mac, device, nat, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }
 
 /** QEMU's range of addresses that machines have, and three bytes by chance. */

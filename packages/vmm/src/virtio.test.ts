@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
-import { BalloonDevice, BlkDevice, NetDevice, RngDevice, UnixSockets, VsockDevice } from "@lodge/devices";
+import { BalloonDevice, BlkDevice, Feature, NetDevice, RngDevice, UnixSockets, VsockDevice } from "@lodge/devices";
 import { openImage } from "@lodge/storage";
 import { baseAllocation, NbdServer } from "@lodge/storage/nbd";
 import { EchoPort } from "../testing/echo-port.ts";
@@ -66,7 +66,7 @@ suite("Debian's drivers", { skip: noGuest }, () => {
     const vsock = new VsockDevice({ cid: 7, connect: sockets.connect });
     sockets.serve(vsock);
     const split = new BlkDevice({ disk: fixed, serial: "fixed-disk" });
-    split.offersPackedRings = false;
+    split.ringFeatures &= ~Feature.RING_PACKED;
     guest = await TinyGuest.boot([
       new BlkDevice({ disk, queues: 2, serial: "lodge-disk" }),
       split,

@@ -1,4 +1,4 @@
-/** Kernels of a few instructions for tests, from assembly. */
+/** Kernels of a few instructions for tests, from assembly or C. */
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -10,9 +10,27 @@ export const noKernel = spawnSync("gcc", ["--version"]).error === undefined ? fa
 
 /** Assembles a kernel, and returns its file, which has symbols. */
 export function assemble(source: string, directory: string, name: string): string {
-  const file = join(directory, name);
-  const args = ["-x", "assembler", "-", "-o", file, "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000"];
-  const { status, stderr } = spawnSync("gcc", args, { input: source });
+  return build(source, "assembler", join(directory, name));
+}
+
+/** Compiles a kernel of this folder. */
+export function compile(source: string, directory: string): string {
+  return build(readFileSync(join(import.meta.dirname, source), "utf8"), "c", join(directory, source.slice(0, -2)));
+}
+
+function build(source: string, language: string, file: string): string {
+  const code = [
+    "-O1",
+    "-ffreestanding",
+    "-fno-stack-protector",
+    "-fno-pic",
+    "-mno-red-zone",
+    "-mno-sse",
+    "-Wall",
+    "-Werror",
+  ];
+  const link = ["-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000,--build-id=none"];
+  const { status, stderr } = spawnSync("gcc", ["-x", language, "-", "-o", file, ...code, ...link], { input: source });
   assert.equal(status, 0, String(stderr));
   return file;
 }

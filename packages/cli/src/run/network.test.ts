@@ -9,7 +9,7 @@ import { noImage } from "../../testing/image.ts";
 const bin = join(import.meta.dirname, "../../bin/lodge.js");
 
 for (const [net, message] of [
-  ["nta", "--net nta: there is nat, switch=NAME, bridge=NAME, tap, stream, dgram and none"],
+  ["nta", "--net nta: there is nat, switch=NAME, bridge=NAME, tap, stream, dgram, vhost-user and none"],
   [
     "nat,colour=red",
     /there is no field "colour"; it has mac, mtu, pcap, inbound, outbound, network, network6, restrict, loopback, hostfwd/,
@@ -38,6 +38,8 @@ for (const [net, message] of [
     /^bridge nobridge: this host has no device of that name; make one: ip link add nobridge type bridge/,
   ],
   ["bridge=br0,ip=10.0.0", "ip=10.0.0: this is no address of IPv4 or IPv6"],
+  ["vhost-user", /where does it listen\? vhost-user,path=SOCKET/],
+  ["vhost-user,path=/nonexistent", "cannot connect to /nonexistent: nobody listens there; start that one first"],
   ["dgram,local=127.0.0.1:1", /between which two\? dgram,local=/],
   ["dgram,local=127.0.0.1,remote=127.0.0.1:1", "127.0.0.1: write an address and a port, 127.0.0.1:4000, or unix:PATH"],
   [

@@ -64,13 +64,21 @@ export abstract class VirtioDevice {
   abstract readonly config: Uint8Array;
   /** Which bytes of it the driver may write: from, up to. */
   readonly writableConfig: readonly [from: number, to: number] = [0, 0];
-  /** Packed rings are offered beside split ones; set before a transport takes the device. */
-  offersPackedRings = true;
+  /** The features of rings that it is offered with; changed only before a transport takes the device. */
+  ringFeatures = Feature.INDIRECT_DESC | Feature.EVENT_IDX | Feature.RING_PACKED | Feature.RING_RESET;
   protected link: DriverLink = NOBODY;
 
   /** The transport takes the device. */
   connect(link: DriverLink): void {
     this.link = link;
+  }
+
+  /**
+   * A queue's doorbell, where it is an eventfd: true when the device has somebody else wait for it, who serves the queue in
+   * this process's place. The device is told only of rings before it started, then. Said after each {@link connect}.
+   */
+  takeDoorbell(_queue: number, _eventfd: number): boolean {
+    return false;
   }
 
   /** The driver has set everything up (DRIVER_OK); the link has its features and queues. */

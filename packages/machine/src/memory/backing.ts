@@ -1,8 +1,23 @@
 /** What a machine's memory is made of on the host, where it shall not be plain anonymous memory. */
 
-import { ftruncateSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import type { GuestMemory } from "@lodge/kvm";
-import { Advice, addressOf, close, MapFlag, madvise, mmap, OpenFlag, open, Protection } from "@lodge/linux";
+import {
+  Advice,
+  addressOf,
+  addSeals,
+  Descriptor,
+  ftruncate,
+  MapFlag,
+  MemfdFlag,
+  madvise,
+  memfdCreate,
+  mmap,
+  OpenFlag,
+  open,
+  Protection,
+  Seal,
+} from "@lodge/linux";
 import { MachineError } from "../errors.ts";
 
 export interface MemoryBacking {
@@ -13,14 +28,19 @@ export interface MemoryBacking {
   readonly hugePages?: "2M" | "transparent";
   /** A file that holds the memory, shared with whoever else maps it. It is made as long as the memory. */
   readonly file?: string;
+  /** Other programs are given it, without a name in the file system: what serves a vhost-user device. */
+  readonly shared?: boolean;
   /** The host may merge equal pages with those of other machines (KSM). */
   readonly mergeable?: boolean;
 }
 
 const HUGE_PAGE = 2 * 2 ** 20;
 
-/** Lays the machine's memory over what backs it. Before anything is in it. */
-export function backMemory(memory: GuestMemory, sizeBytes: number, backing: MemoryBacking): void {
+/**
+ * Lays the machine's memory over what backs it. Before anything is in it. Returns the file that holds it from its first byte
+ * on, where it is in one, which the caller closes.
+ */
+export function backMemory(memory: GuestMemory, sizeBytes: number, backing: MemoryBacking): Descriptor | undefined {
   const { hugePages, file, mergeable = false } = backing;
   if (file !== undefined && hugePages === "2M") {
     throw new MachineError(
@@ -28,17 +48,31 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
       "memory in a file has the huge pages of its file system: put the file on a hugetlbfs instead of asking for them here",
     );
   }
-  const address = addressOf(memory.buffer);
+  const address = memoryAddress(memory);
+  using undo = new DisposableStack();
   try {
-    if (hugePages === "2M") mapHuge(address, sizeBytes);
-    if (file !== undefined) mapFile(address, sizeBytes, file);
+    if (hugePages === "2M") checkHuge(sizeBytes);
+    const holder = openHolder(sizeBytes, backing);
+    if (holder !== undefined) {
+      undo.use(holder);
+      mapFile(address, sizeBytes, holder.fd);
+    } else if (hugePages === "2M") {
+      mapHuge(address, sizeBytes);
+    }
     if (hugePages === "transparent") madvise(address, sizeBytes, Advice.HUGEPAGE);
     if (mergeable) madvise(address, sizeBytes, Advice.MERGEABLE);
+    undo.move();
+    return holder;
   } catch (cause) {
     if (cause instanceof MachineError) throw cause;
     const said = cause instanceof Error ? cause.message : String(cause);
     throw new MachineError("MACHINE_HOST", `the machine's memory: ${said}`, { cause });
   }
+}
+
+/** Where its first byte is among this process's addresses. */
+export function memoryAddress({ buffer }: GuestMemory): number {
+  return addressOf(buffer);
 }
 
 /** Gives the pages of a memory that nobody uses any more back to the host, whatever they are of. */
@@ -48,7 +82,7 @@ export function releaseMemory({ buffer, sizeBytes, wasm }: GuestMemory): void {
   mmap({ address: addressOf(buffer), length: wasm?.buffer.byteLength ?? sizeBytes, protection, flags });
 }
 
-function mapHuge(address: number, sizeBytes: number): void {
+function checkHuge(sizeBytes: number): void {
   const needed = sizeBytes / HUGE_PAGE;
   const free = freeHugePages();
   if (free < needed) {
@@ -58,6 +92,9 @@ function mapHuge(address: number, sizeBytes: number): void {
         "(sysctl vm.nr_hugepages), or use transparent ones",
     );
   }
+}
+
+function mapHuge(address: number, sizeBytes: number): void {
   const flags = MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.HUGETLB | MapFlag.FIXED;
   mmap({ address, length: sizeBytes, protection: Protection.READ | Protection.WRITE, flags });
 }
@@ -75,13 +112,27 @@ function freeHugePages(): number {
   }
 }
 
-function mapFile(address: number, sizeBytes: number, path: string): void {
-  const fd = open(path, OpenFlag.RDWR | OpenFlag.CREAT | OpenFlag.CLOEXEC, 0o600);
+/** The file that is to hold the memory; undefined for none. */
+function openHolder(sizeBytes: number, { file, shared, hugePages }: MemoryBacking): Descriptor | undefined {
+  if (file === undefined && !shared) return undefined;
+  const flags = MemfdFlag.CLOEXEC | MemfdFlag.ALLOW_SEALING | (hugePages === "2M" ? MemfdFlag.HUGETLB : 0);
+  const holder = new Descriptor(
+    file === undefined
+      ? memfdCreate("lodge-memory", flags)
+      : open(file, OpenFlag.RDWR | OpenFlag.CREAT | OpenFlag.CLOEXEC, 0o600),
+  );
   try {
-    ftruncateSync(fd, sizeBytes);
-    const flags = MapFlag.SHARED | MapFlag.FIXED;
-    mmap({ address, length: sizeBytes, protection: Protection.READ | Protection.WRITE, flags, fd });
-  } finally {
-    close(fd);
+    ftruncate(holder.fd, sizeBytes);
+    // Who is given it cannot take it from under us: touching what is no longer there would end this process.
+    if (file === undefined) addSeals(holder.fd, Seal.SHRINK | Seal.GROW | Seal.SEAL);
+    return holder;
+  } catch (error) {
+    holder.close();
+    throw error;
   }
+}
+
+function mapFile(address: number, sizeBytes: number, fd: number): void {
+  const flags = MapFlag.SHARED | MapFlag.FIXED;
+  mmap({ address, length: sizeBytes, protection: Protection.READ | Protection.WRITE, flags, fd });
 }

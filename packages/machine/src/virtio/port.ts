@@ -21,13 +21,11 @@ export class VirtioPort implements AsyncDisposable {
   readonly function: VirtioFunction;
   readonly #transport: VirtioTransport;
   readonly #notifier: Notifier;
-  readonly #pin: InterruptLine;
   readonly #doorbells: Doorbells;
   readonly #watches: readonly Disposable[];
 
   constructor(hypervisor: Hypervisor, slot: number, device: VirtioDevice, { vm, ram, pin, send, failed }: PortWires) {
     let table: MsixTable | undefined;
-    this.#pin = pin;
     this.#transport = new VirtioTransport(device, {
       ram,
       interrupts: {
@@ -63,7 +61,11 @@ export class VirtioPort implements AsyncDisposable {
     table = this.function.msix;
     this.#watches = [
       this.#notifier.watch(() => this.#transport.control()),
-      ...doorbells.notifiers.map((doorbell, queue) => doorbell.watch(() => this.#transport.notified(queue))),
+      ...doorbells.notifiers.flatMap((doorbell, queue) => {
+        const { fd } = doorbell.handle;
+        if (fd !== undefined && device.takeDoorbell(queue, fd)) return [];
+        return [doorbell.watch(() => this.#transport.notified(queue))];
+      }),
     ];
   }
 
@@ -80,8 +82,6 @@ export class VirtioPort implements AsyncDisposable {
     for (const watch of this.#watches) watch[Symbol.dispose]();
     this.#doorbells.follow(() => undefined);
     await this.#transport.close();
-    // Others share its line.
-    this.#pin.set(false);
     this.#doorbells[Symbol.dispose]();
     this.#notifier.close();
   }

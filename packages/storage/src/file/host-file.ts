@@ -94,8 +94,7 @@ export class HostFile implements Store {
     const length = totalBytes(pieces);
     const inside = Math.max(0, Math.min(length, this.#sizeBytes - offset));
     try {
-      const reading = this.#transfers.read(offset, inside === length ? pieces : cutPieces(pieces, 0, inside));
-      const done = typeof reading === "number" ? reading : await reading;
+      const done = await this.#transfers.read(offset, inside === length ? pieces : cutPieces(pieces, 0, inside));
       if (done < inside) throw new Error("the file has become shorter");
     } catch (cause) {
       throw this.#failed("read", cause);
@@ -105,8 +104,7 @@ export class HostFile implements Store {
 
   async write(offset: number, pieces: Pieces): Promise<void> {
     try {
-      const writing = this.#transfers.write(offset, pieces);
-      if (writing !== undefined) await writing;
+      await this.#transfers.write(offset, pieces);
     } catch (cause) {
       throw this.#failed("write", cause);
     }

@@ -68,6 +68,14 @@ export type NetworkOptions =
       readonly local: DatagramPlace;
       readonly remote: DatagramPlace;
     })
+  | (Pick<Card, "mac" | "mtu"> & {
+      /** Another process carries the frames, in the guest's own memory: passt, Open vSwitch, DPDK. */
+      readonly mode: "vhost-user";
+      /** The Unix socket at which it listens. */
+      readonly path: string;
+      /** Queues in each direction. Default: 1. */
+      readonly queues?: number;
+    })
   | (Card & {
       /** A named network of this user's, with other machines on it. */
       readonly mode: "switch";
@@ -144,6 +152,24 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       const [here, there] = [parsed(() => parseDatagramPlace(local)), parsed(() => parseDatagramPlace(remote))];
       return { mode: "dgram", ...cardOf(named), local: here, remote: there };
     }
+    case "vhost-user": {
+      const { named } = parseFields(text, option, ["mac", "mtu", "path", "queues"]);
+      const [path, queues] = [named.get("path"), named.get("queues")];
+      if (path === undefined) {
+        throw new VmmError(
+          "VMM_CONFIG",
+          `${option} ${text}: where does it listen? vhost-user,path=SOCKET, of passt --vhost-user or a switch`,
+        );
+      }
+      const { mac, mtu } = cardOf(named);
+      return {
+        mode: "vhost-user",
+        path,
+        ...(mac !== undefined && { mac }),
+        ...(mtu !== undefined && { mtu }),
+        ...(queues !== undefined && { queues: parseCount(queues, "queues") }),
+      };
+    }
     case "switch": {
       const { named } = parseFields(text, option, [...ownMtu, "vlan", "trunk", "filter"]);
       if (of === undefined || of === "") {
@@ -165,7 +191,7 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
     default:
       throw new VmmError(
         "VMM_CONFIG",
-        `${option} ${text}: there is nat, switch=NAME, bridge=NAME, tap, stream, dgram and none`,
+        `${option} ${text}: there is nat, switch=NAME, bridge=NAME, tap, stream, dgram, vhost-user and none`,
       );
   }
 }

@@ -6,3 +6,8 @@ import { Advice, addressOf, madvise } from "@lodge/linux";
 export function releaseToHost(pages: Uint8Array): void {
   madvise(addressOf(pages.buffer) + pages.byteOffset, pages.length, Advice.DONTNEED);
 }
+
+/** The same for memory in a file that has no name: the file has a hole there. */
+export function releaseInFile(pages: Uint8Array): void {
+  madvise(addressOf(pages.buffer) + pages.byteOffset, pages.length, Advice.REMOVE);
+}

@@ -11,15 +11,14 @@ import {
   VnetHeader,
   writeVnetHeader,
 } from "@lodge/network";
-import { DeviceError } from "../../errors.ts";
 import { flag, integer, type SavedState, stateRecord, text } from "../../state.ts";
 import { DeviceType, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue/index.ts";
+import { type CardOptions, MOST_PAIRS, NetConfig } from "./config.ts";
 import { filterState, ReceiveFilter } from "./filter.ts";
 import {
   CONTROL_ERR,
   CONTROL_OK,
-  Config,
   Control,
   LinkStatus,
   MAX_FRAME,
@@ -29,18 +28,11 @@ import {
 } from "./layout.ts";
 
 const QUEUE_SIZE = 256;
-const MOST_PAIRS = 64;
 /** What a control command may hold: both address tables at their longest. */
 const MAX_CONTROL = 16384;
 
-export interface NetOptions {
+export interface NetOptions extends CardOptions {
   port: PacketPort;
-  /** `52:54:00:12:34:56`. */
-  mac: string;
-  /** The largest packet, without Ethernet's header; what the driver chooses unless said. */
-  mtu?: number;
-  /** Queues in each direction; as many as there are vCPUs is a good number. */
-  pairs?: number;
 }
 
 const record = stateRecord("virtio-net", 1, {
@@ -56,10 +48,9 @@ export class NetDevice extends VirtioDevice {
   readonly type = DeviceType.NET;
   readonly features: bigint;
   readonly queueSizes: readonly number[];
-  readonly config = new Uint8Array(Config.LENGTH);
-  readonly #config = new DataView(this.config.buffer);
+  readonly config: Uint8Array;
+  readonly #config: NetConfig;
   readonly #port: PacketPort;
-  readonly #ownMac: Uint8Array;
   readonly #mac: Uint8Array;
   readonly #maxPairs: number;
   readonly #header = new DataView(new ArrayBuffer(VnetHeader.LENGTH));
@@ -74,27 +65,16 @@ export class NetDevice extends VirtioDevice {
   #refused = false;
   #paused = false;
 
-  constructor({ port, mac, mtu, pairs = 1 }: NetOptions, saved?: SavedState) {
+  constructor({ port, ...card }: NetOptions, saved?: SavedState) {
     super();
-    const address = parseMac(mac);
-    if (address === undefined)
-      throw new DeviceError("DEVICE_CONFIGURATION", `${JSON.stringify(mac)} is no MAC address`);
-    if (!Number.isInteger(pairs) || pairs < 1 || pairs > MOST_PAIRS) {
-      throw new DeviceError("DEVICE_CONFIGURATION", `${pairs} queue pairs: 1 to ${MOST_PAIRS} are possible`);
-    }
-    if (mtu !== undefined && (!Number.isInteger(mtu) || mtu < 68 || mtu > 65535)) {
-      throw new DeviceError("DEVICE_CONFIGURATION", `an MTU of ${mtu}: 68 to 65535 are possible`);
-    }
+    const { mtu, pairs = 1 } = card;
+    this.#config = new NetConfig(card);
+    this.config = this.#config.bytes;
     this.#port = port;
-    this.#ownMac = address;
-    this.#mac = address.slice();
+    this.#mac = this.#config.mac.slice();
     this.#maxPairs = pairs;
     this.queueSizes = Array.from({ length: 2 * pairs + 1 }, () => QUEUE_SIZE);
     this.features = offered(port, mtu !== undefined, pairs > 1);
-    this.config.set(address, Config.MAC);
-    this.#config.setUint16(Config.STATUS, LinkStatus.UP, true);
-    this.#config.setUint16(Config.MAX_PAIRS, pairs, true);
-    this.#config.setUint16(Config.MTU, mtu ?? 0, true);
     if (saved !== undefined) this.#restore(saved);
     port.connect(this.#guestSide());
   }
@@ -110,8 +90,7 @@ export class NetDevice extends VirtioDevice {
   }
 
   #setStatus(bit: number, on: boolean): void {
-    const status = this.#config.getUint16(Config.STATUS, true);
-    this.#config.setUint16(Config.STATUS, on ? status | bit : status & ~bit, true);
+    this.#config.set(bit, on);
     this.link.configChanged();
   }
 
@@ -120,7 +99,7 @@ export class NetDevice extends VirtioDevice {
   }
 
   get #isUp(): boolean {
-    return (this.#config.getUint16(Config.STATUS, true) & LinkStatus.UP) !== 0;
+    return this.#config.has(LinkStatus.UP);
   }
 
   #has(feature: bigint): boolean {
@@ -283,7 +262,7 @@ export class NetDevice extends VirtioDevice {
     this.#pairs = 1;
     this.#offloads = true;
     this.#refused = false;
-    this.#mac.set(this.#ownMac);
+    this.#mac.set(this.#config.mac);
     this.#port.reset?.();
   }
 
@@ -296,11 +275,10 @@ export class NetDevice extends VirtioDevice {
   }
 
   override save(): SavedState {
-    const status = this.#config.getUint16(Config.STATUS, true);
     return record.save({
       mac: formatMac(this.#mac),
-      linkUp: (status & LinkStatus.UP) !== 0,
-      announcing: (status & LinkStatus.ANNOUNCE) !== 0,
+      linkUp: this.#config.has(LinkStatus.UP),
+      announcing: this.#config.has(LinkStatus.ANNOUNCE),
       pairs: this.#pairs,
       offloads: this.#offloads,
       filter: this.#filter.save(),
@@ -314,8 +292,8 @@ export class NetDevice extends VirtioDevice {
     this.#pairs = Math.min(state.pairs, this.#maxPairs);
     this.#offloads = state.offloads;
     this.#filter = new ReceiveFilter(state.filter);
-    const status = (state.linkUp ? LinkStatus.UP : 0) | (state.announcing ? LinkStatus.ANNOUNCE : 0);
-    this.#config.setUint16(Config.STATUS, status, true);
+    this.#config.set(LinkStatus.UP, state.linkUp);
+    this.#config.set(LinkStatus.ANNOUNCE, state.announcing);
   }
 }
 

@@ -8,6 +8,7 @@ import { SplitQueue, splitAreas } from "./split.ts";
 export { Chain, gather, MAX_DESCRIPTORS, part, scatter } from "./chain.ts";
 export type { QueueEvents, QueueLayout, QueuePosition } from "./queue.ts";
 export { Virtqueue } from "./queue.ts";
+export { SplitQueue } from "./split.ts";
 
 /** The largest ring (2.7, 2.8.10). */
 export const MAX_QUEUE_SIZE = 32768;

@@ -47,7 +47,7 @@ export abstract class Virtqueue {
   /** Chains that were taken and not yet given back. */
   inFlight = 0;
   protected readonly ram: GuestRam;
-  protected readonly layout: QueueLayout;
+  readonly layout: QueueLayout;
   readonly #events: QueueEvents;
   #usable = true;
   /** Chains to use again. */
@@ -126,6 +126,11 @@ export abstract class Virtqueue {
     if (!this.#usable) return false;
     const more = this.suppress(!wanted);
     return more && wanted && this.inFlight < this.size;
+  }
+
+  /** Interrupts the driver, who was asked already whether it wants that. */
+  protected interrupt(): void {
+    if (this.#usable) this.#events.interrupt();
   }
 
   /** Where the ring is, for saving: with nothing in flight and everything published. */

@@ -1,7 +1,7 @@
 /** The split ring (virtio 1.2, 2.7). */
 
 import type { GuestRam } from "../../ram.ts";
-import type { Chain } from "./chain.ts";
+import { Chain } from "./chain.ts";
 import { Descriptor, type QueueEvents, type QueueLayout, type QueuePosition, Virtqueue, wantsEvent } from "./queue.ts";
 
 /** Both rings begin with u16 flags, u16 idx (2.7.6, 2.7.8); elements follow, then a u16 event index. */
@@ -57,11 +57,19 @@ export class SplitQueue extends Virtqueue {
   }
 
   protected take(chain: Chain): boolean | string {
-    const { available, descriptors } = this.#areas;
+    const { available } = this.#areas;
     const pending = (Atomics.load(available, INDEX) - this.#available) & 0xffff;
     if (pending === 0) return false;
     if (pending > this.size) return `an available index ${pending} ahead in a ring of ${this.size}`;
-    let index = available[2 + (this.#available & this.#mask)]!;
+    const wrong = this.#fill(chain, available[2 + (this.#available & this.#mask)]!);
+    if (wrong !== undefined) return wrong;
+    this.#available = (this.#available + 1) & 0xffff;
+    return true;
+  }
+
+  /** Adds the descriptors from `index` on; returns what is wrong with them. */
+  #fill(chain: Chain, index: number): string | undefined {
+    const { descriptors } = this.#areas;
     chain.id = index;
     chain.slots = 1;
     for (let seen = 0; seen < this.size; seen++) {
@@ -76,13 +84,38 @@ export class SplitQueue extends Virtqueue {
         ? this.addIndirect(chain, gpa, length)
         : chain.add(this.ram, gpa, length, (flags & Descriptor.WRITE) !== 0);
       if (wrong !== undefined) return wrong;
-      if (!(flags & Descriptor.NEXT)) {
-        this.#available = (this.#available + 1) & 0xffff;
-        return true;
-      }
+      if (!(flags & Descriptor.NEXT)) return undefined;
       index = flags >>> 16;
     }
     return "a loop of descriptors";
+  }
+
+  /** Another process has served the ring, which goes on here: at an index of the available ring, or behind what was used. */
+  moveTo(available?: number): void {
+    this.#used = Atomics.load(this.#areas.used, INDEX);
+    this.#shown = this.#used;
+    this.#available = available ?? this.#used;
+  }
+
+  /**
+   * Another process that serves the ring has used chains and rings for that: what it wrote is told, and the driver. Chains
+   * whose descriptors the driver has changed already are told as they are now; it has seen what was in them.
+   */
+  usedOutside(): void {
+    const { used, elements } = this.#areas;
+    const now = Atomics.load(used, INDEX);
+    const count = Math.min((now - this.#used) & 0xffff, this.size);
+    this.#used = (now - count) & 0xffff;
+    this.#markUsed(this.#used & this.#mask, count);
+    const chain = new Chain();
+    for (let left = count; left > 0; left--) {
+      const at = (this.#used & this.#mask) * 2;
+      chain.clear();
+      if (this.#fill(chain, elements[at]!) === undefined) chain.markWritten(this.ram, elements[at + 1]!);
+      this.#used = (this.#used + 1) & 0xffff;
+    }
+    this.#shown = this.#used;
+    this.interrupt();
   }
 
   protected untake(): void {

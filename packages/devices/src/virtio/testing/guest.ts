@@ -17,6 +17,8 @@ export interface GuestOptions {
   /** The guest goes on with another device: the transport's state, and whose memory and rings there are. */
   saved?: SavedState;
   from?: TestGuest;
+  /** Other programs may be given its memory, as this file. Nothing in the tests maps it. */
+  file?: { readonly fd: number; readonly address: number };
 }
 
 export class TestGuest {
@@ -29,6 +31,8 @@ export class TestGuest {
   /** Every vector that was sent, in order. */
   readonly messages: number[] = [];
   readonly failures: string[] = [];
+  /** What devices said that they wrote, where there is a file of it. */
+  readonly written: [gpa: number, length: number][] = [];
   line = false;
   features: bigint;
   readonly #wanted: bigint;
@@ -43,7 +47,9 @@ export class TestGuest {
     this.#top = from?.top ?? 0x1000;
     this.memory = new Uint8Array(buffer);
     this.view = new DataView(buffer);
-    this.ram = new MappedRam(buffer, [{ gpa: 0, sizeBytes: buffer.byteLength, offset: 0 }]);
+    const pieces = [{ gpa: 0, sizeBytes: buffer.byteLength, offset: 0 }];
+    const written = (gpa: number, length: number) => void this.written.push([gpa, length]);
+    this.ram = new MappedRam(buffer, pieces, options.file && written, options.file);
     this.#wanted = (options.features ?? -1n) | Feature.VERSION_1;
     const { messages = true } = options;
     this.transport = new VirtioTransport(device, {

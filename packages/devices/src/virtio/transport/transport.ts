@@ -42,9 +42,6 @@ export interface VirtioInterrupts {
   lowerLine(): void;
 }
 
-/** What every device is offered with. */
-const OFFERED = Feature.INDIRECT_DESC | Feature.EVENT_IDX | Feature.VERSION_1 | Feature.RING_RESET;
-
 const record = stateRecord("virtio-transport", 1, {
   driverFeatures: u64,
   status: u8,
@@ -95,7 +92,7 @@ export class VirtioTransport {
     this.#options = options;
     this.handle = createRegisters({
       type: device.type,
-      features: device.features | OFFERED | (device.offersPackedRings ? Feature.RING_PACKED : 0n),
+      features: device.features | device.ringFeatures | Feature.VERSION_1,
       queueSizes: device.queueSizes,
       configLength: device.config.length,
       writableConfig: device.writableConfig,
