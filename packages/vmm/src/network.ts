@@ -58,11 +58,16 @@ export async function attachNetwork(
   } else if (options.mode === "tap") {
     port = undo.use(new TapPort(options.ifname));
   } else if (options.mode === "bridge") {
-    const { bridge, filter = CLEAN_TRAFFIC, addresses = [] } = options;
+    const { bridge, filter = CLEAN_TRAFFIC, addresses = [], dhcpServers } = options;
     const tap = undo.use(TapPort.onBridge(bridge));
     mtu = tap.mtu;
     const own = addresses.map((address) => parseAddress(address)!);
-    port = new FilterPort(tap, { rules: parseFilter(filter), mac: parseMac(mac)!, addresses: own });
+    port = new FilterPort(tap, {
+      rules: parseFilter(filter),
+      mac: parseMac(mac)!,
+      addresses: own,
+      ...(dhcpServers && { dhcpServers: dhcpServers.map((address) => parseAddress(address)!) }),
+    });
   } else if (options.mode === "dgram") {
     port = undo.use(new DatagramPort(options.local, options.remote));
   } else if (options.mode === "switch") {

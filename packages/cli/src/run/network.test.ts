@@ -38,6 +38,7 @@ for (const [net, message] of [
     /^bridge nobridge: this host has no device of that name; make one: ip link add nobridge type bridge/,
   ],
   ["bridge=br0,ip=10.0.0", "ip=10.0.0: this is no address of IPv4 or IPv6"],
+  ["bridge=br0,dhcp=fe80::1", "dhcp=fe80::1: this is no address of IPv4"],
   ["vhost-user", /where does it listen\? vhost-user,path=SOCKET/],
   ["vhost-user,path=/nonexistent", "cannot connect to /nonexistent: nobody listens there; start that one first"],
   ["dgram,local=127.0.0.1:1", /between which two\? dgram,local=/],

@@ -65,7 +65,7 @@ export function addRunOptions(command: Command): Command {
     .option("--disk <file>", DISK_HELP, checked(addDisk), [])
     .option(
       "--net <network>",
-      "nat[,hostfwd=tcp:127.0.0.1:8080-:80][,restrict][,loopback], switch=NAME[,vlan=N][,trunk=N:N-N][,filter=RULES], bridge=NAME[,ip=ADDRESS][,filter=RULES], tap,ifname=NAME, stream,path=SOCKET[,server], dgram,local=PLACE,remote=PLACE, vhost-user,path=SOCKET[,queues=N] or none; ,pcap=FILE,inbound=RATE,outbound=RATE; may be repeated",
+      "nat[,hostfwd=tcp:127.0.0.1:8080-:80][,restrict][,loopback], switch=NAME[,vlan=N][,trunk=N:N-N][,filter=RULES], bridge=NAME[,ip=ADDRESS][,dhcp=ADDRESS][,filter=RULES], tap,ifname=NAME, stream,path=SOCKET[,server], dgram,local=PLACE,remote=PLACE, vhost-user,path=SOCKET[,queues=N] or none; ,pcap=FILE,inbound=RATE,outbound=RATE; may be repeated",
       checked(addNetwork),
     )
     .option("--share <folder>", "a folder of the host: HOSTDIR:TAG[:ro]; may be repeated", checked(parseShare), [])

@@ -2,15 +2,12 @@
 
 import type { GuestSide, Offload, PacketPort } from "../port.ts";
 import { PortAround } from "../port-around.ts";
-import { CardAddresses } from "./card.ts";
+import { CardAddresses, type CardAddressesOptions } from "./card.ts";
 import { Filter } from "./filter.ts";
 import type { Rule } from "./rules.ts";
 
-export interface FilterPortOptions {
+export interface FilterPortOptions extends CardAddressesOptions {
   readonly rules: readonly Rule[];
-  readonly mac: Uint8Array;
-  /** The guest's addresses. Default: they are learnt. */
-  readonly addresses?: readonly Uint8Array[];
 }
 
 export class FilterPort extends PortAround {
@@ -19,10 +16,10 @@ export class FilterPort extends PortAround {
   /** Frames of the guest's that did not go out. */
   spoofed = 0;
 
-  constructor(inner: PacketPort, { rules, mac, addresses }: FilterPortOptions) {
+  constructor(inner: PacketPort, { rules, ...card }: FilterPortOptions) {
     super(inner);
-    this.#addresses = new CardAddresses(mac, addresses);
-    this.#filter = new Filter({ rules, mac, mayUse: (address) => this.#addresses.mayUse(address) });
+    this.#addresses = new CardAddresses(card);
+    this.#filter = new Filter({ rules, mac: card.mac, mayUse: (address) => this.#addresses.mayUse(address) });
   }
 
   transmit(frame: Uint8Array, offload?: Offload): void {

@@ -96,6 +96,8 @@ export interface Welcome {
   readonly mtu: number;
   /** The kernel's bridge that it is, if it is one. */
   readonly bridge?: string;
+  /** Of such a network: its own DHCP server's address. */
+  readonly dhcp?: string;
 }
 
 /** A machine's place on a network, which it takes again when the network's process is another one. */

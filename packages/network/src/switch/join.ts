@@ -2,7 +2,7 @@
 
 import { FilterPort } from "../filter/filter-port.ts";
 import { CLEAN_TRAFFIC, parseFilter } from "../filter/rules.ts";
-import { parseMac } from "../packet/address.ts";
+import { parseAddress, parseMac } from "../packet/address.ts";
 import type { PacketPort } from "../port.ts";
 import { TapPort } from "../tap/port.ts";
 import { SwitchClient } from "./client.ts";
@@ -19,7 +19,7 @@ export interface Joined extends Disposable {
 export async function joinNetwork(options: MemberOptions): Promise<Joined> {
   using undo = new DisposableStack();
   const place = undo.use(await Membership.take(options));
-  const { mtu, bridge } = place.welcome;
+  const { mtu, bridge, dhcp } = place.welcome;
   let port: PacketPort = new SwitchClient(place);
   if (bridge !== undefined) {
     const tap = undo.use(TapPort.onBridge(bridge));
@@ -28,7 +28,12 @@ export async function joinNetwork(options: MemberOptions): Promise<Joined> {
       sendLine(socket, { device: tap.name });
       socket.resume();
     });
-    port = new FilterPort(tap, { rules: parseFilter(options.filter ?? CLEAN_TRAFFIC), mac: parseMac(options.mac)! });
+    const server = dhcp === undefined ? undefined : parseAddress(dhcp);
+    port = new FilterPort(tap, {
+      rules: parseFilter(options.filter ?? CLEAN_TRAFFIC),
+      mac: parseMac(options.mac)!,
+      ...(server !== undefined && { dhcpServers: [server] }),
+    });
   }
   const resources = undo.move();
   return { port, mtu, [Symbol.dispose]: () => resources.dispose() };

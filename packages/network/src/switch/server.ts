@@ -236,7 +236,12 @@ export class SwitchServer implements AsyncDisposable {
       mac,
       counters: () => ({ ...NO_COUNTERS, ...(device !== undefined && deviceCounters(device)) }),
     });
-    sendLine(socket, { mtu: this.#definition.mtu ?? DEFAULT_MTU, bridge: this.#bridge! });
+    const dhcp = this.#nat && formatAddress(this.#nat.addresses.gateway);
+    sendLine(socket, {
+      mtu: this.#definition.mtu ?? DEFAULT_MTU,
+      bridge: this.#bridge!,
+      ...(dhcp !== undefined && { dhcp }),
+    });
     receiveLine(socket).then(
       (told) => {
         if (typeof told.device === "string" && DEVICE.test(told.device)) device = told.device;

@@ -31,7 +31,7 @@ suite("bridge", { skip: lacks("ping", "dnsmasq", "dhclient") }, () => {
     filter!: FilterPort;
     guest!: KernelGuest;
 
-    static async make(number: number, addresses: readonly string[] = []): Promise<Card> {
+    static async make(number: number, addresses: readonly string[] = [], dhcpServer?: string): Promise<Card> {
       const card = new Card();
       const mac = `52:54:00:00:00:0${number}`;
       const own = addresses.map((address) => parseAddress(address)!);
@@ -39,6 +39,7 @@ suite("bridge", { skip: lacks("ping", "dnsmasq", "dhclient") }, () => {
         rules: parseFilter("clean-traffic"),
         mac: parseMac(mac)!,
         addresses: own,
+        ...(dhcpServer !== undefined && { dhcpServers: [parseAddress(dhcpServer)!] }),
       });
       card.guest = await KernelGuest.make(card.filter, { offloads: number % 2 === 1, mac });
       await card.guest.host.do("ip", "link", "set", "eth0", "mtu", String(card.mtu));
@@ -50,6 +51,23 @@ suite("bridge", { skip: lacks("ping", "dnsmasq", "dhclient") }, () => {
       await this.guest?.[Symbol.asyncDispose]();
     }
   }
+
+  const reaches = async ({ guest: { host } }: Card, from: string) =>
+    (await host.run("ping", "-c", "1", "-W", "0.5", "-I", from, "192.168.8.1")).stdout.includes("1 received");
+
+  /** By DHCP; it is the card's afterwards. */
+  const lease = async ({ guest: { host } }: Card): Promise<string> => {
+    const files = ["-lf", "/dev/null", "-pf", "/dev/null"];
+    const dhclient = host.start("dhclient", "-4", "-1", "-d", "-sf", "/bin/true", ...files, "eth0");
+    let given: string | undefined;
+    for await (const said of dhclient.stderr!) {
+      given = /bound to (\S+)/.exec(String(said))?.[1];
+      if (given !== undefined) break;
+    }
+    dhclient.kill();
+    await host.do("ip", "address", "add", `${given}/24`, "dev", "eth0");
+    return given!;
+  };
 
   test("two guests and the host reach each other, with the bridge's MTU; nothing is left afterwards", async () => {
     const server = createServer({ allowHalfOpen: true }, (socket) => socket.resume().end(data)).listen(
@@ -92,41 +110,28 @@ suite("bridge", { skip: lacks("ping", "dnsmasq", "dhclient") }, () => {
     dnsmasq.stderr.resume();
     await using card = await Card.make(1);
     const { host } = card.guest;
-    const answers = async (from: string) =>
-      (await host.run("ping", "-c", "1", "-W", "0.5", "-I", from, "192.168.8.1")).stdout.includes("1 received");
+    const answers = async (from: string) => reaches(card, from);
     for (const last of [7, 8]) await host.do("ip", "address", "add", `192.168.8.${last}/24`, "dev", "eth0");
     assert.deepEqual([await answers("192.168.8.7"), await answers("192.168.8.8")], [true, false]);
-    const dhclient = host.start(
-      "dhclient",
-      "-4",
-      "-1",
-      "-d",
-      "-sf",
-      "/bin/true",
-      "-lf",
-      "/dev/null",
-      "-pf",
-      "/dev/null",
-      "eth0",
-    );
-    let given: string | undefined;
-    for await (const said of dhclient.stderr!) {
-      given = /bound to (\S+)/.exec(String(said))?.[1];
-      if (given !== undefined) break;
-    }
-    dhclient.kill();
-    await host.do("ip", "address", "add", `${given}/24`, "dev", "eth0");
-    assert.deepEqual([await answers(given!), await answers("192.168.8.7")], [true, false]);
+    const given = await lease(card);
+    assert.deepEqual([await answers(given), await answers("192.168.8.7")], [true, false]);
     assert.ok(card.filter.spoofed > 0);
+
+    // The word of a server that is none of the network's counts for nothing.
+    for (const [number, server, believed] of [
+      [4, "192.168.8.1", true],
+      [5, "192.168.8.2", false],
+    ] as const) {
+      await using choosy = await Card.make(number, [], server);
+      await choosy.guest.host.do("ip", "address", "add", `192.168.8.${number}0/24`, "dev", "eth0");
+      assert.equal(await reaches(choosy, `192.168.8.${number}0`), true);
+      assert.equal(await reaches(choosy, await lease(choosy)), believed);
+    }
 
     await using said = await Card.make(3, ["192.168.8.33"]);
     for (const last of [32, 33])
       await said.guest.host.do("ip", "address", "add", `192.168.8.${last}/24`, "dev", "eth0");
-    const reached = async (from: string) =>
-      (await said.guest.host.run("ping", "-c", "1", "-W", "0.5", "-I", from, "192.168.8.1")).stdout.includes(
-        "1 received",
-      );
-    assert.deepEqual([await reached("192.168.8.33"), await reached("192.168.8.32")], [true, false]);
+    assert.deepEqual([await reaches(said, "192.168.8.33"), await reaches(said, "192.168.8.32")], [true, false]);
   });
 
   test("a process that is killed leaves no port behind; what cannot be is said in one line", async () => {

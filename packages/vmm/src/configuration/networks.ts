@@ -54,6 +54,8 @@ export type NetworkOptions =
       readonly filter?: string;
       /** The guest's addresses, for the filter. Default: what DHCP gives it, or what it uses first. */
       readonly addresses?: readonly string[];
+      /** Whose DHCP answers the filter believes. Default: everybody's. */
+      readonly dhcpServers?: readonly string[];
     })
   | (Card & {
       /** A stream socket: another machine's, QEMU's `-netdev stream`, passt. */
@@ -124,16 +126,26 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       return { mode: "tap", ...cardOf(named), ifname };
     }
     case "bridge": {
-      const { named, listed } = parseFields(text, option, [...ownMtu, "filter"], ["ip"]);
+      const { named, listed } = parseFields(text, option, [...ownMtu, "filter"], ["ip", "dhcp"]);
       if (of === undefined || of === "") {
         throw new VmmError(
           "VMM_CONFIG",
           `${option} ${text}: which one? bridge=NAME; ip link show type bridge says what there is`,
         );
       }
-      const wrong = listed("ip").find((address) => parseAddress(address) === undefined);
+      const [addresses, dhcpServers] = [listed("ip"), listed("dhcp")];
+      const wrong = addresses.find((address) => parseAddress(address) === undefined);
       if (wrong !== undefined) throw new VmmError("VMM_CONFIG", `ip=${wrong}: this is no address of IPv4 or IPv6`);
-      return { mode: "bridge", ...cardOf(named), bridge: of, ...filterOf(named), addresses: listed("ip") };
+      const noServer = dhcpServers.find((address) => parseAddress(address)?.length !== 4);
+      if (noServer !== undefined) throw new VmmError("VMM_CONFIG", `dhcp=${noServer}: this is no address of IPv4`);
+      return {
+        mode: "bridge",
+        ...cardOf(named),
+        bridge: of,
+        ...filterOf(named),
+        addresses,
+        ...(dhcpServers.length > 0 && { dhcpServers }),
+      };
     }
     case "stream": {
       const { named } = parseFields(text, option, [...card, "path", "host", "port", "server"]);
