@@ -10,7 +10,7 @@ const metaPackage = "linux-image-amd64";
 
 // The rest (sound, graphics, drivers of hardware) is most of the package, and nothing of it exists in the lab.
 const kept =
-  /^\.(\/usr)?\/(boot\/(vmlinuz|config)-[^/]+|lib\/modules\/[^/]+\/(modules\.[^/]+|kernel\/((arch|block|crypto|fs|lib|mm|net|virt)\/.*|drivers\/((block|char|crypto|firmware|md|nvme|vfio|vhost|virtio)\/.*|net\/([^/]+|(bonding|ipvlan|vxlan|wireguard)\/[^/]+)))))$/;
+  /^\.(\/usr)?\/(boot\/(vmlinuz|config)-[^/]+|lib\/modules\/[^/]+\/(modules\.[^/]+|kernel\/((arch|block|crypto|fs|lib|mm|net|virt)\/.*|drivers\/((block|char|crypto|firmware|md|nvme|vfio|vhost|virtio)\/.*|scsi\/[^/]*(scsi|sd_mod)[^/]*|net\/([^/]+|(bonding|ipvlan|vxlan|wireguard)\/[^/]+)))))$/;
 
 /** apt's options for a package index of our own, for machines whose lists are absent or too old (containers). */
 function privateLists(directory: string): string[] {

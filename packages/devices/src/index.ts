@@ -2,8 +2,7 @@
 
 export { ByteRing } from "./byte-ring.ts";
 export { DeviceError, type DeviceErrorCode } from "./errors.ts";
-export * from "./legacy/index.ts";
 export { type GuestRam, MappedRam, type RamPiece, type SharedRam } from "./ram.ts";
-export { ByteRegisters, type InterruptLine, nothingThere, type Registers } from "./registers.ts";
 export type { SavedState } from "./state.ts";
+export * from "./vcpu-side.ts";
 export * from "./virtio/index.ts";

@@ -29,5 +29,5 @@ export * from "./modes.ts";
 export { RunPage } from "./run-page.ts";
 export { INTERPRETED_NS, measureRingZero } from "./speed.ts";
 export { restoreVcpu, saveVcpu, type VcpuState } from "./state.ts";
-export type { Vcpu } from "./vcpu.ts";
+export type { NearDevices, Vcpu } from "./vcpu.ts";
 export type { CoalescedZoneRange, Doorbell, GsiRoute, MemorySlot, MsrFilterRange, Vm } from "./vm.ts";

@@ -19,6 +19,21 @@ import type {
 } from "./layout/registers.ts";
 import type { RunPage } from "./run-page.ts";
 
+/**
+ * Devices whose registers answer in the vCPU's thread, without an exit: {@link Vcpu.attachDevices}. They answer every access
+ * that comes to them.
+ */
+export interface NearDevices {
+  /** 1, 2 or 4 bytes. */
+  readPort(port: number, size: number): number;
+  writePort(port: number, size: number, value: number): void;
+  /** 1 to 4 bytes of what is not memory. */
+  readMemory(address: number, size: number): number;
+  writeMemory(address: number, size: number, value: number): void;
+  /** Looked at after each access: whether `run` shall return `INTR` when the instruction is over. */
+  readonly wantStop: boolean;
+}
+
 export interface Vcpu extends Disposable {
   readonly id: number;
   /** What the last {@link run} stopped for, and where it is answered. */
@@ -37,6 +52,11 @@ export interface Vcpu extends Disposable {
   run(): ExitReason;
   /** Takes over the answer to the last exit without running the guest: before state is read. */
   completeExit(): void;
+  /**
+   * Where the processor is this thread itself: accesses to ports and to what is not memory are answered by these from now on, but for
+   * string instructions of several elements on a port, and do not exit. Exits cost such a processor more than the device does.
+   */
+  attachDevices?(devices: NearDevices): void;
 
   getRegs(): Regs;
   setRegs(regs: Regs): void;

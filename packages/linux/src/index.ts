@@ -74,7 +74,7 @@ export {
   viewMemory,
 } from "./memory.ts";
 export { Namespace, setns, unshare } from "./namespaces.ts";
-export { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded } from "./scheduling.ts";
+export { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded, voluntarySwitches } from "./scheduling.ts";
 export {
   blockedSignals,
   blockSignals,

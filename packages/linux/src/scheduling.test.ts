@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { refused } from "../testing/refusal.ts";
-import { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded } from "./scheduling.ts";
+import { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded, voluntarySwitches } from "./scheduling.ts";
 import { gettid, interruptOnly, SIGRTMIN, sendSignal } from "./signals.ts";
 
 /** No Linux gives out a thread number of 2^22 (PID_MAX_LIMIT) or more. */
@@ -51,6 +51,19 @@ test("a thread has ended when it was joined, even if the kernel still knows it",
   }
   assert.equal(threadEnded(gettid()), false);
   assert.equal(threadEnded(NO_THREAD), true);
+});
+
+test("a wait is counted as the kernel counts it", () => {
+  const told = () => {
+    const status = readFileSync("/proc/thread-self/status", "utf8");
+    return Number(/^voluntary_ctxt_switches:\s+(\d+)$/m.exec(status)![1]);
+  };
+  const before = voluntarySwitches();
+  assert.equal(Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1), "timed-out");
+  const first = told();
+  const counted = voluntarySwitches();
+  assert.ok(counted > before);
+  assert.ok(counted >= first && counted <= told(), `${counted}, and the kernel says ${first}`);
 });
 
 test("a thread's name is its comm, cut at 15 bytes", () => {

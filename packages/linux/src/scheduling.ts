@@ -1,8 +1,10 @@
 /** Where and how a thread runs: sched_setaffinity(2), prctl(2). */
 
 import { readFileSync } from "node:fs";
-import { check } from "./errors.ts";
+import { SystemCall, trySyscall } from "./direct-syscall.ts";
+import { check, SystemError } from "./errors.ts";
 import { bind } from "./libc.ts";
+import { addressOf } from "./memory.ts";
 import { sendSignal } from "./signals.ts";
 
 const c = {
@@ -57,6 +59,20 @@ export function threadEnded(tid: number): boolean {
     // It went between the two, or there is no /proc.
     return !sendSignal(process.pid, tid, 0);
   }
+}
+
+/** linux/resource.h: RUSAGE_THREAD, and struct rusage, 144 bytes with ru_nvcsw at 128. */
+const RUSAGE_THREAD = 1;
+const usage = new Uint32Array(new ArrayBuffer(144));
+const VOLUNTARY_SWITCHES = 128 / 4;
+let usageAddress = 0;
+
+/** How often this thread has given up its processor to wait for something, modulo 2^32. That it was preempted does not count. */
+export function voluntarySwitches(): number {
+  usageAddress ||= addressOf(usage);
+  const result = trySyscall(SystemCall.getrusage, RUSAGE_THREAD, usageAddress);
+  if (result < 0) throw new SystemError(-result, "getrusage", "of this thread");
+  return usage[VOLUNTARY_SWITCHES]!;
 }
 
 /** linux/prctl.h: PR_*. */

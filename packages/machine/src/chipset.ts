@@ -18,7 +18,7 @@ import {
   TestDeviceLines,
   TestDeviceMemory,
   Uart16550,
-} from "@lodge/devices";
+} from "@lodge/devices/vcpu-side";
 import { Bus } from "./bus/bus.ts";
 import { Gsi, IOAPIC_PINS } from "./interrupts.ts";
 import { PCI_HOLE, TEST_DEVICE_MEMORY } from "./memory/address-map.ts";
@@ -34,6 +34,7 @@ export const Port = {
   COM1: 0x3f8,
   FIRMWARE_CONFIG: 0x510,
   POWER_MANAGEMENT: 0x600,
+  PCI_HOTPLUG: 0x620,
   RESET_CONTROL: 0xcf9,
   TEST_DEVICE_LINES: 0x2000,
 } as const;

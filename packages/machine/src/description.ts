@@ -36,8 +36,10 @@ export interface PcDescription {
   readonly debugConsole?: ByteSink;
   /** A port whose writes end the machine with a status: QEMU's isa-debug-exit, which is mostly at 0xf4. */
   readonly debugExitPort?: number;
-  /** Virtio devices, as PCI functions from slot 1 on, in this order. They are one machine's at a time. */
-  readonly virtio?: readonly VirtioDevice[];
+  /**
+   * Virtio devices, as PCI functions from slot 1 on, in this order; a slot without one is empty. They are one machine's at a time.
+   */
+  readonly virtio?: readonly (VirtioDevice | undefined)[];
   /** kvm-unit-tests' pc-testdev. */
   readonly testDevice?: boolean;
 }

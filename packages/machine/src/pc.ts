@@ -16,9 +16,10 @@
  * `machine.serial[0].write(bytes)` is what is typed on COM1, `machine.pressPowerButton()` asks the guest to shut down.
  */
 
-import { type GuestRam, MappedRam } from "@lodge/devices";
+import { type GuestRam, MappedRam, type VirtioDevice } from "@lodge/devices";
 import type { CpuidEntry, GuestMemory, Hypervisor, Notifier, Vm } from "@lodge/kvm";
 import { openHypervisor } from "./accelerator.ts";
+import { SLOTS_EVENT } from "./acpi/hotplug.ts";
 import { acpiTables } from "./acpi/tables.ts";
 import { loadKernel } from "./boot/boot.ts";
 import type { Entry } from "./boot/entry.ts";
@@ -31,16 +32,13 @@ import { interruptLine } from "./interrupts.ts";
 import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
 import { layOutNodes } from "./memory/nodes.ts";
 import { memoryMap, ramEnd, ramPieces } from "./memory/ram-layout.ts";
-import { PciBus } from "./pci/bus.ts";
-import { PciLines } from "./pci/lines.ts";
-import { createBridge, type PciHandle, placeBars } from "./pci/root.ts";
+import { PciSlots } from "./pci/slots.ts";
 import { SerialInput } from "./serial-input.ts";
 import { apicId, cpuidOf, physicalAddressBits, type Topology } from "./vcpu/cpuid.ts";
 import { sharedCpuid } from "./vcpu/model.ts";
 import { type Registers, Wanted } from "./vcpu/protocol.ts";
 import type { Stop } from "./vcpu/step.ts";
 import { VcpuThread } from "./vcpu/thread.ts";
-import { type PortWires, VirtioPort } from "./virtio/port.ts";
 
 /** Why a machine does not run any more. */
 export type PcEnd =
@@ -67,6 +65,8 @@ export interface PcEvents {
   debugged?: (exit: DebugExit) => void;
   /** A guest's driver broke the rules of a virtio device, which stands still until it is reset. */
   deviceFailed?: (reason: string) => void;
+  /** The guest has let go of a device that {@link Pc.unplug} asked for; nothing of the machine uses it any more. */
+  unplugged?: (device: VirtioDevice) => void;
 }
 
 type State = "created" | "running" | "pausing" | "paused" | "ending" | "ended";
@@ -86,7 +86,7 @@ export class Pc implements AsyncDisposable {
   readonly #control: Int32Array;
   readonly #exits: Float64Array;
   readonly #events: PcEvents;
-  readonly #virtio: readonly VirtioPort[];
+  readonly #slots: PciSlots;
   readonly #end = Promise.withResolvers<PcEnd>();
   #vcpus: readonly VcpuThread[] = [];
   #state: State = "created";
@@ -149,31 +149,25 @@ export class Pc implements AsyncDisposable {
       testDevice: description.testDevice ?? false,
     });
     const wakeHost = undo.use(hypervisor.createNotifier());
-    const lines = PciLines.create();
-    const wires: Omit<PortWires, "pin"> = {
-      vm,
-      ram,
-      send: (message) => vm.signalMsi(message),
-      failed: (reason) => events.deviceFailed?.(reason),
-    };
-    const pins = new PciLines(lines, (gsi) => interruptLine(vm, gsi));
-    const virtio = (description.virtio ?? []).map((device, index) => {
-      // Slot 0 is the host bridge.
-      const slot = index + 1;
-      return undo.use(new VirtioPort(hypervisor, slot, device, { ...wires, pin: pins.pinA(slot) }));
-    });
-    placeBars(virtio.map((port) => port.function));
-    const functions = virtio.map(({ handle }) => handle);
-    const pci = { bus: PciBus.create(), lines, bridge: createBridge(), functions };
-    const parts = { vm, memory, ram, chipset, pci, virtio, wakeHost, description, events };
-    const machine = new Pc(parts, undo);
+    const slots = undo.use(
+      new PciSlots(description.virtio ?? [], {
+        hypervisor,
+        vm,
+        ram,
+        failed: (reason) => events.deviceFailed?.(reason),
+        tellGuest: () => machine.#chipset.powerManagement.raise(SLOTS_EVENT),
+        unplugged: (device) => events.unplugged?.(device),
+      }),
+    );
+    const parts = { vm, memory, ram, chipset, slots, wakeHost, description, events };
+    const machine: Pc = new Pc(parts, undo);
     await machine.#startVcpus(hypervisor, parts, { entry, cpuid, topology, threads }, undo);
     machine.#resources.use(undo.move());
     return machine;
   }
 
   private constructor(parts: Parts, undo: AsyncDisposableStack) {
-    const { vm, memory, ram, chipset, virtio, wakeHost, description, events } = parts;
+    const { vm, memory, ram, chipset, slots, wakeHost, description, events } = parts;
     const { kernel: _kernel, initrd: _initrd, modules: _modules, ...rest } = description;
     this.description = rest;
     this.#memory = memory;
@@ -181,7 +175,7 @@ export class Pc implements AsyncDisposable {
     this.ended = this.#end.promise;
     this.#resources = new AsyncDisposableStack();
     this.#events = events;
-    this.#virtio = virtio;
+    this.#slots = slots;
     this.#control = new Int32Array(new SharedArrayBuffer(4));
     this.#exits = new Float64Array(new SharedArrayBuffer(8 * description.cpus.count));
     this.#chipset = new Chipset(chipset, {
@@ -209,7 +203,7 @@ export class Pc implements AsyncDisposable {
           entry: index === 0 ? entry : undefined,
           affinity: parts.description.cpus.affinity?.[index],
           chipset: parts.chipset,
-          pci: parts.pci,
+          pci: parts.slots.handle,
           wakeHost: parts.wakeHost.handle,
           control: this.#control.buffer as SharedArrayBuffer,
           exits: { counters: this.#exits.buffer as SharedArrayBuffer, index },
@@ -217,12 +211,14 @@ export class Pc implements AsyncDisposable {
         {
           stopped: (stop) => this.#stopped(thread, stop),
           panicked: (crashLoaded) => this.#events.panicked?.(crashLoaded),
+          released: (slot) => void this.#slots.released(slot, thread),
         },
       );
       // Before the machine's memory goes.
       undo.defer(() => thread.close());
     }
     this.#vcpus = threads;
+    parts.slots.attach(threads);
   }
 
   /** The vCPUs' threads, by the numbers that the host knows them by (/proc/PID/task). */
@@ -240,7 +236,7 @@ export class Pc implements AsyncDisposable {
    */
   start(only?: number): void {
     if (this.#state !== "created" && this.#state !== "paused") throw this.#wrongState("started");
-    if (this.#state === "paused") for (const port of this.#virtio) port.resume();
+    if (this.#state === "paused") for (const port of this.#slots.ports) port.resume();
     this.#state = "running";
     Atomics.store(this.#control, 0, Wanted.RUNNING);
     for (const [index, vcpu] of this.#vcpus.entries()) if (only === undefined || only === index) vcpu.run();
@@ -256,7 +252,7 @@ export class Pc implements AsyncDisposable {
     if (this.#state !== "running") throw this.#wrongState("paused");
     this.#state = "pausing";
     await this.#halt();
-    await Promise.all(this.#virtio.map((port) => port.pause()));
+    await Promise.all(this.#slots.ports.map((port) => port.pause()));
     if (this.#state === "pausing") this.#state = "paused";
   }
 
@@ -282,6 +278,20 @@ export class Pc implements AsyncDisposable {
   /** Tells the guest by ACPI that its power button was pressed; most guests shut down then. */
   pressPowerButton(): void {
     this.#chipset.powerManagement.pressPowerButton();
+  }
+
+  /** Plugs in a device, of which the guest is told by ACPI: it has to have a driver, and PCI hotplug. The result is its slot. */
+  async plug(device: VirtioDevice): Promise<number> {
+    if (this.#why !== undefined) throw this.#wrongState("changed");
+    const { slot, port } = this.#slots.plug(device);
+    if (this.#state === "paused" || this.#state === "pausing") await port.pause();
+    return slot;
+  }
+
+  /** Asks the guest to let go of a device; {@link PcEvents.unplugged} tells when it has, which may be never. */
+  unplug(device: VirtioDevice): void {
+    if (this.#why !== undefined) throw this.#wrongState("changed");
+    this.#slots.askOut(device);
   }
 
   /** How often each vCPU has left the guest for a device, or because it was kicked. */
@@ -349,6 +359,7 @@ export class Pc implements AsyncDisposable {
       if (bytes.length > 0) serial?.[index]?.(bytes);
       this.serial[index]!.pump();
     }
+    this.#slots.serve();
     const debug = this.#chipset.debugConsole.take();
     if (debug.length > 0) debugConsole?.(debug);
     this.#armClock();
@@ -375,8 +386,7 @@ interface Parts {
   readonly memory: GuestMemory;
   readonly ram: GuestRam;
   readonly chipset: ChipsetHandle;
-  readonly pci: PciHandle;
-  readonly virtio: readonly VirtioPort[];
+  readonly slots: PciSlots;
   readonly wakeHost: Notifier;
   readonly description: PcDescription;
   readonly events: PcEvents;

@@ -2,6 +2,7 @@
 
 import { Compiler } from "../src/compiler/compiler.ts";
 import { type Block, type Blocks, canBegin } from "../src/interpreter/blocks.ts";
+import { decodeImage, encodeImage } from "../src/interpreter/code-image.ts";
 import type { FuzzCase } from "./case.ts";
 import { InterpreterSubject } from "./interpreter.ts";
 import { MEMORY_BYTES } from "./layout.ts";
@@ -66,7 +67,7 @@ export class CompiledSubject extends InterpreterSubject {
 
 /** The software CPU as it decides itself what to compile: by looking around, and by what regions ask for. */
 export class SampledSubject extends InterpreterSubject {
-  override readonly name = "sampled";
+  override readonly name: string = "sampled";
   protected override readonly slice = 61;
   readonly #compiler = new Compiler(this.blocks, this.handlers, MEMORY_BYTES);
 
@@ -77,6 +78,27 @@ export class SampledSubject extends InterpreterSubject {
 
   protected override often(region: number, base: bigint, rip: bigint): void {
     extend(this.#compiler, this.blocks, region, base, rip);
+  }
+}
+
+/** The same, with what became of its code recorded for another, or with what another recorded. */
+export class RecordedSubject extends SampledSubject {
+  override readonly name: string;
+
+  /** `of`: the one that ran the same cases in a memory like this. */
+  constructor(of?: RecordedSubject) {
+    super();
+    this.name = of === undefined ? "recorded" : "recorded before";
+    const image = of?.blocks.image();
+    if (of === undefined) this.blocks.record();
+    else if (image === undefined) throw new Error("too little was recorded");
+    else if (!this.blocks.use(decodeImage(new Uint8Array(encodeImage(image)))))
+      throw new Error("the image does not fit");
+  }
+
+  /** How much of it was of use. */
+  get reuse(): ReturnType<Blocks["reuse"]> {
+    return this.blocks.reuse();
   }
 }
 

@@ -4,11 +4,12 @@
  */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { after, before, test } from "node:test";
+import { CODE_IMAGES } from "../src/interpreter/limits.ts";
 import { programBatches } from "./campaign.ts";
 import type { FuzzCase } from "./case.ts";
 import { differences, same } from "./compare.ts";
-import { CompiledSubject, SampledSubject } from "./compiled.ts";
+import { CompiledSubject, RecordedSubject, SampledSubject } from "./compiled.ts";
 import { FlowGenerator } from "./flows.ts";
 import { coverage, INTEGER } from "./generate.ts";
 import { InterpreterSubject } from "./interpreter.ts";
@@ -34,6 +35,14 @@ const VECTORS = [
   "pmovmskb",
 ];
 
+const fewest = CODE_IMAGES.fewestBlocks;
+before(() => {
+  CODE_IMAGES.fewestBlocks = 1;
+});
+after(() => {
+  CODE_IMAGES.fewestBlocks = fewest;
+});
+
 for (const [what, wanted] of [
   ["integer", INTEGER],
   ["vector", VECTORS],
@@ -42,7 +51,7 @@ for (const [what, wanted] of [
   test(`programs of ${what} instructions end in compiled code as in the interpreter`, (t) => {
     t.diagnostic(`LODGE_SEED=${SEED}`);
     const one = new InterpreterSubject();
-    const others = [new CompiledSubject(), new SampledSubject()];
+    const compiled = [new CompiledSubject(), new SampledSubject()];
     const endings = { exit: 0, fault: 0, unable: 0 };
     for (const cases of programBatches(new FlowGenerator(SEED, coverage(new Set(wanted))), 0, PROGRAMS)) {
       one.load(cases);
@@ -52,7 +61,7 @@ for (const [what, wanted] of [
         endings[outcome.ending] += 1;
         return outcome;
       });
-      for (const other of others) {
+      const check = (other: InterpreterSubject) => {
         other.load(cases);
         for (const [index, fuzzCase] of cases.entries()) {
           const outcome = new Outcome();
@@ -61,7 +70,14 @@ for (const [what, wanted] of [
           lines.push(...memoryDifferences(fuzzCase, one.memory, other.memory));
           assert.deepEqual(lines, [], `${other.name}, LODGE_SEED=${SEED}: ${serialize(fuzzCase)}`);
         }
-      }
+      };
+      for (const other of compiled) check(other);
+      const recorded = new RecordedSubject();
+      check(recorded);
+      const again = new RecordedSubject(recorded);
+      check(again);
+      const { blocks, used } = again.reuse!;
+      assert.ok(used > blocks / 2, `only ${used} of ${blocks} blocks that were recorded were met again`);
     }
     t.diagnostic(`${endings.exit} went to their ends, ${endings.fault} faulted`);
     assert.ok(endings.exit > PROGRAMS / 2, `only ${endings.exit} of ${PROGRAMS} programs came to their ends`);

@@ -6,25 +6,31 @@ import type { MemoryBacking, PcDescription } from "@lodge/machine";
 import type { Choice } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
 import { BootFile } from "./boot-files.ts";
+import type { NetworkOptions } from "./configuration/networks.ts";
 import type { CheckedOptions, MachineOptions } from "./configuration/options.ts";
-import { AttachedDisk } from "./disks/attached-disk.ts";
+import type { AttachedDisk } from "./disks/attached-disk.ts";
+import type { DiskOptions } from "./disks/options.ts";
 import { machineDisk } from "./images/machine-disk.ts";
 import { cacheFolder, type Image } from "./images/store.ts";
 import { KernelCache } from "./images/unpacked-kernels.ts";
-import { type AttachedNetwork, attachNetwork } from "./network.ts";
+import type { AttachedNetwork } from "./network.ts";
 import { openSerial, type SerialLine } from "./serial.ts";
 
 export interface Hardware {
   readonly memoryBytes: number;
   readonly agents: Agents;
   readonly balloon: BalloonDevice;
-  readonly disks: readonly AttachedDisk[];
+  /** What is there now; {@link Hotplug} changes it, and what is in the PC's slots, from the first on. */
+  readonly disks: AttachedDisk[];
+  readonly networks: AttachedNetwork[];
+  readonly slots: (VirtioDevice | undefined)[];
+  openDisk(options: DiskOptions, id: string): Promise<AttachedDisk>;
+  openNetwork(options: NetworkOptions, id: string): Promise<AttachedNetwork>;
   /** Told when the guest's balloon has another size. */
   onBalloon: (bytes: number) => void;
   /** Told when something does not work any more. */
   onTrouble: (message: string) => void;
   readonly serial: SerialLine | undefined;
-  readonly networks: readonly AttachedNetwork[];
   /** What a PC is made from, at the start and at every reset. */
   describe(): Promise<PcDescription>;
 }
@@ -51,28 +57,34 @@ export async function assemble(
     ...(keeps ? { release: () => {} } : backing?.shared && { release: releaseInFile }),
   });
   const disks: AttachedDisk[] = [];
-  const virtio: VirtioDevice[] = [console, new RngDevice(), balloon];
+  const networks: AttachedNetwork[] = [];
+  // What a machine without disks or cards has no use for is not loaded.
+  const openDisk = async (disk: DiskOptions, id: string) =>
+    (await import("./disks/attached-disk.ts")).AttachedDisk.open(id, disk, checked.cpus.count);
+  const openNetwork = async (network: NetworkOptions, id: string) =>
+    (await import("./network.ts")).attachNetwork(id, network, options.name, (why) => hardware.onTrouble(why));
+  const slots: (VirtioDevice | undefined)[] = [console, new RngDevice(), balloon];
   const own =
     image?.disk === undefined
       ? undefined
       : undo.use(await machineDisk(image.disk, options.name, options.ephemeral ?? false, options.signal));
+  undo.defer(async () => {
+    for (const one of [...disks, ...networks].toReversed()) await one[Symbol.asyncDispose]();
+  });
   for (const one of [...(own ? [{ file: own.file }] : []), ...checked.disks]) {
-    const disk = undo.use(await AttachedDisk.open(one, checked.cpus.count));
+    const disk = await openDisk(one, `disk${disks.length}`);
     disks.push(disk);
-    virtio.push(disk.device);
+    slots.push(disk.device);
   }
   for (const { folder, tag, readonly: readOnly = false } of checked.shares) {
     const share = new FsDevice({ folder, tag, readOnly });
     undo.defer(() => share.close());
-    virtio.push(share);
+    slots.push(share);
   }
   const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
   const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);
-  const networks: AttachedNetwork[] = [];
-  for (const network of checked.networks) {
-    networks.push(undo.use(await attachNetwork(network, options.name, (why) => hardware.onTrouble(why))));
-  }
-  virtio.push(...networks.map(({ device }) => device));
+  for (const network of checked.networks) networks.push(await openNetwork(network, `net${networks.length}`));
+  slots.push(...networks.map(({ device }) => device));
   const description: Omit<PcDescription, "kernel" | "initrd"> = {
     accelerator: accelerator.kind,
     memoryBytes: checked.memoryBytes,
@@ -88,7 +100,7 @@ export async function assemble(
     ...(options.debugConsole && { debugConsole: options.debugConsole }),
     ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
     ...(options.testDevice && { testDevice: true }),
-    virtio,
+    virtio: slots,
   };
   const describe = async (): Promise<PcDescription> => ({
     ...description,
@@ -105,6 +117,9 @@ export async function assemble(
     balloon,
     disks,
     networks,
+    slots,
+    openDisk,
+    openNetwork,
     serial,
     onBalloon: nobody,
     onTrouble: nobody,

@@ -34,6 +34,8 @@ export type LifeEvent =
     }
   /** A block job of a disk is in another state, has met an error, or is over. */
   | { readonly event: "block-job"; readonly job: JobTold }
+  /** The guest has let go of a disk or a network card that it was asked to. */
+  | { readonly event: "unplugged"; readonly id: string }
   | { readonly event: "ended"; readonly end: MachineEnd };
 
 export interface LifeOptions {

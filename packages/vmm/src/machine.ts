@@ -10,17 +10,19 @@ import { Pc } from "@lodge/machine";
 import { type Choice, chooseAccelerator } from "./accelerator.ts";
 import type { GuestProcess } from "./agent/channel.ts";
 import { type CommandOptions, jobScript } from "./agent/job.ts";
+import type { NetworkOptions } from "./configuration/networks.ts";
 import { checkOptions, type MachineOptions } from "./configuration/options.ts";
 import type { AttachedDisk } from "./disks/attached-disk.ts";
+import type { DiskOptions } from "./disks/options.ts";
 import { DiskTrouble } from "./disks/trouble.ts";
 import { VmmError } from "./errors.ts";
-import { MachineTarget } from "./gdb/machine-target.ts";
-import { serveGdb } from "./gdb/server.ts";
+import type { MachineTarget } from "./gdb/machine-target.ts";
 import { assemble, type Hardware } from "./hardware.ts";
+import { Hotplug } from "./hotplug.ts";
 import { prepareImage } from "./images/store.ts";
 import { Life, type LifeEvent, type MachineEnd } from "./life.ts";
 import type { AttachedNetwork } from "./network.ts";
-import { type QmpServer, serveQmp } from "./qmp/server.ts";
+import type { QmpServer } from "./qmp/server.ts";
 
 export interface SpawnOptions extends CommandOptions {
   /** Gives up waiting for an agent that is free. */
@@ -58,6 +60,7 @@ export class Machine implements AsyncDisposable {
   readonly #life: Life;
   readonly #hardware: Hardware;
   readonly #trouble: DiskTrouble;
+  readonly #hotplug: Hotplug;
   readonly #resources = new AsyncDisposableStack();
 
   /**
@@ -80,10 +83,12 @@ export class Machine implements AsyncDisposable {
     const hardware = await assemble(options, checked, image, accelerator, undo);
     let life: Life | undefined;
     let target: MachineTarget | undefined;
+    let hotplug: Hotplug | undefined;
     const make = async () => {
       const pc = await Pc.create(await hardware.describe(), {
         debugged: (exit) => target?.debugged(exit),
         panicked: (crashLoaded) => life?.panicked(crashLoaded),
+        unplugged: (device) => hotplug?.unplugged(device),
         deviceFailed: (reason) =>
           hardware.onTrouble(`the guest's driver broke the rules of a device, which waits for its reset: ${reason}`),
       });
@@ -93,6 +98,10 @@ export class Machine implements AsyncDisposable {
     const first = await make();
     undo.defer(() => life?.stop() ?? first.stop());
     if (options.gdbPort !== undefined) {
+      const [{ MachineTarget }, { serveGdb }] = await Promise.all([
+        import("./gdb/machine-target.ts"),
+        import("./gdb/server.ts"),
+      ]);
       target = new MachineTarget(first);
       undo.use(await serveGdb(target, options.gdbPort));
     }
@@ -100,17 +109,26 @@ export class Machine implements AsyncDisposable {
       make,
       resetEnds: options.onReset === "end",
       panicEnds: options.onPanic !== "continue",
-      resetting: () => hardware.agents.restart(new VmmError("VMM_ENDED", "the guest was reset")),
+      resetting: () => {
+        hardware.agents.restart(new VmmError("VMM_ENDED", "the guest was reset"));
+        hotplug?.resetting();
+      },
     });
     void life.ended.then(() => target?.ended());
     const begun = life;
-    const trouble = undo.use(new DiskTrouble(hardware.disks, life));
-    for (const disk of hardware.disks) disk.onJob = (job) => begun.tell({ event: "block-job", job });
+    const trouble = undo.use(new DiskTrouble(life));
+    const follow = (disk: AttachedDisk) => {
+      trouble.follow(disk);
+      disk.onJob = (job) => begun.tell({ event: "block-job", job });
+    };
+    for (const disk of hardware.disks) follow(disk);
+    hotplug = undo.use(new Hotplug({ hardware, life, follow }));
     hardware.onBalloon = (bytes) => begun.tell({ event: "balloon", bytes });
     hardware.onTrouble = (message) => begun.tell({ event: "trouble", message });
     if (hardware.serial) hardware.serial.onTyped = (bytes) => begun.pc.serial[0]!.write(bytes);
-    const machine = new Machine(options.name, life, accelerator, hardware, trouble);
+    const machine = new Machine(options.name, life, accelerator, hardware, trouble, hotplug);
     if (options.qmp !== undefined) {
+      const { serveQmp } = await import("./qmp/server.ts");
       const server = await serveQmp(machine, options.qmp);
       qmp = server;
       life.watch((event) => server.tell(event));
@@ -125,14 +143,18 @@ export class Machine implements AsyncDisposable {
     accelerator: Choice,
     hardware: Hardware,
     trouble: DiskTrouble,
+    hotplug: Hotplug,
   ) {
     this.name = name;
     this.#life = life;
     this.#hardware = hardware;
     this.#trouble = trouble;
+    this.#hotplug = hotplug;
     this.accelerator = accelerator;
     this.ended = life.ended.then((end) => {
-      hardware.agents.end(new VmmError("VMM_ENDED", `the machine has ended: ${describeEnd(end)}`));
+      const why = new VmmError("VMM_ENDED", `the machine has ended: ${describeEnd(end)}`);
+      hardware.agents.end(why);
+      hotplug.end(why);
       return end;
     });
   }
@@ -233,6 +255,21 @@ export class Machine implements AsyncDisposable {
   /** Presses the reset button; resolves when the guest begins anew. */
   reset(): Promise<void> {
     return this.#life.reset();
+  }
+
+  /** Plugs in a disk while the guest runs. `id` is what {@link AttachedDisk.id} is to be; default: the next free name. */
+  plugDisk(options: DiskOptions, id?: string): Promise<AttachedDisk> {
+    return this.#hotplug.plugDisk(options, id);
+  }
+
+  /** Plugs in a network card while the guest runs. */
+  plugNetwork(options: NetworkOptions, id?: string): Promise<AttachedNetwork> {
+    return this.#hotplug.plugNetwork(options, id);
+  }
+
+  /** Asks the guest to let go of a disk or a network card; resolves when it has, and what was behind it is closed. */
+  unplug(one: AttachedDisk | AttachedNetwork): Promise<void> {
+    return this.#hotplug.unplug(one);
   }
 
   /** How much of its memory the guest shall leave to the host; it does so as it can. */

@@ -22,6 +22,8 @@ import {
 import type { NetworkOptions } from "./configuration/networks.ts";
 
 export interface AttachedNetwork extends AsyncDisposable {
+  /** What it is called by the host: `net0` and so on, or as its user named it. */
+  readonly id: string;
   readonly options: NetworkOptions;
   readonly mac: string;
   readonly device: NetDevice | VhostUserNetDevice;
@@ -31,6 +33,7 @@ export interface AttachedNetwork extends AsyncDisposable {
 
 /** Connects a card. Throws a `NetworkError` of the host; nothing is left behind then. */
 export async function attachNetwork(
+  id: string,
   options: NetworkOptions,
   hostName: string | undefined,
   onTrouble: (message: string) => void,
@@ -45,7 +48,7 @@ export async function attachNetwork(
       ...(mtu !== undefined && { mtu }),
       ...(pairs !== undefined && { pairs }),
     });
-    return { options, mac, device, nat: undefined, [Symbol.asyncDispose]: async () => device[Symbol.dispose]() };
+    return { id, options, mac, device, nat: undefined, [Symbol.asyncDispose]: async () => device[Symbol.dispose]() };
   }
   await using undo = new AsyncDisposableStack();
   const { pcap } = options;
@@ -95,7 +98,7 @@ export async function attachNetwork(
   if (pcap !== undefined) port = new CapturePort(port, undo.use(new PcapFile(pcap)));
   const device = new NetDevice({ port, mac, ...(mtu !== undefined && { mtu }) });
   const resources = undo.move();
-  return { options, mac, device, nat, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+  return { id, options, mac, device, nat, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }
 
 /** QEMU's range of addresses that machines have, and three bytes by chance. */

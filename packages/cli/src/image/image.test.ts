@@ -69,6 +69,9 @@ test("convert between formats, compressed or not", { skip }, () => {
   place.lodge("convert", "-O", "qcow2", "a.qcow2", "b.qcow2");
   place.lodge("convert", "-O", "qcow2", "-c", "-o", "compression_type=zstd,cluster_size=128k", "b.qcow2", "c.qcow2");
   place.lodge("convert", "-O", "raw", "c.qcow2", "d.raw");
+  place.lodge("convert", "-O", "qcow2", "-c", "-o", "cluster_size=2M", "b.qcow2", "large.qcow2");
+  place.qemu("check", "-q", "large.qcow2");
+  place.qemu("compare", "a.qcow2", "large.qcow2");
   for (const image of ["b.qcow2", "c.qcow2"]) {
     place.qemu("check", "-q", image);
     place.qemu("compare", "-q", "a.qcow2", image);

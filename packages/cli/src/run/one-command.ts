@@ -13,7 +13,10 @@ export async function runOne(options: MachineOptions, command: readonly string[]
   using progress = new Progress();
   const begun = beginning();
   // A kernel that panics before it has its panic device restarts, and a restart is the end: the command would never be run.
-  const append = [options.append, "lodge.shell=0", "panic=-1"].filter((part) => part !== undefined).join(" ");
+  // An oops is a panic, because what it leaves may never come to the command, or to its end. The user's own words come last.
+  const append = ["lodge.shell=0", "panic=-1", "oops=panic", options.append]
+    .filter((part) => part !== undefined)
+    .join(" ");
   const said = new LastWords();
   await using machine = await Machine.start({
     ...options,

@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { suite, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
+import { prepareImage } from "@lodge/vmm";
 import { noImage } from "../../testing/image.ts";
 
 const bin = join(import.meta.dirname, "../../bin/lodge.js");
@@ -120,6 +121,32 @@ test("a guest that panics before a command can begin says so", { skip: noImage }
     stderr,
     /^lodge: the machine has ended: .*, before the command began; .* Kernel panic .* Unable to mount root fs/m,
   );
+  assert.equal(stdout, "");
+  assert.equal(status, 1);
+});
+
+/** A module of the image's whose first instruction is none. */
+async function brokenModule(): Promise<Buffer> {
+  const { initrd } = await prepareImage("tiny");
+  const archive = readFileSync(initrd);
+  // cpio's "newc": a header of 110 characters, the name, the file, each filled up to four bytes (cpio(5)).
+  const header = archive.lastIndexOf("070701", archive.indexOf("/nls_ascii.ko\0"));
+  const field = (at: number) => Number.parseInt(archive.toString("latin1", header + at, header + at + 8), 16);
+  const start = header + Math.ceil((110 + field(94)) / 4) * 4;
+  const module = Buffer.from(archive.subarray(start, start + field(54)));
+  // init_module: a call that the linker fills in, and `mov $..., %rsi`.
+  const init = module.indexOf(Buffer.from("e80000000048c7c6", "hex"));
+  assert.ok(init > 0, "init_module begins otherwise");
+  module.write("0f0b", init + 5, "hex"); // ud2
+  return module;
+}
+
+test("a kernel that oopses is the end of its command", { skip: noImage }, async () => {
+  // Without `oops=panic` only insmod is killed, and the command has its end.
+  const child = start("--net", "none", "--", "sh", "-c", "cat >/oops.ko; insmod /oops.ko; echo on");
+  child.stdin.end(await brokenModule());
+  const [stdout, stderr, [status]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
+  assert.match(stderr, /^lodge: the machine has ended: the guest's kernel panicked/m);
   assert.equal(stdout, "");
   assert.equal(status, 1);
 });

@@ -130,6 +130,19 @@ test("ACPI: the power button interrupts until it is acknowledged; S5 switches of
   pm.write(PmOffset.EVENT, 2, 0x100);
   assert.deepEqual([levels, pm.read(PmOffset.EVENT, 4)], [[true, false], 0x1000000]);
 
+  // General-purpose events share the line with it.
+  const [status, enable] = [PmOffset.GENERAL, PmOffset.GENERAL + 2];
+  pm.raise(1);
+  pm.raise(9);
+  assert.deepEqual([levels.splice(0), pm.read(status, 2)], [[true, false], 0x202]);
+  pm.write(enable + 1, 1, 2);
+  assert.deepEqual([levels, pm.read(enable, 2)], [[true], 0x200]);
+  pm.pressPowerButton();
+  pm.write(status, 2, 0x200);
+  assert.deepEqual([levels, pm.read(status, 4)], [[true], 0x2000002]);
+  pm.write(PmOffset.EVENT, 2, 0x100);
+  assert.deepEqual(levels, [true, false]);
+
   assert.equal(pm.read(PmOffset.CONTROL, 2), 1, "SCI_EN");
   pm.write(PmOffset.CONTROL, 2, 0x2000 | (1 << 10));
   assert.equal(off, 0, "S1 is not there");

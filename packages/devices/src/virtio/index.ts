@@ -6,7 +6,7 @@ export type { Statistics } from "./balloon/statistics.ts";
 export { BlkDevice, type BlkOptions, type ErrorPolicy, type RequestFailure } from "./blk/blk.ts";
 export { ConsoleDevice, type ConsoleOptions } from "./console/console.ts";
 export type { ConsolePort, PortOptions } from "./console/port.ts";
-export { DeviceType, type DriverLink, Feature, VirtioDevice } from "./device.ts";
+export { type DriverLink, Feature, VirtioDevice } from "./device.ts";
 export { FsDevice } from "./fs/fs.ts";
 export { NetDevice, type NetOptions } from "./net/net.ts";
 export { VhostUserNetDevice, type VhostUserNetOptions } from "./net/vhost-user-net.ts";
@@ -14,14 +14,8 @@ export { VhostUserNetDevice, type VhostUserNetOptions } from "./net/vhost-user-n
 export { P9Device } from "./p9/p9.ts";
 export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
 export type { SharedFolderOptions } from "./shared-folder/device.ts";
-export {
-  COMMON_LENGTH,
-  NOTIFY_MULTIPLIER,
-  type RegisterEvents,
-  type VirtioRegion,
-  VirtioRegisters,
-} from "./transport/registers.ts";
-export { NO_VECTOR, Status, type VirtioRegistersHandle } from "./transport/shared.ts";
+export type { RegisterEvents } from "./transport/registers.ts";
+export { NO_VECTOR, Status } from "./transport/shared.ts";
 export { type TransportOptions, type VirtioInterrupts, VirtioTransport } from "./transport/transport.ts";
 export { UnixSockets } from "./vsock/unix-sockets.ts";
 export { VsockDevice, type VsockOptions } from "./vsock/vsock.ts";

@@ -21,8 +21,15 @@ const Op = {
   DUAL_NAME: 0x2e,
   MULTI_NAME: 0x2f,
   EXTENDED: 0x5b,
+  LOCAL0: 0x60,
   ARG0: 0x68,
+  STORE: 0x70,
+  AND: 0x7b,
+  OPERATION_REGION: 0x80,
+  FIELD: 0x81,
   DEVICE: 0x82,
+  NOTIFY: 0x86,
+  IF: 0xa0,
   RETURN: 0xa4,
 } as const;
 
@@ -88,6 +95,48 @@ export function returns(value: Term): Term {
 
 export function argument(index: number): Term {
   return [Op.ARG0 + index];
+}
+
+export function local(index: number): Term {
+  return [Op.LOCAL0 + index];
+}
+
+/** The value of a name: of a field what it reads, of a method what it returns. */
+export function call(name: string): Term {
+  return nameString(name);
+}
+
+/** Into a name, or a local variable. */
+export function store(value: Term, target: string | Term): Term {
+  return [Op.STORE, ...value, ...(typeof target === "string" ? nameString(target) : target)];
+}
+
+/** Its result is used where it stands, and stored nowhere. */
+export function and(left: Term, right: Term): Term {
+  return [Op.AND, ...left, ...right, Op.ZERO];
+}
+
+export function ifSo(condition: Term, ...terms: Term[]): Term {
+  return [Op.IF, ...sized([...condition, ...terms.flat()])];
+}
+
+export function notify(object: string, value: Term): Term {
+  return [Op.NOTIFY, ...nameString(object), ...value];
+}
+
+const SYSTEM_IO = 1;
+
+export function portRegion(key: string, start: number, ports: number): Term {
+  return [Op.EXTENDED, Op.OPERATION_REGION, ...nameString(key), SYSTEM_IO, ...integer(start), ...integer(ports)];
+}
+
+/** 32-bit registers from a region's start, accessed as such, without a lock; bits that are not written are zeros. */
+const DWORDS_WRITE_AS_ZEROS = 0x43;
+const DWORD_BITS = 32;
+
+export function fields(region: string, ...names: string[]): Term {
+  const list = names.flatMap((key) => [...nameString(key), DWORD_BITS]);
+  return [Op.EXTENDED, Op.FIELD, ...sized([...nameString(region), DWORDS_WRITE_AS_ZEROS, ...list])];
 }
 
 export function packageOf(...elements: Term[]): Term {

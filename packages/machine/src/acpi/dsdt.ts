@@ -1,6 +1,6 @@
 /** What ACPI's differentiated description table says of this machine, in AML. */
 
-import { PanicDevice, SOFT_OFF_TYPE } from "@lodge/devices";
+import { PanicDevice, SOFT_OFF_TYPE } from "@lodge/devices/vcpu-side";
 import { Port } from "../chipset.ts";
 import { Gsi, PCI_LINES } from "../interrupts.ts";
 import { ECAM, PCI_WINDOW } from "../memory/address-map.ts";
@@ -17,6 +17,7 @@ import {
   string,
   type Term,
 } from "./aml.ts";
+import { pciSlots, slotsEvent } from "./hotplug.ts";
 import {
   busNumbers,
   fixedMemory,
@@ -56,6 +57,7 @@ export function dsdt(options: DsdtOptions): Term {
       panicDevice(),
       generationId(options.generationId),
     ),
+    ...slotsEvent("\\_SB.PCI0"),
   ];
 }
 
@@ -93,6 +95,7 @@ function pciHost(high: { start: number; sizeBytes: number }): Term {
     name("_PRT", interruptRoutes()),
     // Whatever the system asks to control it may: there is no firmware that would.
     method("_OSC", 4, returns(argument(3))),
+    ...pciSlots(),
   );
 }
 

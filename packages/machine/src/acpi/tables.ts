@@ -1,6 +1,6 @@
 /** ACPI's static tables (ACPI 6.4, section 5.2), laid out in guest memory. */
 
-import { PmOffset, ResetControl } from "@lodge/devices";
+import { GENERAL_BYTES, PmOffset, ResetControl } from "@lodge/devices/vcpu-side";
 import { Port } from "../chipset.ts";
 import { Gsi } from "../interrupts.ts";
 import { Boot, ECAM, IOAPIC, LOCAL_APIC } from "../memory/address-map.ts";
@@ -148,6 +148,7 @@ function fadt(dsdtAt: number, facsAt: number): Uint8Array {
   const event = Port.POWER_MANAGEMENT + PmOffset.EVENT;
   const control = Port.POWER_MANAGEMENT + PmOffset.CONTROL;
   const timer = Port.POWER_MANAGEMENT + PmOffset.TIMER;
+  const general = Port.POWER_MANAGEMENT + PmOffset.GENERAL;
   const { WBINVD, PROC_C1, NO_FIXED_SLEEP_BUTTON, TIMER_32_BITS, RESET_REGISTER } = FadtFlag;
   const body = [
     ...little(facsAt, 4),
@@ -162,13 +163,13 @@ function fadt(dsdtAt: number, facsAt: number): Uint8Array {
     0,
     0,
     0,
-    ...[event, 0, control, 0, 0, timer, 0, 0].flatMap((port) => little(port, 4)),
+    ...[event, 0, control, 0, 0, timer, general, 0].flatMap((port) => little(port, 4)),
     // Lengths: PM1 event, PM1 control, PM2, timer, GPE0, GPE1; GPE1's base; C-state control.
     4,
     2,
     0,
     4,
-    0,
+    GENERAL_BYTES,
     0,
     0,
     0,
@@ -197,7 +198,7 @@ function fadt(dsdtAt: number, facsAt: number): Uint8Array {
     ...NO_REGISTER,
     ...NO_REGISTER,
     ...ioRegister(timer, 32),
-    ...NO_REGISTER,
+    ...ioRegister(general, 8 * GENERAL_BYTES),
     ...NO_REGISTER,
     // Sleep control and status, for hardware-reduced systems; the hypervisor's name.
     ...NO_REGISTER,

@@ -1,6 +1,6 @@
 /** Port and memory buses: which device answers an access of the guest. One of each in every vCPU's thread. */
 
-import { nothingThere, type Registers } from "@lodge/devices";
+import { nothingThere, type Registers } from "@lodge/devices/vcpu-side";
 
 interface Range {
   readonly start: number;

@@ -3,7 +3,7 @@
  * functions' BARs, wherever the guest has put them. Each thread makes its own.
  */
 
-import { nothingThere, type Registers } from "@lodge/devices";
+import { nothingThere, type Registers } from "@lodge/devices/vcpu-side";
 import type { Bus } from "../bus/bus.ts";
 import { ECAM } from "../memory/address-map.ts";
 import type { ConfigSpace } from "./config-space.ts";
@@ -23,7 +23,8 @@ export interface PciFunction {
 
 export const SLOTS = 32;
 
-const Word = { ADDRESS: 0, GENERATION: 1 } as const;
+/** Beside the address register: how often BARs have changed, how often slots have, and which slots are empty, a bit for each. */
+const Word = { ADDRESS: 0, GENERATION: 1, PLUGS: 2, EMPTY: 3, COUNT: 4 } as const;
 
 /** The configuration address register (PCI Local Bus 3.0, 3.2.2.3.2). */
 const ENABLE = 2 ** 31;
@@ -43,17 +44,43 @@ export class PciBus {
   readonly ports: Registers;
   readonly #words: Int32Array;
   readonly #functions = new Map<number, PciFunction>();
+  readonly #settle: () => void;
+  #plugs = 0;
   #seen = -1;
   #memory: readonly Window[] = [];
   #io: readonly Window[] = [];
 
   static create(): SharedArrayBuffer {
-    return new SharedArrayBuffer(8);
+    return new SharedArrayBuffer(4 * Word.COUNT);
   }
 
-  /** `resetControl` answers the byte at 0xcf9, in the middle of the address register. */
-  constructor(shared: SharedArrayBuffer, functions: readonly PciFunction[], resetControl: Registers) {
+  /** For all threads: functions have gone out of these slots, a bit for each. What a vCPU asks next finds nothing there. */
+  static emptied(shared: SharedArrayBuffer, slots: number): void {
+    const words = new Int32Array(shared);
+    Atomics.or(words, Word.EMPTY, slots);
+    Atomics.add(words, Word.GENERATION, 1);
+  }
+
+  /** For all threads: a slot has a function now, which was sent to each. */
+  static filled(shared: SharedArrayBuffer, slot: number): void {
+    const words = new Int32Array(shared);
+    Atomics.add(words, Word.PLUGS, 1);
+    Atomics.and(words, Word.EMPTY, ~(1 << slot));
+    Atomics.add(words, Word.GENERATION, 1);
+  }
+
+  /**
+   * `resetControl` answers the byte at 0xcf9, in the middle of the address register. `settle` takes what was sent of functions
+   * that were plugged in, by {@link put}.
+   */
+  constructor(
+    shared: SharedArrayBuffer,
+    functions: readonly PciFunction[],
+    resetControl: Registers,
+    settle: () => void = () => {},
+  ) {
     this.#words = new Int32Array(shared);
+    this.#settle = settle;
     for (const one of functions) this.#functions.set(one.slot, one);
     this.ecam = {
       read: (offset, size) => this.#read(ecamSlot(offset), offset % Config.BYTES, size),
@@ -71,6 +98,25 @@ export class PciBus {
     memory.add(ECAM.start, ECAM.sizeBytes, this.ecam);
     memory.addLookup((address) => this.#find(address, "memory"));
     ports.addLookup((address) => this.#find(address, "io"));
+  }
+
+  /** Puts a function into its slot, or nothing. */
+  put(slot: number, one: PciFunction | undefined): void {
+    if (one === undefined) this.#functions.delete(slot);
+    else this.#functions.set(slot, one);
+  }
+
+  #at(slot: number): PciFunction | undefined {
+    this.#look();
+    return (Atomics.load(this.#words, Word.EMPTY) >>> slot) & 1 ? undefined : this.#functions.get(slot);
+  }
+
+  /** Whether functions have come since the last look. */
+  #look(): void {
+    const plugs = Atomics.load(this.#words, Word.PLUGS);
+    if (plugs === this.#plugs) return;
+    this.#plugs = plugs;
+    this.#settle();
   }
 
   #readPort(offset: number, size: number, resetControl: Registers): number {
@@ -95,13 +141,13 @@ export class PciBus {
   }
 
   #read(slot: number, register: number, size: number): number {
-    const found = this.#functions.get(slot);
+    const found = this.#at(slot);
     if (found === undefined) return nothingThere(size);
     return found.readConfig?.(register, size) ?? found.space.read(register, size);
   }
 
   #write(slot: number, register: number, size: number, value: number): void {
-    const found = this.#functions.get(slot);
+    const found = this.#at(slot);
     if (found === undefined) return;
     if (found.space.write(register, size, value)) Atomics.add(this.#words, Word.GENERATION, 1);
     found.configWritten?.(register);
@@ -111,6 +157,7 @@ export class PciBus {
     const generation = Atomics.load(this.#words, Word.GENERATION);
     if (generation !== this.#seen) {
       this.#seen = generation;
+      this.#look();
       this.#memory = this.#windows((bar) => bar !== "io");
       this.#io = this.#windows((bar) => bar === "io");
     }
@@ -119,7 +166,9 @@ export class PciBus {
   }
 
   #windows(wanted: (kind: string) => boolean): Window[] {
-    return [...this.#functions.values()].flatMap(({ space, bars }) =>
+    const empty = Atomics.load(this.#words, Word.EMPTY);
+    const there = [...this.#functions.values()].filter(({ slot }) => !((empty >>> slot) & 1));
+    return there.flatMap(({ space, bars }) =>
       bars.flatMap((registers, index) => {
         const layout = space.layout.bars[index];
         const start = space.barAddress(index);

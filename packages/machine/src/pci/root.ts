@@ -3,19 +3,28 @@
 import type { InterruptLine, Registers } from "@lodge/devices";
 import type { Hypervisor, Msi, Vm } from "@lodge/kvm";
 import type { Bus } from "../bus/bus.ts";
+import { Port } from "../chipset.ts";
 import { PCI_WINDOW } from "../memory/address-map.ts";
 import { Doorbells } from "../virtio/doorbells.ts";
 import { VirtioFunction, type VirtioFunctionHandle } from "../virtio/function.ts";
 import { PciBus, type PciFunction } from "./bus.ts";
 import { ConfigSpace, type FunctionLayout } from "./config-space.ts";
+import { HOTPLUG_PORTS, PciHotplug } from "./hotplug.ts";
 import { PciLines } from "./lines.ts";
 
 /** The machine's PCI as a value that can be posted to other threads. */
 export interface PciHandle {
   readonly bus: SharedArrayBuffer;
   readonly lines: SharedArrayBuffer;
+  readonly hotplug: SharedArrayBuffer;
   readonly bridge: SharedArrayBuffer;
   readonly functions: readonly VirtioFunctionHandle[];
+}
+
+/** What a vCPU's thread is sent of a slot: the function that it has now, or that it has none. */
+export interface Plug {
+  readonly slot: number;
+  readonly function: VirtioFunctionHandle | undefined;
 }
 
 /** Red Hat's generic host bridge, which every system takes as it is. */
@@ -44,23 +53,55 @@ export interface PciWires {
   readonly vm: Vm;
   readonly line: (gsi: number) => InterruptLine;
   readonly send: (message: Msi) => void;
+  /** Takes the next of the messages about slots. */
+  readonly nextPlug: () => Plug | undefined;
+  /** Nothing in this thread knows of a slot's function any more. */
+  readonly released: (slot: number) => void;
+  /** The guest has let go of functions. */
+  readonly ejected: () => void;
 }
 
-/** Puts a machine's PCI on a thread's buses. What it opens is added to `resources`. */
+/**
+ * Puts a machine's PCI on a thread's buses. What it opens is added to `resources`. Returns what takes the messages about slots:
+ * an access of the guest does so as well.
+ */
 export function connectPci(
   handle: PciHandle,
   { ports, memory, resetControl }: { ports: Bus; memory: Bus; resetControl: Registers },
-  { hypervisor, vm, line, send }: PciWires,
+  { hypervisor, vm, line, send, nextPlug, released, ejected }: PciWires,
   resources: DisposableStack,
-): void {
+): () => void {
   const lines = new PciLines(handle.lines, line);
   const bridge: PciFunction = { slot: 0, space: new ConfigSpace(handle.bridge, BRIDGE), bars: [] };
-  const functions = handle.functions.map((one) => {
-    const notifier = resources.use(hypervisor.attachNotifier(one.notifier));
-    const doorbells = resources.use(new Doorbells(hypervisor, vm, one.doorbells));
-    return new VirtioFunction(one, { pin: lines.pinA(one.slot), send, doorbells, wake: () => notifier.signal() });
+  /** What is open for each slot's function. */
+  const open = new Map<number, DisposableStack>();
+  resources.defer(() => {
+    for (const one of open.values()) one.dispose();
   });
-  new PciBus(handle.bus, [bridge, ...functions], resetControl).connect(ports, memory);
+  const attach = (one: VirtioFunctionHandle): VirtioFunction => {
+    const own = new DisposableStack();
+    open.set(one.slot, own);
+    const notifier = own.use(hypervisor.attachNotifier(one.notifier));
+    const doorbells = own.use(new Doorbells(hypervisor, vm, one.doorbells));
+    return new VirtioFunction(one, { pin: lines.pinA(one.slot), send, doorbells, wake: () => notifier.signal() });
+  };
+  const settle = () => {
+    for (let plug = nextPlug(); plug !== undefined; plug = nextPlug()) {
+      bus.put(plug.slot, plug.function && attach(plug.function));
+      if (plug.function !== undefined) continue;
+      open.get(plug.slot)?.dispose();
+      open.delete(plug.slot);
+      released(plug.slot);
+    }
+  };
+  const bus = new PciBus(handle.bus, [bridge, ...handle.functions.map(attach)], resetControl, settle);
+  bus.connect(ports, memory);
+  const hotplug = new PciHotplug(handle.hotplug, (slots) => {
+    PciBus.emptied(handle.bus, slots);
+    ejected();
+  });
+  ports.add(Port.PCI_HOTPLUG, HOTPLUG_PORTS, hotplug);
+  return settle;
 }
 
 /** Gives every memory BAR a place, as firmware would; a guest may move them. */

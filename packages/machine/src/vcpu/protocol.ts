@@ -1,5 +1,6 @@
 /** What is said between a machine and the threads of its vCPUs. A thread answers each request with one reply, in order. */
 
+import type { MessagePort } from "node:worker_threads";
 import type {
   CpuidEntry,
   Fpu,
@@ -14,16 +15,21 @@ import type {
 } from "@lodge/kvm";
 import type { Entry } from "../boot/entry.ts";
 import type { ChipsetHandle } from "../chipset.ts";
-import type { PciHandle } from "../pci/root.ts";
+import type { PciHandle, Plug } from "../pci/root.ts";
 import type { Stop } from "./step.ts";
 
 /** What a thread begins with, before there is a machine for its vCPU. */
 export interface ThreadSetup {
+  /** The URLs of what finds modules, and of its code. */
+  readonly resolution: string;
+  readonly code: string;
   readonly accelerator: HypervisorKind;
   /** Where Node keeps what it has compiled, if it does. */
   readonly compileCache: string | undefined;
   /** Where the software processor keeps what it made of guests' code, if it does. */
   readonly codeCache: string | undefined;
+  /** Where {@link Plug}s come from, which a thread takes between exits, as it never waits for messages while its vCPU runs. */
+  readonly plugs: MessagePort;
 }
 
 /** Which vCPU a thread is to make. */
@@ -76,6 +82,8 @@ export type Message =
   /** The answer to `set-registers` and `watch`. */
   | { readonly type: "done" }
   | { readonly type: "closed" }
+  /** It has taken a {@link Plug} that empties a slot. */
+  | { readonly type: "released"; readonly slot: number }
   /** While it runs: the guest's kernel has panicked. */
   | { readonly type: "panicked"; readonly crashLoaded: boolean }
   /** Something of ours went wrong: what an exception says. */

@@ -1,32 +1,45 @@
 /** The thread of one vCPU: it owns it, runs it when told, and answers its exits from the devices' registers. */
 
-import { parentPort, workerData } from "node:worker_threads";
+import { readlinkSync } from "node:fs";
+import { basename } from "node:path";
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import type { Hypervisor, Msi, Vcpu, Vm } from "@lodge/kvm";
-import { gettid, setAffinity } from "@lodge/linux";
 import { openHypervisor } from "../accelerator.ts";
 import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
 import { interruptLine } from "../interrupts.ts";
-import { connectPci } from "../pci/root.ts";
+import { connectPci, type Plug } from "../pci/root.ts";
+import { NearRegisters } from "./near-registers.ts";
 import { type Message, type Request, type ThreadSetup, type VcpuSetup, Wanted } from "./protocol.ts";
 import { registersOf, setRegisters } from "./registers.ts";
 import { type Buses, type Stop, step } from "./step.ts";
 
 const port = parentPort!;
-const { accelerator, codeCache }: ThreadSetup = workerData;
+const { accelerator, codeCache, plugs }: ThreadSetup = workerData;
 const post = (message: Message) => port.postMessage(message);
 
-function run(vcpu: Vcpu, buses: Buses, control: Int32Array, exits: Float64Array): Stop {
+/** `settle` takes what the machine has sent of its slots: it kicks a vCPU for that, too. */
+function run(vcpu: Vcpu, buses: Buses, settle: () => void, control: Int32Array, exits: Float64Array): Stop {
+  const near = new NearRegisters(buses, exits);
+  vcpu.attachDevices?.(near);
+  settle();
   for (;;) {
-    const stop = step(vcpu.run(), vcpu.page, buses);
+    const exit = vcpu.run();
+    const stop = near.takeStop() ?? step(exit, vcpu.page, buses);
     exits[0]! += 1;
-    // A kick is for whoever wants the vCPU to stop; others leave no trace here.
-    if (stop === undefined || (stop.reason === "kicked" && Atomics.load(control, 0) === Wanted.RUNNING)) continue;
-    return stop;
+    if (stop === undefined) continue;
+    if (stop.reason !== "kicked" || Atomics.load(control, 0) !== Wanted.RUNNING) return stop;
+    settle();
   }
 }
 
-function serve(vm: Vm, vcpu: Vcpu, buses: Buses, setup: VcpuSetup, resources: DisposableStack): void {
+function serve(
+  vm: Vm,
+  vcpu: Vcpu,
+  { buses, settle }: { buses: Buses; settle: () => void },
+  setup: VcpuSetup,
+  resources: DisposableStack,
+): void {
   const control = new Int32Array(setup.control);
   const exits = new Float64Array(setup.exits.counters, 8 * setup.exits.index, 1);
   port.on("message", (request: Request) => {
@@ -35,7 +48,7 @@ function serve(vm: Vm, vcpu: Vcpu, buses: Buses, setup: VcpuSetup, resources: Di
         case "open":
           throw new Error("the thread has its vCPU already");
         case "run":
-          post({ type: "stopped", stop: run(vcpu, buses, control, exits) });
+          post({ type: "stopped", stop: run(vcpu, buses, settle, control, exits) });
           break;
         case "registers":
           vcpu.completeExit();
@@ -67,8 +80,9 @@ function serve(vm: Vm, vcpu: Vcpu, buses: Buses, setup: VcpuSetup, resources: Di
 }
 
 async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: DisposableStack): Promise<void> {
-  const threadId = gettid();
-  if (setup.affinity !== undefined) setAffinity(threadId, setup.affinity);
+  // By the kernel's own link, as all of the system calls' package would be loaded for one number.
+  const threadId = Number(basename(readlinkSync("/proc/thread-self")));
+  if (setup.affinity !== undefined) (await import("@lodge/linux")).setAffinity(threadId, setup.affinity);
   const vm = hypervisor.attachVm(setup.vm);
   const notifier = resources.use(hypervisor.attachNotifier(setup.wakeHost));
   const line = (gsi: number) => interruptLine(vm, gsi);
@@ -77,12 +91,20 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
     wakeHost: () => notifier.signal(),
     panicked: (crashLoaded) => post({ type: "panicked", crashLoaded }),
   });
-  const wires = { hypervisor, vm, line, send: (message: Msi) => vm.signalMsi(message) };
-  connectPci(setup.pci, chipset, wires, resources);
+  const wires = {
+    hypervisor,
+    vm,
+    line,
+    send: (message: Msi) => vm.signalMsi(message),
+    nextPlug: () => receiveMessageOnPort(plugs)?.message as Plug | undefined,
+    released: (slot: number) => post({ type: "released", slot }),
+    ejected: () => notifier.signal(),
+  };
+  const settle = connectPci(setup.pci, chipset, wires, resources);
   const vcpu = vm.createVcpu(setup.id);
   vcpu.setCpuid(setup.cpuid);
   if (setup.entry !== undefined) enter(vcpu, setup.entry);
-  serve(vm, vcpu, chipset, setup, resources);
+  serve(vm, vcpu, { buses: chipset, settle }, setup, resources);
   post({ type: "ready", kick: vcpu.kickHandle, threadId });
 }
 

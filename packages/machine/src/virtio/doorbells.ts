@@ -3,7 +3,7 @@
  * hang where the registers' BAR is, so whichever vCPU moves the BAR moves them too.
  */
 
-import { NOTIFY_MULTIPLIER } from "@lodge/devices";
+import { NOTIFY_MULTIPLIER } from "@lodge/devices/vcpu-side";
 import type { Vm } from "@lodge/kvm";
 import { type Doorbell, type Hypervisor, KvmError, type Notifier, type NotifierHandle, SharedLock } from "@lodge/kvm";
 

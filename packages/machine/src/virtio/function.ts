@@ -12,7 +12,7 @@ import {
   type VirtioRegion,
   VirtioRegisters,
   type VirtioRegistersHandle,
-} from "@lodge/devices";
+} from "@lodge/devices/vcpu-side";
 import type { Msi, NotifierHandle } from "@lodge/kvm";
 import type { PciFunction } from "../pci/bus.ts";
 import { ConfigSpace, type FunctionLayout, msixBarBytes } from "../pci/config-space.ts";

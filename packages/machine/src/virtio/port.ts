@@ -21,11 +21,13 @@ export class VirtioPort implements AsyncDisposable {
   readonly function: VirtioFunction;
   readonly #transport: VirtioTransport;
   readonly #notifier: Notifier;
+  readonly #pin: InterruptLine;
   readonly #doorbells: Doorbells;
   readonly #watches: readonly Disposable[];
 
   constructor(hypervisor: Hypervisor, slot: number, device: VirtioDevice, { vm, ram, pin, send, failed }: PortWires) {
     let table: MsixTable | undefined;
+    this.#pin = pin;
     this.#transport = new VirtioTransport(device, {
       ram,
       interrupts: {
@@ -82,6 +84,8 @@ export class VirtioPort implements AsyncDisposable {
     for (const watch of this.#watches) watch[Symbol.dispose]();
     this.#doorbells.follow(() => undefined);
     await this.#transport.close();
+    // Others share its line.
+    this.#pin.set(false);
     this.#doorbells[Symbol.dispose]();
     this.#notifier.close();
   }

@@ -16,6 +16,8 @@ export const Budget = {
   entry: 40,
   /** An access that misses the lookaside buffers. */
   access: 120,
+  /** A register of one of the monitor's devices. */
+  device: 300,
   /** A page walk in WebAssembly. */
   walk: 12,
 } as const;

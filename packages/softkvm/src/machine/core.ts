@@ -164,9 +164,7 @@ export class Core {
       },
     });
     const { access, state } = this;
-    const charge = () => {
-      state.set32(State.budget, state.view.getInt32(base + State.budget, true) - Budget.access);
-    };
+    const charge = () => this.charge(Budget.access);
     this.#handlers = new Handlers(memory, base, {
       load: (linear, size, kind) => {
         charge();
@@ -248,6 +246,18 @@ export class Core {
   decodeAs(features: ReadonlySet<string>): void {
     this.#features = features;
     this.#blocks.decodeAs(features);
+  }
+
+  /** What happened takes so much of the time until the next look around. */
+  charge(cost: number): void {
+    const { state } = this;
+    state.set32(State.budget, state.view.getInt32(state.base + State.budget, true) - cost);
+  }
+
+  /** Looks around when the instruction is over, or at the next jump. */
+  lookSoon(): void {
+    this.mustLook = true;
+    this.state.set32(State.budget, 0);
   }
 
   /** Forgets what depends on memory slots. */

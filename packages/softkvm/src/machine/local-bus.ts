@@ -1,23 +1,26 @@
-/** What answers in the vCPU's own thread: the local APIC, IOAPIC and PICs, doorbells, coalesced writes. */
+/** What answers in the vCPU's own thread: the local APIC, IOAPIC and PICs, doorbells, coalesced writes, the monitor's devices. */
 
 import type { CoalescedRing, CoalescedZoneRange, Doorbell } from "@lodge/kvm";
 import type { VcpuInterrupts } from "../interrupts/index.ts";
 import type { LocalMmio } from "../mmu/mmio.ts";
+import type { NearAccesses } from "./near-accesses.ts";
 import type { SoftVm } from "./vm.ts";
 
 export class LocalBus implements LocalMmio {
   readonly #vm: SoftVm;
   readonly #ring: CoalescedRing;
   readonly #interrupts: () => VcpuInterrupts;
+  readonly #near: NearAccesses;
   #seen = -1;
   /** By address, on either bus: every write that leaves the guest's memory is looked up here. */
   #doorbells = new Map<number, { where: Doorbell; notifier: number }[]>();
   #zones: CoalescedZoneRange[] = [];
 
-  constructor(vm: SoftVm, ring: CoalescedRing, interrupts: () => VcpuInterrupts) {
+  constructor(vm: SoftVm, ring: CoalescedRing, interrupts: () => VcpuInterrupts, near: NearAccesses) {
     this.#vm = vm;
     this.#ring = ring;
     this.#interrupts = interrupts;
+    this.#near = near;
   }
 
   get page(): number {
@@ -25,27 +28,28 @@ export class LocalBus implements LocalMmio {
   }
 
   read(gpa: number, size: number): bigint | undefined {
-    if (!this.#vm.interrupts.hasLocalApics) return undefined;
-    const value = this.#interrupts().readMmio(gpa, size);
-    return value < 0 ? undefined : BigInt(value);
+    const value = this.#vm.interrupts.hasLocalApics ? this.#interrupts().readMmio(gpa, size) : -1;
+    return value < 0 ? this.#near.read(gpa, size) : BigInt(value);
   }
 
   write(gpa: number, size: number, value: bigint): boolean {
     if (this.#vm.interrupts.hasLocalApics && this.#interrupts().writeMmio(gpa, size, Number(value & 0xffffffffn))) {
       return true;
     }
-    return this.#doorbell(gpa, size, value, "mmio");
+    return this.#doorbell(gpa, size, value, "mmio") || this.#near.write(gpa, size, value);
   }
 
-  readPort(port: number, size: number): number | undefined {
-    if (!this.#vm.interrupts.hasLocalApics) return undefined;
-    const value = this.#interrupts().readPort(port, size);
-    return value < 0 ? undefined : value;
+  /** `count`: how many elements there are in all. Many go to the monitor, at once. */
+  readPort(port: number, size: number, count: number): number | undefined {
+    const value = this.#vm.interrupts.hasLocalApics ? this.#interrupts().readPort(port, size) : -1;
+    if (value >= 0) return value;
+    return count === 1 ? this.#near.readPort(port, size) : undefined;
   }
 
-  writePort(port: number, size: number, value: number): boolean {
+  writePort(port: number, size: number, value: number, count: number): boolean {
     if (this.#vm.interrupts.hasLocalApics && this.#interrupts().writePort(port, size, value)) return true;
-    return this.#doorbell(port, size, BigInt(value >>> 0), "pio");
+    if (this.#doorbell(port, size, BigInt(value >>> 0), "pio")) return true;
+    return count === 1 && this.#near.writePort(port, size, value);
   }
 
   /** Doorbells, then coalesced zones. */

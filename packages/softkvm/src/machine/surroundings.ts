@@ -60,8 +60,8 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
         return true;
       },
 
-      readPort: (port, size) => local.readPort(port, size),
-      writePort: (port, size, value) => local.writePort(port, size, value),
+      readPort: (port, size, count) => local.readPort(port, size, count),
+      writePort: (port, size, value, count) => local.writePort(port, size, value, count),
       random: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
       hypercall: () => {
         vcpu.hypercalls.execute(vcpu.core.processor);

@@ -13,6 +13,7 @@ import {
   KvmError,
   MpState,
   type MsrEntry,
+  type NearDevices,
   type Regs,
   Run,
   RunExit,
@@ -42,6 +43,7 @@ import { Hypercalls } from "./hypercalls.ts";
 import { LocalBus } from "./local-bus.ts";
 import { WASM_PAGE } from "./memory.ts";
 import { MsrBank } from "./msrs.ts";
+import { NearAccesses } from "./near-accesses.ts";
 import type { SoftKickHandle } from "./notifier.ts";
 import { surround } from "./surroundings.ts";
 import type { SoftVm } from "./vm.ts";
@@ -66,6 +68,7 @@ export class SoftVcpu implements Vcpu {
   readonly msrs: MsrBank;
   readonly hypercalls = new Hypercalls(this);
   readonly #index: number;
+  readonly #near = new NearAccesses(this);
   readonly #exits: ExitWriter;
   readonly #ring: DirtyRingProducer | undefined;
   #debug: GuestDebug | undefined;
@@ -103,7 +106,7 @@ export class SoftVcpu implements Vcpu {
     }
 
     this.msrs = new MsrBank(this);
-    const local = new LocalBus(vm, this.coalescedRing, () => this.interrupts);
+    const local = new LocalBus(vm, this.coalescedRing, () => this.interrupts, this.#near);
     this.core = new Core(vm.memory.wasm as WebAssembly.Memory, firstPage * WASM_PAGE, vm.map, surround(this, local));
     this.interrupts = new VcpuInterrupts(
       interrupts,
@@ -150,6 +153,10 @@ export class SoftVcpu implements Vcpu {
   completeExit(): void {
     this.page.immediateExit = true;
     this.run();
+  }
+
+  attachDevices(devices: NearDevices): void {
+    this.#near.devices = devices;
   }
 
   getRegs(): Regs {

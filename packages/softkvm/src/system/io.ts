@@ -34,7 +34,7 @@ function requirePort(cpu: Processor, port: number, size: number): void {
 function input(cpu: Processor, port: number, size: number): number | undefined {
   const { mmio } = cpu.memory;
   if (!mmio.replaying) {
-    const value = cpu.hooks.readPort(port, size);
+    const value = cpu.hooks.readPort(port, size, 1);
     if (value !== undefined) return value;
   }
   const data = mmio.request(Bus.PORT, port, size, false, 1);
@@ -44,7 +44,7 @@ function input(cpu: Processor, port: number, size: number): number | undefined {
 /** False: the monitor has to be asked. */
 function output(cpu: Processor, port: number, size: number, value: number): boolean {
   const { mmio } = cpu.memory;
-  if (!mmio.replaying && cpu.hooks.writePort(port, size, value)) return true;
+  if (!mmio.replaying && cpu.hooks.writePort(port, size, value, 1)) return true;
   const data = new Uint8Array(size);
   putElement(data, 0, size, value);
   return mmio.request(Bus.PORT, port, size, true, 1, data) !== undefined;
@@ -142,7 +142,7 @@ const ins: Microcode = (cpu, instruction) => {
   // Before the device is read: what it gave could not be put back.
   cpu.probe(address, count * size, AccessKind.WRITE);
   const { mmio } = cpu.memory;
-  const local = mmio.replaying ? undefined : cpu.hooks.readPort(port, size);
+  const local = mmio.replaying ? undefined : cpu.hooks.readPort(port, size, count);
   if (local !== undefined) {
     cpu.write(address, size as 1 | 2 | 4, local);
     finishRound(cpu, instruction, { ...round, count: 1 }, Gpr.RDI);
@@ -163,7 +163,7 @@ const outs: Microcode = (cpu, instruction) => {
   const kind = kindOf(instruction.operands[1].segment);
   const { mmio } = cpu.memory;
   const first = cpu.read(address, size as 1 | 2 | 4, kind);
-  if (!mmio.replaying && cpu.hooks.writePort(port, size, first)) {
+  if (!mmio.replaying && cpu.hooks.writePort(port, size, first, count)) {
     finishRound(cpu, instruction, { ...round, count: 1 }, Gpr.RSI);
     return;
   }

@@ -31,9 +31,12 @@ export interface ProcessorHooks {
   readApicBase(): bigint;
   /** False is #GP. */
   writeApicBase(value: bigint): boolean;
-  /** A port that a device of this thread answers; undefined: the monitor does. `size` is 1, 2 or 4 bytes. */
-  readPort(port: number, size: number): number | undefined;
-  writePort(port: number, size: number, value: number): boolean;
+  /**
+   * A port that a device of this thread answers; undefined: the monitor does. `size` is 1, 2 or 4 bytes; `count` is of how many
+   * elements this is the first.
+   */
+  readPort(port: number, size: number, count: number): number | undefined;
+  writePort(port: number, size: number, value: number, count: number): boolean;
   /** 64 bits that nobody can guess. */
   random(): bigint;
   /** VMCALL, VMMCALL: rAX to rSI hold the call; false is #UD. */

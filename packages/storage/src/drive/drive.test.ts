@@ -10,7 +10,8 @@ import { MemoryStore } from "../../testing/memory-store.ts";
 import { Random, runSeed } from "../../testing/random.ts";
 import { StorageError } from "../errors.ts";
 import { RawImage } from "../raw/raw-image.ts";
-import { CACHE_MODES, type CacheMode, Drive } from "./drive.ts";
+import { CACHE_MODES, type CacheMode } from "./cache-mode.ts";
+import { Drive } from "./drive.ts";
 
 const MIB = 1 << 20;
 const folder = () => mkdtempDisposableSync(join(tmpdir(), "lodge-drive-"));

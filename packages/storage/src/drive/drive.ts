@@ -7,16 +7,8 @@ import { type Pieces, totalBytes } from "../file/pieces.ts";
 import { Gate } from "../gate.ts";
 import type { Image } from "../image.ts";
 import { type OpenImageOptions, openImage } from "../open.ts";
+import type { CacheMode } from "./cache-mode.ts";
 import { type Limits, Throttle } from "./throttle.ts";
-
-/**
- * - `writeback`: through the host's page cache; lasting when the guest flushes.
- * - `none`: past the page cache (O_DIRECT), with the guest's flushes.
- * - `writethrough`: through the page cache, lasting when a write ends; the guest is told of no cache.
- * - `unsafe`: flushes do nothing. A host that fails loses what the guest believes to be safe.
- */
-export type CacheMode = "writeback" | "none" | "writethrough" | "unsafe";
-export const CACHE_MODES: readonly CacheMode[] = ["writeback", "none", "writethrough", "unsafe"];
 
 export interface DriveOptions extends Omit<OpenImageOptions, "direct"> {
   cache?: CacheMode;

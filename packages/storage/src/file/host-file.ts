@@ -94,7 +94,8 @@ export class HostFile implements Store {
     const length = totalBytes(pieces);
     const inside = Math.max(0, Math.min(length, this.#sizeBytes - offset));
     try {
-      const done = await this.#transfers.read(offset, inside === length ? pieces : cutPieces(pieces, 0, inside));
+      const reading = this.#transfers.read(offset, inside === length ? pieces : cutPieces(pieces, 0, inside));
+      const done = typeof reading === "number" ? reading : await reading;
       if (done < inside) throw new Error("the file has become shorter");
     } catch (cause) {
       throw this.#failed("read", cause);
@@ -104,7 +105,8 @@ export class HostFile implements Store {
 
   async write(offset: number, pieces: Pieces): Promise<void> {
     try {
-      await this.#transfers.write(offset, pieces);
+      const writing = this.#transfers.write(offset, pieces);
+      if (writing !== undefined) await writing;
     } catch (cause) {
       throw this.#failed("write", cause);
     }

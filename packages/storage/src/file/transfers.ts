@@ -2,15 +2,19 @@
 
 import { readv, writev } from "node:fs";
 import { promisify } from "node:util";
-import { addressOf, Errno, IoVector, TransferFlag, tryPreadv2, tryPwritev2 } from "@lodge/linux";
+import { addressOf, Errno, IoVector, TransferFlag, tryPreadv2, tryPwritev2, voluntarySwitches } from "@lodge/linux";
 import { totalBytes } from "./pieces.ts";
 
 /** Linux's IOV_MAX: pieces of one transfer. */
 export const MOST_PIECES = 1024;
 /** Copying more than this at once holds up the other devices. */
-const QUICK_BYTES = 1 << 20;
-/** A write into the page cache that took longer than this was made to wait; so many others then go to the pool. */
-const HELD_BACK_MS = 5;
+const QUICK_READ_BYTES = 1 << 20;
+/** Longer ones take longer than the detour by the pool, where they go on beside this thread. */
+const QUICK_WRITE_BYTES = 256 << 10;
+/** A write into the page cache that took longer than this was made to wait, or just preempted: so many others are watched. */
+const SLOW_MS = 5;
+const WATCHED_WRITES = 4096;
+/** When the kernel lets writers wait, so many others go to the pool. */
 const HELD_BACK_WRITES = 256;
 
 const readPool = promisify(readv);
@@ -27,23 +31,60 @@ export class Transfers {
   #tryReads = true;
   /** Writes that are still the pool's. */
   #heldBack = 0;
+  /** Writes of which it is still asked whether they wait. */
+  #watched = 0;
 
   constructor(fd: number) {
     this.#fd = fd;
   }
 
   /**
-   * Fills `pieces` from `offset` on; returns how many bytes there were before the file's end. What the page cache has is
-   * copied at once: a detour by the thread pool costs 20 times as much (60 us to 3 us). The pool reads the rest.
+   * Fills `pieces` from `offset` on; answers how many bytes there were before the file's end. What the page cache has is
+   * copied at once, without a promise: a detour by the thread pool costs 20 times as much (60 us to 3 us). The pool reads
+   * the rest.
    */
-  async read(offset: number, pieces: readonly Uint8Array[]): Promise<number> {
+  read(offset: number, pieces: readonly Uint8Array[]): number | Promise<number> {
     const length = totalBytes(pieces);
     let done = 0;
-    if (this.#tryReads && length <= QUICK_BYTES && gather(pieces)) {
+    if (this.#tryReads && length <= QUICK_READ_BYTES && gather(pieces)) {
       const result = tryPreadv2(this.#fd, vector, offset, TransferFlag.NOWAIT);
       if (result === -Errno.ENOTSUP) this.#tryReads = false;
       if (result > 0) done = result;
     }
+    return done === length ? done : this.#readRest(offset, pieces, length, done);
+  }
+
+  /**
+   * Writes `pieces` from `offset` on; answers with a promise if that takes time. A write usually ends in the page cache,
+   * which is as quick as reading from it. When the kernel holds writers back (its dirty pages are too many), this thread must
+   * not be the one that waits: the pool writes for a while.
+   */
+  write(offset: number, pieces: readonly Uint8Array[]): Promise<void> | undefined {
+    const length = totalBytes(pieces);
+    let done = 0;
+    if (this.#heldBack > 0) {
+      this.#heldBack -= 1;
+    } else if (length <= QUICK_WRITE_BYTES && gather(pieces)) {
+      done = Math.max(0, this.#writeNow(offset));
+    }
+    return done === length ? undefined : this.#writeRest(offset, pieces, length, done);
+  }
+
+  /** Writes what is in the vector; returns how many bytes, or the negative `errno`. */
+  #writeNow(offset: number): number {
+    const watched = this.#watched > 0;
+    const waits = watched ? voluntarySwitches() : 0;
+    const start = performance.now();
+    const result = tryPwritev2(this.#fd, vector, offset, 0);
+    if (watched) this.#watched -= 1;
+    if (performance.now() - start <= SLOW_MS) return result;
+    // On a busy machine most slow ones were preempted, which the pool's threads would be as well.
+    if (!watched) this.#watched = WATCHED_WRITES;
+    else if (voluntarySwitches() !== waits) this.#heldBack = HELD_BACK_WRITES;
+    return result;
+  }
+
+  async #readRest(offset: number, pieces: readonly Uint8Array[], length: number, done: number): Promise<number> {
     while (done < length) {
       const { bytesRead } = await readPool(this.#fd, rest(pieces, done), offset + done);
       if (bytesRead === 0) break;
@@ -52,21 +93,7 @@ export class Transfers {
     return done;
   }
 
-  /**
-   * Writes `pieces` from `offset` on. A write usually ends in the page cache, which is as quick as reading from it. When
-   * the kernel holds writers back (its dirty pages are too many), this thread must not be the one that waits: the pool
-   * writes for a while.
-   */
-  async write(offset: number, pieces: readonly Uint8Array[]): Promise<void> {
-    const length = totalBytes(pieces);
-    let done = 0;
-    if (this.#heldBack > 0) {
-      this.#heldBack -= 1;
-    } else if (length <= QUICK_BYTES && gather(pieces)) {
-      const start = performance.now();
-      done = Math.max(0, tryPwritev2(this.#fd, vector, offset, 0));
-      if (performance.now() - start > HELD_BACK_MS) this.#heldBack = HELD_BACK_WRITES;
-    }
+  async #writeRest(offset: number, pieces: readonly Uint8Array[], length: number, done: number): Promise<void> {
     while (done < length) {
       const { bytesWritten } = await writePool(this.#fd, rest(pieces, done), offset + done);
       done += bytesWritten;

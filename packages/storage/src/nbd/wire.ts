@@ -1,11 +1,15 @@
 /** One connection's bytes: taken by length as they come, however they are split; sent with the stream's own backpressure. */
 
+import { connect, type NetConnectOpts } from "node:net";
 import type { Duplex } from "node:stream";
 import { StorageError } from "../errors.ts";
 
 /** How much is taken from the socket before anyone asks for it: bytes, and pieces, of which a peer can make tiny ones. */
 const READ_AHEAD_BYTES = 256 << 10;
 const READ_AHEAD_PIECES = 64;
+/** What a socket of our own making reads at once, and how much memory for that waits to be used again. */
+const ROOM_BYTES = 128 << 10;
+const SPARE_ROOMS = 8;
 
 /** The peer has ended the connection, or it broke. */
 export class WireEnded extends StorageError {
@@ -27,23 +31,46 @@ export class Wire {
   readonly #sending = new Set<(error: WireEnded) => void>();
   #ended: WireEnded | undefined;
   #corked = false;
+  /** Memory of pieces goes back here when they were taken; undefined where the stream makes them. */
+  readonly #rooms: Rooms | undefined;
 
-  constructor(stream: Duplex) {
+  constructor(stream: Duplex, rooms?: Rooms) {
     this.stream = stream;
+    this.#rooms = rooms;
     stream.on("data", this.#onData).on("end", this.#onEnd).on("close", this.#onClose).on("error", this.#onError);
+  }
+
+  /**
+   * Connects. What comes is read into memory that is used again: the buffers that Node makes of it are half of the work of
+   * those who read much.
+   */
+  static connect(options: NetConnectOpts): Wire {
+    const rooms = new Rooms();
+    let wire: Wire | undefined;
+    const callback = (bytes: number, room: Uint8Array) => {
+      wire!.#onData(Buffer.from(room.buffer, room.byteOffset, bytes));
+      return true;
+    };
+    wire = new Wire(connect({ ...options, onread: { buffer: () => rooms.take(), callback } }), rooms);
+    // Nothing else would ask for the end.
+    wire.stream.resume();
+    return wire;
   }
 
   /** Exactly `bytes` bytes; the reader bounds what it asks for. */
   async take(bytes: number): Promise<Buffer> {
     if (bytes > 0 && this.#buffered === 0) await this.#more();
     const there = this.takeNow(bytes);
-    if (there !== undefined) return there;
+    if (there !== undefined) return this.#rooms === undefined ? there : Buffer.from(there);
     const whole = Buffer.allocUnsafe(bytes);
     await this.fill(whole);
     return whole;
   }
 
-  /** The same without waiting, if they have come in one piece, as they mostly have: a wait costs more than the work. */
+  /**
+   * The same without waiting, if they have come in one piece, as they mostly have: a wait costs more than the work. Good until
+   * the next wait.
+   */
   takeNow(bytes: number): Buffer | undefined {
     const first = this.#pieces[0];
     if (first === undefined || first.length - this.#start < bytes) return undefined;
@@ -150,8 +177,9 @@ export class Wire {
     this.#start += bytes;
     this.#buffered -= bytes;
     if (this.#start < (this.#pieces[0]?.length ?? 0)) return;
-    this.#pieces.shift();
+    const piece = this.#pieces.shift();
     this.#start = 0;
+    if (piece !== undefined) this.#rooms?.give(piece.buffer);
   }
 
   readonly #onData = (piece: Buffer): void => {
@@ -176,5 +204,18 @@ export class Wire {
     const waiter = this.#waiter;
     this.#waiter = undefined;
     waiter?.reject(this.#ended);
+  }
+}
+
+/** Memory that a socket reads into. */
+class Rooms {
+  readonly #spare: ArrayBufferLike[] = [];
+
+  take(): Uint8Array {
+    return new Uint8Array(this.#spare.pop() ?? new ArrayBuffer(ROOM_BYTES));
+  }
+
+  give(room: ArrayBufferLike): void {
+    if (this.#spare.length < SPARE_ROOMS) this.#spare.push(room);
   }
 }

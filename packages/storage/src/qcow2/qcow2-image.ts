@@ -134,7 +134,29 @@ export class Qcow2Image implements Image {
   }
 
   async write(offset: number, pieces: Pieces): Promise<void> {
-    await this.#change(offset, totalBytes(pieces), () => this.writeInside(offset, pieces));
+    const { metadata, gate } = this;
+    const length = totalBytes(pieces);
+    if (this.readOnly || !this.bitmaps.loaded || gate.closed !== undefined) {
+      return await this.#change(offset, length, () => this.writeInside(offset, pieces));
+    }
+    // The same with fewer waits, each of which costs as much as the rest of the work.
+    const inside = gate.enter();
+    try {
+      this.bitmaps.mark(offset, length);
+      const run = metadata.mapping.run(offset, length);
+      // What most writes are: to one run, whose place is known.
+      if (run?.kind === Kind.DATA && run.copied && run.length === length) {
+        await this.writeInPlace(run.host, pieces);
+        metadata.wrote();
+      } else {
+        await this.writeInside(offset, pieces);
+      }
+    } catch (cause) {
+      await this.#noteCorruption(cause);
+      throw cause;
+    } finally {
+      gate.leave(inside);
+    }
   }
 
   /** Writes on behalf of a request that is past the gate. */

@@ -13,6 +13,8 @@ export interface DiskError extends RequestFailure {
 }
 
 export class AttachedDisk implements AsyncDisposable {
+  /** What it is called by the host: `disk0` and so on, or as its user named it. */
+  readonly id: string;
   readonly serial: string | undefined;
   readonly device: BlkDevice;
   /** What is done to its images while the guest uses it. */
@@ -21,7 +23,8 @@ export class AttachedDisk implements AsyncDisposable {
   #failed: (failure: DiskError) => void = () => {};
   #jobTold: (told: JobTold) => void = () => {};
 
-  private constructor({ serial, error }: DiskOptions, drive: Drive, queues: number) {
+  private constructor(id: string, { serial, error }: DiskOptions, drive: Drive, queues: number) {
+    this.id = id;
     this.serial = serial;
     this.#drive = drive;
     this.jobs = new DiskJobs(drive, (told) => this.#jobTold(told));
@@ -36,11 +39,11 @@ export class AttachedDisk implements AsyncDisposable {
   }
 
   /** Opens what the options name; `queues` is how many vCPUs there are. */
-  static async open(options: DiskOptions, queues: number): Promise<AttachedDisk> {
+  static async open(id: string, options: DiskOptions, queues: number): Promise<AttachedDisk> {
     const { file, readonly: readOnly = false, cache, limits } = options;
     const format = options.format ?? (await formatByName(file));
     const drive = await Drive.open(file, { format, readOnly, ...(cache && { cache }), ...(limits && { limits }) });
-    return new AttachedDisk(options, drive, queues);
+    return new AttachedDisk(id, options, drive, queues);
   }
 
   /** The image that it is in now: a block job may have it go on in another. */

@@ -194,22 +194,25 @@ test("an image whose name does not say what it is, and a format that is only rea
   try {
     const image = join(folder, "disk.img");
     run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M");
-    await assert.rejects(AttachedDisk.open({ file: image }, 1), {
+    await assert.rejects(AttachedDisk.open("disk0", { file: image }, 1), {
       code: "VMM_CONFIG",
       message: /looks like qcow2, and its name does not say so: say format=qcow2, or format=raw/,
     });
     {
-      await using disk = await AttachedDisk.open({ file: image, format: "qcow2" }, 1);
+      await using disk = await AttachedDisk.open("disk0", { file: image, format: "qcow2" }, 1);
       assert.equal(disk.format, "qcow2");
     }
     // The guest sees the header, then.
     truncateSync(image, MIB);
-    await using raw = await AttachedDisk.open({ file: image, format: "raw" }, 1);
+    await using raw = await AttachedDisk.open("disk0", { file: image, format: "raw" }, 1);
     assert.deepEqual([raw.format, raw.sizeBytes], ["raw", MIB]);
     const vmdk = join(folder, "disk.vmdk");
     run("qemu-img", "create", "-q", "-f", "vmdk", vmdk, "1M");
-    await assert.rejects(AttachedDisk.open({ file: vmdk }, 1), /vmdk is read and not written: open it read-only/);
-    await using disk = await AttachedDisk.open({ file: vmdk, readonly: true }, 1);
+    await assert.rejects(
+      AttachedDisk.open("disk0", { file: vmdk }, 1),
+      /vmdk is read and not written: open it read-only/,
+    );
+    await using disk = await AttachedDisk.open("disk0", { file: vmdk, readonly: true }, 1);
     assert.deepEqual([disk.format, disk.sizeBytes], ["vmdk", MIB]);
   } finally {
     rmSync(folder, { recursive: true });

@@ -1,7 +1,7 @@
 /** What a user says of a disk. */
 
 import type { ErrorPolicy } from "@lodge/devices";
-import { CACHE_MODES, type CacheMode, type Limits } from "@lodge/storage";
+import { CACHE_MODES, type CacheMode, type Limits } from "@lodge/storage/terms";
 import { parseCount, parseFields, parseSwitch } from "../configuration/fields.ts";
 import { parseSize } from "../configuration/size.ts";
 import { VmmError } from "../errors.ts";

@@ -4,7 +4,7 @@
  */
 
 import { statfs } from "node:fs/promises";
-import { isNoSpace } from "@lodge/storage";
+import { isNoSpace } from "@lodge/storage/terms";
 import type { Life } from "../life.ts";
 import type { AttachedDisk, DiskError } from "./attached-disk.ts";
 
@@ -23,12 +23,15 @@ export class DiskTrouble implements Disposable {
   /** The user wants it paused: it is his to resume. */
   #usersPause = false;
 
-  constructor(disks: readonly AttachedDisk[], life: Life) {
+  constructor(life: Life) {
     this.#life = life;
-    for (const disk of disks) disk.onError = (failure) => this.#failed(failure);
     this.#watch = life.watch(({ event }) => {
       if (event === "resumed" || event === "ended") this.#forget();
     });
+  }
+
+  follow(disk: AttachedDisk): void {
+    disk.onError = (failure) => this.#failed(failure);
   }
 
   /** The machine is paused by its user now, whatever it was before. */

@@ -2,7 +2,7 @@
 
 import { readdir, realpath, rm, rmdir, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { HostFile, isImageInUse, openImage, StorageError } from "@lodge/storage";
+import { StorageError } from "@lodge/storage/terms";
 import { VmmError } from "../errors.ts";
 import { machineDiskFile, machinesFolder } from "./machine-disk.ts";
 import type { ImageRecipe } from "./recipe.ts";
@@ -50,7 +50,7 @@ async function keptImage(recipe: ImageRecipe): Promise<KeptImage> {
     path,
     ...(disk !== undefined && { diskBytes: (await stat(disk)).size }),
     storedBytes: await stored(path),
-    inUse: disk !== undefined && (await isImageInUse(disk)),
+    inUse: disk !== undefined && (await isInUse(disk)),
   };
 }
 
@@ -65,13 +65,14 @@ async function keptDisk(machine: string): Promise<KeptImage | undefined> {
     path,
     ...(diskBytes !== undefined && { diskBytes }),
     storedBytes: there.blocks * 512,
-    inUse: await isImageInUse(path),
+    inUse: await isInUse(path),
   };
 }
 
 /** Undefined where the image is damaged: it is listed, and can be removed, all the same. */
 async function diskSize(path: string): Promise<number | undefined> {
   try {
+    const { openImage } = await import("@lodge/storage");
     // Whoever writes it now does not mind.
     const image = await openImage(path, { format: "qcow2", readOnly: true, lock: false, backing: false });
     const { sizeBytes } = image;
@@ -81,6 +82,10 @@ async function diskSize(path: string): Promise<number | undefined> {
     if (error instanceof StorageError) return undefined;
     throw error;
   }
+}
+
+async function isInUse(file: string): Promise<boolean> {
+  return (await import("@lodge/storage")).isImageInUse(file);
 }
 
 /** What the files of a folder take on the host. */
@@ -128,6 +133,7 @@ async function removeDisk(name: string): Promise<void> {
 
 /** Has an image to itself until it is closed. */
 async function held(path: string): Promise<AsyncDisposable> {
+  const { HostFile } = await import("@lodge/storage");
   const file = await HostFile.open(path);
   return { [Symbol.asyncDispose]: () => file.close() };
 }

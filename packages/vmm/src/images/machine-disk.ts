@@ -7,7 +7,6 @@ import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
-import { copyImage, createImage, openImage } from "@lodge/storage";
 
 export interface MachineDisk extends AsyncDisposable {
   readonly file: string;
@@ -37,6 +36,7 @@ export async function machineDisk(
     const file = join(folder, "disk.qcow2");
     const remove = () => rm(folder, { recursive: true, force: true });
     try {
+      const { createImage } = await import("@lodge/storage");
       await createImage(file, { format: "qcow2", backing: { name: base, format: "raw" } });
     } catch (error) {
       await remove();
@@ -60,6 +60,7 @@ async function copyDisk(base: string, folder: string, file: string, signal: Abor
   await mkdir(folder, { recursive: true });
   const unfinished = join(folder, `unfinished.${process.pid}.qcow2`);
   try {
+    const { copyImage, createImage } = await import("@lodge/storage");
     await using source = await opened(base, true);
     await createImage(unfinished, { format: "qcow2", sizeBytes: source.image.sizeBytes });
     {
@@ -77,6 +78,7 @@ async function copyDisk(base: string, folder: string, file: string, signal: Abor
 }
 
 async function opened(path: string, readOnly: boolean) {
+  const { openImage } = await import("@lodge/storage");
   const image = await openImage(path, { readOnly, format: readOnly ? "raw" : "qcow2" });
   return { image, [Symbol.asyncDispose]: () => image.close() };
 }

@@ -21,7 +21,7 @@ export function wholeNumber(value: unknown, name: string): number {
 
 /** A disk by the name that query-block gives it. QEMU's commands differ in the class of their refusal. */
 export function diskOf({ disks }: Machine, device: unknown, refusal: QmpErrorClass): AttachedDisk {
-  const found = disks.find((_, index) => device === `disk${index}`);
+  const found = disks.find(({ id }) => device === id);
   if (found !== undefined) return found;
   throw new QmpError(`Device '${device}' not found`, refusal);
 }

@@ -6,6 +6,7 @@ import type { LifeEvent, MachineEnd } from "../life.ts";
 import type { Machine } from "../machine.ts";
 import { BLOCK_JOB_COMMANDS, jobEvents } from "./block-jobs.ts";
 import { type Arguments, type Command, diskOf, wholeNumber } from "./command.ts";
+import { HOTPLUG_COMMANDS } from "./hotplug.ts";
 import { NETWORK_COMMANDS } from "./network.ts";
 import { QmpError, VERSION } from "./protocol.ts";
 
@@ -53,6 +54,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
   block_set_io_throttle: { takes: ["device", ...THROTTLE], run: throttle },
   ...BLOCK_JOB_COMMANDS,
+  ...HOTPLUG_COMMANDS,
   balloon: {
     takes: ["value"],
     run: (machine, { value }) => {
@@ -109,8 +111,8 @@ export async function perform(machine: Machine, name: string, args: Arguments): 
   }
 }
 
-async function blockInfo(disk: AttachedDisk, index: number): Promise<object> {
-  const { file, format, readOnly, sizeBytes, cache, limits } = disk;
+async function blockInfo(disk: AttachedDisk): Promise<object> {
+  const { id: device, file, format, readOnly, sizeBytes, cache, limits } = disk;
   const [chain, bitmaps] = await Promise.all([disk.jobs.chain(), disk.bitmaps.list()]);
   const { bps = 0, iops = 0 } = limits;
   const limited = { bps, bps_rd: 0, bps_wr: 0, iops, iops_rd: 0, iops_wr: 0 };
@@ -128,7 +130,6 @@ async function blockInfo(disk: AttachedDisk, index: number): Promise<object> {
     image: { filename: file, format, "virtual-size": sizeBytes },
     ...limited,
   };
-  const device = `disk${index}`;
   return { device, qdev: `/machine/${device}`, locked: false, removable: false, type: "unknown", inserted };
 }
 
@@ -158,11 +159,13 @@ export function eventsOf(told: LifeEvent, machine: Machine): { name: string; dat
       return [{ name: "BALLOON_CHANGE", data: { actual: machine.memoryBytes - told.bytes } }];
     case "disk-error": {
       const { operation, action, noSpace, message } = told;
-      const device = `disk${machine.disks.findIndex(({ file }) => file === told.file)}`;
+      const device = machine.disks.find(({ file }) => file === told.file)?.id;
       return [{ name: "BLOCK_IO_ERROR", data: { device, operation, action, nospace: noSpace, reason: message } }];
     }
     case "block-job":
       return jobEvents(told.job);
+    case "unplugged":
+      return [{ name: "DEVICE_DELETED", data: { device: told.id, path: `/machine/peripheral/${told.id}` } }];
     case "trouble":
       // QEMU says such things on stderr.
       return [];

@@ -9,9 +9,6 @@ import type { AttachedNetwork } from "../network.ts";
 import type { Command } from "./command.ts";
 import { QmpError } from "./protocol.ts";
 
-/** A card's name: by its place among them. */
-const CARD = /^net(\d{1,2})$/;
-
 export const NETWORK_COMMANDS: Readonly<Record<string, Command>> = {
   set_link: {
     takes: ["name", "up"],
@@ -33,8 +30,7 @@ export const NETWORK_COMMANDS: Readonly<Record<string, Command>> = {
 };
 
 function cardOf(networks: readonly AttachedNetwork[], name: unknown): AttachedNetwork | undefined {
-  const found = CARD.exec(typeof name === "string" ? name : "");
-  return found === null ? undefined : networks[Number(found[1])];
+  return networks.find(({ id }) => id === name);
 }
 
 /** What the monitor says, also of what it refuses. */
@@ -72,13 +68,13 @@ function remove(nat: Nat, rule: string): string {
 }
 
 function userNetworks(networks: readonly AttachedNetwork[]): string {
-  const lines = networks.flatMap(({ nat }, index) => {
+  const lines = networks.flatMap(({ id, nat }) => {
     if (nat === undefined) return [];
     const forwards = nat.forwards.list.map(
       ({ forward, ports }) => `  ${formatForward(forward)} (port ${ports.join(", ")})`,
     );
     const { tcp, udp, pings } = nat.status;
-    return [`net${index}: ${tcp} TCP connections, ${udp} UDP ports, ${pings} pings`, ...forwards];
+    return [`${id}: ${tcp} TCP connections, ${udp} UDP ports, ${pings} pings`, ...forwards];
   });
   return lines.map((line) => `${line}\r\n`).join("");
 }

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { close } from "@lodge/linux";
-import { Transfers } from "@lodge/storage";
+import { Transfers } from "@lodge/storage/transfers";
 import { Errno, Refusal } from "./refusal.ts";
 
 export class HeldFile {
@@ -41,7 +41,7 @@ export class HeldFile {
   }
 
   /** A transfer under way keeps the descriptors from being closed, and their numbers from being given out again. */
-  async use<T>(transfer: () => Promise<T>): Promise<T> {
+  async use<T>(transfer: () => T | Promise<T>): Promise<T> {
     this.#users += 1;
     try {
       return await transfer();

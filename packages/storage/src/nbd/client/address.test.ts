@@ -7,6 +7,7 @@ for (const [uri, expected] of [
   ["nbd://host:1234/a/b%20c", { to: { host: "host", port: 1234 }, exportName: "a/b c" }],
   ["NBD://[::1]:99/x", { to: { host: "::1", port: 99 }, exportName: "x" }],
   ["nbd+unix:///x?socket=/run/a+b", { to: { path: "/run/a+b" }, exportName: "x" }],
+  ["nbd://host/x?connections=4", { to: { host: "host", port: 10809 }, exportName: "x", connections: 4 }],
   ["nbd+unix://?socket=/s", { to: { path: "/s" }, exportName: "" }],
   [
     "nbds://me@host/x?tls-psk-file=/keys",
@@ -32,6 +33,8 @@ for (const [uri, why] of [
   ["nbd+unix:///x", /path of the socket is missing/],
   ["nbd+unix://host/x?socket=/s", /has no host/],
   ["nbd://host/?colour=red", /"colour" is no parameter/],
+  ["nbd://host/?connections=0", /connections is 1 to 16, not "0"/],
+  ["nbd://host/?connections=2e1", /connections is 1 to 16/],
   ["nbds://host/", /TLS needs tls-certificates=FOLDER or tls-psk-file=FILE/],
   ["nbd://host/?tls-psk-file=/keys", /scheme nbds/],
   [`nbd://host/${"x".repeat(4097)}`, /4096 bytes at most/],

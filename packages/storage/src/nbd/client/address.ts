@@ -10,7 +10,12 @@ export interface NbdAddress {
   to: { path: string } | { host: string; port: number };
   exportName: string;
   tls?: TlsCredentials;
+  /** How many connections there may be, where the server takes several; 1 unless it is given. */
+  connections?: number;
 }
+
+/** More would be a burden to the server and help nobody. */
+const MOST_CONNECTIONS = 16;
 
 const SCHEME = /^(nbds?)(\+unix)?:\/\//i;
 
@@ -20,7 +25,7 @@ export function isNbdUri(text: string): boolean {
 
 /**
  * `nbd://HOST[:PORT]/[EXPORT]`, `nbd+unix:///[EXPORT]?socket=PATH`, and `nbds` for TLS, with `tls-certificates=FOLDER` or
- * `tls-psk-file=FILE` and the user's name before the host.
+ * `tls-psk-file=FILE` and the user's name before the host. `connections=N` is ours.
  */
 export function parseNbdUri(uri: string): NbdAddress {
   const wrong = (why: string) => new StorageError("STORAGE_OPEN", `${uri}: ${why}`);
@@ -37,7 +42,8 @@ export function parseNbdUri(uri: string): NbdAddress {
   if (!secure && (parameters.has("tls-certificates") || parameters.has("tls-psk-file"))) {
     throw wrong("TLS has the scheme nbds");
   }
-  const rest = { uri, exportName, ...(tls && { tls }) };
+  const connections = numberOfConnections(parameters.get("connections"), wrong);
+  const rest = { uri, exportName, ...(tls && { tls }), ...(connections !== undefined && { connections }) };
   const path = parameters.get("socket");
   if (!unix) {
     if (path !== undefined) throw wrong("a socket's path goes with nbd+unix://");
@@ -62,6 +68,15 @@ function parse(uri: string, wrong: Wrong): { url: URL; exportName: string } {
   }
 }
 
+const PARAMETERS = ["socket", "tls-certificates", "tls-psk-file", "connections"];
+
+function numberOfConnections(text: string | undefined, wrong: Wrong): number | undefined {
+  if (text === undefined) return undefined;
+  const number = Number(text);
+  if (/^\d+$/.test(text) && number >= 1 && number <= MOST_CONNECTIONS) return number;
+  throw wrong(`connections is 1 to ${MOST_CONNECTIONS}, not "${text}"`);
+}
+
 /** The parameters, in which "+" is no space, other than in forms. */
 function queryOf(uri: string, wrong: Wrong): Map<string, string> {
   const parameters = new Map<string, string>();
@@ -69,8 +84,8 @@ function queryOf(uri: string, wrong: Wrong): Map<string, string> {
   if (cut < 0) return parameters;
   for (const pair of uri.slice(cut + 1).split("&")) {
     const [name = "", ...value] = pair.split("=");
-    if (!["socket", "tls-certificates", "tls-psk-file"].includes(name)) {
-      throw wrong(`"${name}" is no parameter; there are socket, tls-certificates and tls-psk-file`);
+    if (!PARAMETERS.includes(name)) {
+      throw wrong(`"${name}" is no parameter; there are ${PARAMETERS.join(", ")}`);
     }
     try {
       parameters.set(name, decodeURIComponent(value.join("=")));

@@ -64,18 +64,30 @@ export class Connection {
     return new Connection(remote);
   }
 
-  static async open({ to, exportName, tls }: NbdAddress): Promise<Connection> {
+  /** Connects and negotiates; `signal` ends that, and does nothing afterwards. */
+  static async open({ to, exportName, tls }: NbdAddress, signal?: AbortSignal): Promise<Connection> {
     const secure = tls && (await clientTls(tls, "host" in to ? to.host : "localhost"));
-    const socket = connect({ ...to, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
-    const timer = setTimeout(() => socket.destroy(new Error("no answer within ten seconds")), CONNECT_MS);
+    const options = { ...to, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+    // TLS takes over a socket that nobody else reads.
+    const wire = secure === undefined ? Wire.connect(options) : new Wire(connect(options));
+    const end = (why?: Error) => wire.stream.destroy(why);
+    const timer = setTimeout(() => end(new Error("no answer within ten seconds")), CONNECT_MS);
+    const abandon = () => end();
+    signal?.addEventListener("abort", abandon);
     try {
-      return Connection.over(await negotiate(new Wire(socket), exportName, secure));
+      return Connection.over(await negotiate(wire, exportName, secure));
     } catch (error) {
-      socket.destroy();
+      end();
       throw error;
     } finally {
       clearTimeout(timer);
+      signal?.removeEventListener("abort", abandon);
     }
+  }
+
+  /** Requests that have been sent and not answered. */
+  get underWay(): number {
+    return this.#pending.size;
   }
 
   get lost(): boolean {

@@ -43,6 +43,11 @@ export class Link {
     return this.#connection.remote;
   }
 
+  /** Requests that have been sent and not answered. */
+  get underWay(): number {
+    return this.#connection.underWay;
+  }
+
   async request(request: Request): Promise<BlockStatus | undefined> {
     for (let sendings = 1; ; sendings++) {
       // No wait where there is nothing to wait for.
@@ -91,18 +96,22 @@ export class Link {
   }
 
   #use(connection: Connection): void {
-    const { sizeBytes, flags, minimumBytes } = connection.remote;
-    const same =
-      sizeBytes === this.#first.sizeBytes &&
-      minimumBytes === this.#first.minimumBytes &&
-      (flags & Can.READ_ONLY) === (this.#first.flags & Can.READ_ONLY);
-    if (this.#closed.signal.aborted || !same) {
+    if (this.#closed.signal.aborted || !sameDisk(connection.remote, this.#first)) {
       connection.close();
       throw new OtherExport();
     }
     this.#connection = connection;
     this.#gaveUp = false;
   }
+}
+
+/** Whether two connections can be to the same disk, under the same conditions. */
+export function sameDisk(one: RemoteExport, other: RemoteExport): boolean {
+  return (
+    one.sizeBytes === other.sizeBytes &&
+    one.minimumBytes === other.minimumBytes &&
+    (one.flags & Can.READ_ONLY) === (other.flags & Can.READ_ONLY)
+  );
 }
 
 class OtherExport extends StorageError {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempDisposableSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -84,6 +84,102 @@ test("hundreds of requests under way at once", { skip }, async () => {
   });
   assert.ok((await Promise.all(reads)).every((right) => right));
   await disk.close();
+});
+
+/** Random reads beside each other, of a store that begins with these bytes. */
+async function readsAreRight(disk: NbdStore, expected: Uint8Array, count: number): Promise<void> {
+  const random = randomNumbers(count);
+  const reads = Array.from({ length: count }, async () => {
+    const offset = random(expected.length - 100_000);
+    const into = Buffer.alloc(1 + random(100_000));
+    await disk.read(offset, [into]);
+    assert.ok(into.equals(expected.subarray(offset, offset + into.length)));
+  });
+  await Promise.all(reads);
+}
+
+test("under load a disk has the connections that its address allows, and one without", async () => {
+  using dir = folder();
+  const path = join(dir.path, "socket");
+  const store = MemoryStore.of(randomBytes(4 * MIB, 5));
+  const offered = { disk: store, readOnly: false, contexts: [baseAllocation(store)] };
+  const counts: number[] = [];
+  const third = Promise.withResolvers<void>();
+  const exports = new Map([["", offered]]);
+  await using _server = await NbdServer.start({
+    exports,
+    listen: { path },
+    onClients: (count) => {
+      counts.push(count);
+      if (count === 3) third.resolve();
+    },
+  });
+  const one = await NbdStore.open(`nbd+unix:///?socket=${path}`);
+  await readsAreRight(one, store.bytes, 100);
+  assert.deepEqual(counts, [1]);
+  const several = await NbdStore.open(`nbd+unix:///?socket=${path}&connections=2`);
+  await several.read(0, [Buffer.alloc(512)]);
+  assert.deepEqual(counts, [1, 2], "one request is no load");
+  while (counts.length < 3) await readsAreRight(several, store.bytes, 50);
+  await third.promise;
+  await readsAreRight(several, store.bytes, 400);
+  assert.deepEqual(counts, [1, 2, 3], "and no more than two for this one");
+  // What was written by one is seen by all, as soon as it has ended.
+  const bytes = randomBytes(MIB, 8);
+  await Promise.all(
+    Array.from({ length: 64 }, (_, index) =>
+      several.write(index << 14, [bytes.subarray(index << 14, (index + 1) << 14)]),
+    ),
+  );
+  await several.flush();
+  assert.ok(store.bytes.subarray(0, MIB).equals(bytes));
+  await several.close();
+  await one.close();
+});
+
+test("a connection that breaks is not missed, nor is one that the server has no place for", async () => {
+  using dir = folder();
+  const path = join(dir.path, "socket");
+  const store = MemoryStore.of(randomBytes(4 * MIB, 5));
+  const offered = { disk: store, readOnly: false, contexts: [] };
+  await using _server = await NbdServer.start({ exports: new Map([["", offered]]), listen: { path }, maxClients: 2 });
+  // Between the two stands one that cuts the second line under load, and only then.
+  const proxyPath = join(dir.path, "proxy");
+  const came: Socket[] = [];
+  const broken = Promise.withResolvers<void>();
+  const proxy = createServer((client) => {
+    came.push(client);
+    const upstream = connect(path);
+    client.on("error", () => {}).pipe(upstream);
+    upstream.on("error", () => {}).pipe(client);
+    client.on("close", () => upstream.destroy());
+    if (came.length !== 2) return;
+    client.on("data", (data) => {
+      if (data.readUInt32BE(0) !== 0x25609513) return;
+      client.destroy();
+      broken.resolve();
+    });
+  }).listen(proxyPath);
+  await using _proxy = {
+    async [Symbol.asyncDispose]() {
+      for (const client of came) client.destroy();
+      proxy.close();
+      await once(proxy, "close");
+    },
+  };
+  await once(proxy, "listening");
+  const disk = await NbdStore.open(`nbd+unix:///?socket=${proxyPath}&connections=4`);
+  let over = false;
+  void broken.promise.then(() => {
+    over = true;
+  });
+  while (!over) await readsAreRight(disk, store.bytes, 100);
+  await readsAreRight(disk, store.bytes, 400);
+  // The next one had the second place at the server, and one more waits for a place.
+  while (came.length < 4) await readsAreRight(disk, store.bytes, 100);
+  const ended = Promise.all(came.map((client) => client.destroyed || once(client, "close")));
+  await disk.close();
+  await ended;
 });
 
 test("what a server refuses is said in one line", { skip }, async () => {

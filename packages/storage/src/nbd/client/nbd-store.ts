@@ -7,7 +7,7 @@ import { settled } from "../../settled.ts";
 import { AllocationFlag, Can, Command, CommandFlag } from "../protocol.ts";
 import { type NbdAddress, parseNbdUri } from "./address.ts";
 import type { Request } from "./connection.ts";
-import { Link } from "./link.ts";
+import { Links } from "./links.ts";
 
 /** Requests without data may be longer than those with, but some servers have one bound for all that is below 2^31. */
 const LONGEST_RANGE = 1 << 30;
@@ -23,14 +23,14 @@ export class NbdStore implements Store {
   readonly name: string;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
-  readonly #link: Link;
+  readonly #links: Links;
   /** The last write that had to read first: those go one behind the other. */
   #patching: Promise<void> = Promise.resolve();
 
-  private constructor(name: string, link: Link, readOnly: boolean) {
+  private constructor(name: string, links: Links, readOnly: boolean) {
     this.name = name;
-    this.#link = link;
-    this.sizeBytes = link.remote.sizeBytes;
+    this.#links = links;
+    this.sizeBytes = links.remote.sizeBytes;
     this.readOnly = readOnly;
   }
 
@@ -38,17 +38,17 @@ export class NbdStore implements Store {
   static async open(uri: string, options: NbdStoreOptions = {}): Promise<NbdStore> {
     const address: NbdAddress = parseNbdUri(uri);
     const { readOnly = false, reconnectMs = 30_000 } = options;
-    let link: Link;
+    let links: Links;
     try {
-      link = await Link.open(address, reconnectMs);
+      links = await Links.open(address, reconnectMs);
     } catch (cause) {
       throw new StorageError("STORAGE_OPEN", `${uri} cannot be opened: ${(cause as Error).message}`, { cause });
     }
-    if (!readOnly && (link.remote.flags & Can.READ_ONLY) !== 0) {
-      link.close();
+    if (!readOnly && (links.remote.flags & Can.READ_ONLY) !== 0) {
+      links.close();
       throw new StorageError("STORAGE_OPEN", `${uri} is read-only: open it so`);
     }
-    return new NbdStore(uri, link, readOnly);
+    return new NbdStore(uri, links, readOnly);
   }
 
   async read(offset: number, pieces: Pieces): Promise<void> {
@@ -83,7 +83,7 @@ export class NbdStore implements Store {
   async discard(offset: number, length: number): Promise<void> {
     if (!this.#can(Can.SEND_TRIM)) return;
     // Only whole blocks can be.
-    const block = this.#link.remote.minimumBytes;
+    const block = this.#links.remote.minimumBytes;
     const from = Math.ceil(offset / block) * block;
     const to = Math.floor((offset + length) / block) * block;
     for (const [at, bytes] of ranges(from, to)) {
@@ -108,7 +108,7 @@ export class NbdStore implements Store {
 
   async status(offset: number, length: number): Promise<Extent> {
     const unknown = { length, zero: false, data: true, present: true, depth: 0, offset, name: this.name };
-    if (this.#link.remote.allocation === undefined) return unknown;
+    if (this.#links.remote.allocation === undefined) return unknown;
     const { from, to } = this.#aligned(offset, Math.min(length, LONGEST_RANGE));
     const flags = CommandFlag.REQ_ONE;
     const found = await this.#request({ type: Command.BLOCK_STATUS, flags, offset: from, length: to - from });
@@ -125,15 +125,15 @@ export class NbdStore implements Store {
   }
 
   async close(): Promise<void> {
-    this.#link.close();
+    this.#links.close();
   }
 
   #can(flag: number): boolean {
-    return (this.#link.remote.flags & flag) !== 0;
+    return (this.#links.remote.flags & flag) !== 0;
   }
 
   #aligned(offset: number, length: number): { from: number; to: number } {
-    const block = this.#link.remote.minimumBytes;
+    const block = this.#links.remote.minimumBytes;
     return {
       from: offset - (offset % block),
       to: Math.min(Math.ceil((offset + length) / block) * block, this.sizeBytes),
@@ -154,7 +154,7 @@ export class NbdStore implements Store {
 
   /** One read or write, in as many requests as the server's longest makes of it, all under way at once. */
   async #transfer(type: number, offset: number, pieces: Pieces, length = totalBytes(pieces)): Promise<void> {
-    const longest = this.#link.remote.maximumBytes;
+    const longest = this.#links.remote.maximumBytes;
     if (length <= longest) {
       await this.#request(
         type === Command.READ ? { type, offset, length, into: pieces } : { type, offset, length, data: pieces },
@@ -172,7 +172,7 @@ export class NbdStore implements Store {
 
   async #request(request: Request) {
     try {
-      return await this.#link.request(request);
+      return await this.#links.request(request);
     } catch (cause) {
       throw new StorageError("STORAGE_IO", `${this.name}: ${(cause as Error).message}`, { cause });
     }
