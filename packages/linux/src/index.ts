@@ -71,6 +71,7 @@ export {
   munmap,
   Protection,
   Seal,
+  trimHeap,
   viewMemory,
 } from "./memory.ts";
 export { Namespace, setns, unshare } from "./namespaces.ts";

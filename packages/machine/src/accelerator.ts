@@ -2,12 +2,21 @@
 
 import type { Hypervisor, HypervisorKind } from "@lodge/kvm";
 
-/** `codeCache`: the folder where the software keeps what it made of guests' code; only who runs vCPUs needs it. */
-export async function openHypervisor(kind: HypervisorKind, codeCache?: string): Promise<Hypervisor> {
+/** What only who runs vCPUs needs of the software. */
+export interface VcpuServices {
+  /** The folder where it keeps what it made of guests' code. */
+  readonly codeCache: string | undefined;
+  /** Called when a vCPU of this thread has been idle for a while. */
+  readonly idle: () => void;
+}
+
+export async function openHypervisor(kind: HypervisorKind, services?: VcpuServices): Promise<Hypervisor> {
   // Each brings much with it that the other has no use for.
   if (kind === "kvm") return (await import("@lodge/kvm/linux")).openKvm();
   const { openSoft } = await import("@lodge/softkvm");
-  if (codeCache === undefined) return openSoft();
+  if (services === undefined) return openSoft();
+  const { codeCache, idle } = services;
+  if (codeCache === undefined) return openSoft({ idle });
   const { CodeFiles } = await import("./vcpu/code-files.ts");
-  return openSoft({ codeStore: new CodeFiles(codeCache) });
+  return openSoft({ idle, codeStore: new CodeFiles(codeCache) });
 }

@@ -45,6 +45,10 @@ export class Hotplug implements AsyncDisposable {
 
   plugNetwork(options: NetworkOptions, id?: string): Promise<AttachedNetwork> {
     const { hardware } = this.#wires;
+    if (options.mode === "vhost-user") {
+      const why = "it needs memory that others see, which is made at the machine's start: give it the card there";
+      throw new VmmError("VMM_CONFIG", `a card of mode vhost-user is not plugged in: ${why}`);
+    }
     const others = hardware.networks.map((card): NetworkOptions => ({ ...card.options, mac: card.mac }));
     checkNetworks([...others, options]);
     return this.#plug(id, "net", hardware.networks, (name) => hardware.openNetwork(options, name));

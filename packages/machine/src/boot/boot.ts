@@ -4,7 +4,7 @@ import { Boot } from "../memory/address-map.ts";
 import { isElf, readElf } from "./elf.ts";
 import { type Entry, writeBootTables } from "./entry.ts";
 import { isBzImage, loadBzImage, loadVmlinux, readBzImage } from "./linux.ts";
-import { type BootRequest, kernelError, type Loader } from "./loader.ts";
+import { type BootRequest, kernelError, type Loader, letGo } from "./loader.ts";
 import { findMultiboot1, loadMultiboot1 } from "./multiboot1.ts";
 import { findMultiboot2, loadMultiboot2 } from "./multiboot2.ts";
 import { loadPvh, pvhEntry } from "./pvh.ts";
@@ -47,7 +47,9 @@ function loadLinux(loader: Loader, request: BootRequest, kernel: Uint8Array): En
     throw kernelError("the kernel is a Linux bzImage whose packed part is damaged", cause);
   }
   if (vmlinux === undefined || !isElf(vmlinux)) return loadBzImage(loader, image, request);
-  return loadVmlinux(loader, readElf(vmlinux), vmlinux, image.setup, request);
+  const entry = loadVmlinux(loader, readElf(vmlinux), vmlinux, image.setup, request);
+  letGo(vmlinux);
+  return entry;
 }
 
 function loadElf(loader: Loader, request: BootRequest, file: Uint8Array): Entry {

@@ -12,8 +12,9 @@ export interface BootModule {
 
 /** What packed kernels were unpacked to, kept from one machine to the next: unpacking takes a tenth of a second to seconds. */
 export interface UnpackedKernels {
-  /** What these bytes unpack to, if it is kept. */
+  /** What these bytes unpack to, if it is kept: the caller's own, who lets go of it. */
   get(packed: Uint8Array): Uint8Array | undefined;
+  /** Has what it keeps when this returns. */
   keep(packed: Uint8Array, unpacked: Uint8Array): void;
 }
 
@@ -30,6 +31,12 @@ export interface BootRequest {
   readonly lowRamEnd: number;
   /** ACPI's root pointer. */
   readonly rsdp: number;
+}
+
+/** Frees a file's bytes of which a guest has its copy: the engine would keep them until it happens to collect garbage. */
+export function letGo(bytes: Uint8Array): void {
+  const { buffer } = bytes;
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === bytes.byteLength) buffer.transfer(0);
 }
 
 /** Guest memory while it is loaded: bounded writes that are refused with the name of what did not fit. */

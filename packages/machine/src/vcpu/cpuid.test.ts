@@ -6,7 +6,7 @@ import { cpuModel } from "@lodge/softkvm";
 import { accelerators } from "../../testing/accelerators.ts";
 import { openHypervisor } from "../accelerator.ts";
 import { apicId, cpuidOf } from "./cpuid.ts";
-import { sharedCpuid } from "./model.ts";
+import { restrict, sharedCpuid } from "./model.ts";
 
 test("APIC ids number sockets, cores and threads in bits of their own", () => {
   const ids = (sockets: number, cores: number, threads: number) =>
@@ -32,6 +32,32 @@ test("leaves 1 and 0xb tell who a vCPU is", () => {
       [0, 0, 2, 9],
     ],
   );
+});
+
+test("leaf 0xd has the components that are left, and their size", () => {
+  const xsave = (index: number, eax: number, ebx: number, ecx = 0) => ({
+    function: 0xd,
+    index,
+    flags: 1,
+    eax,
+    ebx,
+    ecx,
+    edx: 0,
+  });
+  // As KVM tells of x87, SSE, AVX, AVX-512's three and PKRU.
+  const areas = [xsave(2, 256, 576), xsave(5, 64, 1088), xsave(6, 512, 1152), xsave(7, 1024, 1664), xsave(9, 8, 2688)];
+  const supported = [xsave(0, 0x2e7, 2696, 2696), xsave(1, 0xf, 0), ...areas];
+  const left = (model: string) =>
+    restrict(supported, cpuModel(model)).map(({ index, eax, ebx, ecx }) => [index, eax, ebx, ecx]);
+  assert.deepEqual(left("x86-64-v2"), [
+    [0, 3, 576, 576],
+    [1, 0, 0, 0],
+  ]);
+  assert.deepEqual(left("x86-64-v3"), [
+    [0, 7, 832, 832],
+    [1, 0, 0, 0],
+    [2, 256, 576, 0],
+  ]);
 });
 
 for (const { kind, skip } of await accelerators()) {

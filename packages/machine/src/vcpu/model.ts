@@ -20,6 +20,9 @@ const PROMISES: readonly { leaf: number; index: number; registers: readonly ("ea
   { leaf: 0x80000001, index: 0, registers: ["ecx", "edx"] },
 ];
 
+/** The x87 and SSE registers, and the header. */
+const XSAVE_LEGACY_BYTES = 576;
+
 /** The leaves for a model's name, as `cpuModel` of softkvm knows them; `host` or none: all that the accelerator has. */
 export async function sharedCpuid(hypervisor: Hypervisor, model: string = HOST): Promise<CpuidEntry[]> {
   if (hypervisor.kind === "soft") {
@@ -34,8 +37,8 @@ export async function sharedCpuid(hypervisor: Hypervisor, model: string = HOST):
 }
 
 /** What the processor has, without what the model has not. */
-function restrict(supported: readonly CpuidEntry[], model: readonly CpuidEntry[]): CpuidEntry[] {
-  return supported.map((entry) => {
+export function restrict(supported: readonly CpuidEntry[], model: readonly CpuidEntry[]): CpuidEntry[] {
+  const kept = supported.map((entry) => {
     const promise = PROMISES.find(({ leaf, index }) => leaf === entry.function && index === entry.index);
     if (promise === undefined) return entry;
     const wanted = model.find((other) => other.function === promise.leaf && other.index === promise.index);
@@ -45,4 +48,20 @@ function restrict(supported: readonly CpuidEntry[], model: readonly CpuidEntry[]
     }
     return kept;
   });
+  return fitXsave(kept);
+}
+
+/** Leaf 0xd describes the components of XCR0 that are left, and what XSAVE takes for those (Intel SDM vol. 1, 13.2). */
+function fitXsave(entries: readonly CpuidEntry[]): CpuidEntry[] {
+  const [main, extended] = [0, 1].map((index) =>
+    entries.find((entry) => entry.function === 0xd && entry.index === index),
+  );
+  const has = (component: number) =>
+    [main?.eax ?? 0, extended?.ecx ?? 0].some((components) => (components >>> component) & 1);
+  const left = entries.filter(({ function: leaf, index }) => leaf !== 0xd || index < 2 || (index < 32 && has(index)));
+  const ends = left
+    .filter(({ function: leaf, index }) => leaf === 0xd && index >= 2 && ((main?.eax ?? 0) >>> index) & 1)
+    .map(({ eax, ebx }) => eax + ebx);
+  const bytes = Math.max(XSAVE_LEGACY_BYTES, ...ends);
+  return left.map((entry) => (entry === main && main.eax !== 0 ? { ...entry, ebx: bytes, ecx: bytes } : entry));
 }

@@ -84,6 +84,8 @@ export type Message =
   | { readonly type: "closed" }
   /** It has taken a {@link Plug} that empties a slot. */
   | { readonly type: "released"; readonly slot: number }
+  /** While it runs: it has collected garbage, and freed memory that the C library may keep. */
+  | { readonly type: "collected" }
   /** While it runs: the guest's kernel has panicked. */
   | { readonly type: "panicked"; readonly crashLoaded: boolean }
   /** Something of ours went wrong: what an exception says. */

@@ -181,6 +181,9 @@ export class VcpuThread {
       case "panicked":
         this.#listener?.panicked(message.crashLoaded);
         return;
+      case "collected":
+        void import("@lodge/linux").then(({ trimHeap }) => trimHeap());
+        return;
       case "released":
         this.#listener?.released(message.slot);
         return;

@@ -9,6 +9,7 @@ import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
 import { interruptLine } from "../interrupts.ts";
 import { connectPci, type Plug } from "../pci/root.ts";
+import { garbageCollector } from "./garbage.ts";
 import { NearRegisters } from "./near-registers.ts";
 import { type Message, type Request, type ThreadSetup, type VcpuSetup, Wanted } from "./protocol.ts";
 import { registersOf, setRegisters } from "./registers.ts";
@@ -111,7 +112,9 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
 async function begin(): Promise<void> {
   const resources = new DisposableStack();
   // The request may be there already: it waits for its listener.
-  const hypervisor = resources.use(await openHypervisor(accelerator, codeCache));
+  const hypervisor = resources.use(
+    await openHypervisor(accelerator, { codeCache, idle: garbageCollector(() => post({ type: "collected" })) }),
+  );
   const { promise, resolve } = Promise.withResolvers<Request>();
   port.once("message", resolve);
   const request = await promise;

@@ -32,6 +32,8 @@ export function openSoft(services: SoftServices = {}): SoftHypervisor {
 export interface SoftServices {
   /** Translations of guests' code are kept there for later guests. */
   readonly codeStore?: CodeStore | undefined;
+  /** Called in its thread when a vCPU has been halted for a while (machine/surroundings.ts): the time for what the host has put off. */
+  readonly idle?: (() => void) | undefined;
 }
 
 export class SoftHypervisor implements Hypervisor {
@@ -74,10 +76,10 @@ export class SoftHypervisor implements Hypervisor {
     return createSoftMemory(sizeBytes);
   }
   createVm(memory: GuestMemory): Vm {
-    return SoftVm.create(this.#board, ours<SoftMemory>(memory), this.#services.codeStore);
+    return SoftVm.create(this.#board, ours<SoftMemory>(memory), this.#services);
   }
   attachVm(handle: VmHandle): Vm {
-    return SoftVm.attach(ours<SoftVmHandle>(handle), this.#services.codeStore);
+    return SoftVm.attach(ours<SoftVmHandle>(handle), this.#services);
   }
   createNotifier(): Notifier {
     return new SoftNotifier(this.#board);

@@ -15,6 +15,11 @@ export const APIC_BASE = 0x1b;
 /** CPUID leaf 1: OSXSAVE, and the local APIC's bit and id. Leaf 7: OSPKE, which nothing here has. */
 const OSXSAVE = 1 << 27;
 
+/** A guest that boots waits for its devices, but not so long. */
+const QUIET_MS = 100;
+/** The host is told of quiet at most that often: each time is one turn of the run loop more. */
+const IDLE_CALLS_NS = 2e9;
+
 /** What XSAVE takes for the components that XCR0 enables (SDM vol. 1, 13.2). */
 function xsaveBytes(vcpu: SoftVcpu): number {
   const xcr0 = vcpu.core?.state.get64(State.xcr0) ?? 0n;
@@ -25,6 +30,8 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
   const { vm } = vcpu;
   const tpr = { value: 0 };
   const apicBase = { value: 0xfee00000n | 0x800n };
+  /** When the host is told of quiet again. */
+  let quietAgain = 0;
   return {
     local,
 
@@ -95,8 +102,13 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
     takeNmis: () => vcpu.interrupts.takeNmis(),
     ticks: () => vm.clock.wholeTicks(),
     sleep: () => {
-      const wait = vcpu.interrupts.nextDeadline - vm.clock.hostNs();
-      vm.board.sleep(vcpu.slot, wait === Infinity ? Infinity : Math.max(0, wait / 1e6));
+      const now = vm.clock.hostNs();
+      const waitMs = Math.max(0, vcpu.interrupts.nextDeadline - now) / 1e6;
+      const { idle } = vm.services;
+      if (idle === undefined || waitMs < 2 * QUIET_MS || now < quietAgain) return vm.board.sleep(vcpu.slot, waitMs);
+      quietAgain = now + IDLE_CALLS_NS;
+      vm.board.sleep(vcpu.slot, QUIET_MS);
+      if (!vm.board.isAsked(vcpu.slot)) idle();
     },
     get hasLocalApic() {
       return vm.interrupts.hasLocalApics;

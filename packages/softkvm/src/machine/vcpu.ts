@@ -92,7 +92,7 @@ export class SoftVcpu implements Vcpu {
     }
     this.#index = interrupts.addApic(id);
     if (this.#index < 0) throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the machine has as many as it can`);
-    this.codeStore = this.#index === 0 ? vm.codeStore : undefined;
+    this.codeStore = this.#index === 0 ? vm.services.codeStore : undefined;
     const firstPage = record.area(this.#index, () => vm.growMemory(AREA_PAGES));
     this.slot = board.openVcpu();
     this.page = new RunPage(new SharedArrayBuffer(RUN_BYTES));

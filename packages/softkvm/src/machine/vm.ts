@@ -26,9 +26,9 @@ import { MemoryMap, type MemoryMapHandle, PAGE } from "../mmu/memory-map.ts";
 import { Attention, Board } from "./board.ts";
 import { checkExtension } from "./capabilities.ts";
 import { MachineClock } from "./clock.ts";
-import type { CodeStore } from "./code-store.ts";
 import { createRing, type DirtyRingHandle, DirtyRingProducer } from "./dirty-rings.ts";
 import { EXITING_HYPERCALLS } from "./hypercalls.ts";
+import type { SoftServices } from "./hypervisor.ts";
 import { growMemory, type SoftMemory, WASM_PAGE } from "./memory.ts";
 import { notifierSlot } from "./notifier.ts";
 import { SoftVcpu } from "./vcpu.ts";
@@ -65,10 +65,10 @@ export class SoftVm implements Vm {
   /** The vCPU that this thread runs at present. */
   running: SoftVcpu | undefined;
 
-  readonly codeStore: CodeStore | undefined;
+  readonly services: SoftServices;
 
-  private constructor(handle: SoftVmHandle, board: Board, owner: boolean, codeStore: CodeStore | undefined) {
-    this.codeStore = codeStore;
+  private constructor(handle: SoftVmHandle, board: Board, owner: boolean, services: SoftServices) {
+    this.services = services;
     this.handle = handle;
     this.memory = handle.memory;
     this.board = board;
@@ -93,7 +93,7 @@ export class SoftVm implements Vm {
     });
   }
 
-  static create(board: Board, memory: SoftMemory, codeStore?: CodeStore): SoftVm {
+  static create(board: Board, memory: SoftMemory, services: SoftServices): SoftVm {
     const { sizeBytes, wasm } = memory;
     const codeAt = growMemory(memory, Math.ceil(MemoryMap.codeBytes(sizeBytes) / WASM_PAGE)) * WASM_PAGE;
     const handle: SoftVmHandle = {
@@ -106,13 +106,13 @@ export class SoftVm implements Vm {
       coalesced: new SharedArrayBuffer(4096),
       rings: [],
     };
-    const vm = new SoftVm(handle, board, true, codeStore);
+    const vm = new SoftVm(handle, board, true, services);
     vm.clock.begin();
     return vm;
   }
 
-  static attach(handle: SoftVmHandle, codeStore?: CodeStore): SoftVm {
-    return new SoftVm(handle, new Board(handle.board), false, codeStore);
+  static attach(handle: SoftVmHandle, services: SoftServices): SoftVm {
+    return new SoftVm(handle, new Board(handle.board), false, services);
   }
 
   checkExtension(capability: Capability): number {
