@@ -1,7 +1,8 @@
 /**
  * The real-time clock and its memory: an MC146818A at ports 0x70 (index) and 0x71 (data). It tells the host's time, moved
- * by what the guest has set, in UTC. Alarm and update interrupts are raised by the I/O thread ({@link Cmos.nextEvent},
- * {@link Cmos.expire}); the periodic one and the square wave, which nothing has used since the 8254 does it, are left out.
+ * by what the guest has set, in UTC. Its interrupts are raised by the I/O thread ({@link Cmos.nextEvent}, {@link Cmos.expire}).
+ * That thread is late, and wakes no more than a thousand times a second: periods that it has missed are made up for, each when
+ * the guest has acknowledged the one before. The square wave, which leads nowhere on a PC, is left out.
  */
 
 import { SharedLock } from "@lodge/kvm";
@@ -42,8 +43,23 @@ const Register = {
 } as const;
 
 const A_UPDATE_IN_PROGRESS = 0x80;
-const B = { SET: 0x80, ALARM_INTERRUPT: 0x20, UPDATE_INTERRUPT: 0x10, BINARY: 4, HOURS_24: 2 } as const;
-const C = { INTERRUPT: 0x80, ALARM: 0x20, UPDATE: 0x10 } as const;
+const B = {
+  SET: 0x80,
+  PERIODIC_INTERRUPT: 0x40,
+  ALARM_INTERRUPT: 0x20,
+  UPDATE_INTERRUPT: 0x10,
+  BINARY: 4,
+  HOURS_24: 2,
+} as const;
+const C = { INTERRUPT: 0x80, PERIODIC: 0x40, ALARM: 0x20, UPDATE: 0x10 } as const;
+/** Flags that interrupt, in B where they are enabled and in C where they are raised. */
+const FLAGS = C.PERIODIC | C.ALARM | C.UPDATE;
+
+/** Divider bits of A for the crystal that PCs have, and its frequency. */
+const DIVIDER_32K = 2;
+const CRYSTAL_HZ = 32_768;
+/** Missed periods that are made up for; a guest that was away for longer has other clocks to look at. */
+const MOST_MISSED = 1024;
 /** The battery is good. */
 const D_VALID = 0x80;
 /** An alarm register of 0xc0 and above matches every value. */
@@ -54,9 +70,13 @@ const PM = 0x80;
 const UPDATE_MS = 0.244;
 
 const Word = { lock: 0, index: 1, level: 2, end: 4 } as const;
-/** The guest's clock minus the host's in milliseconds, as a double; then the second that was last looked at. */
+/**
+ * Doubles: the guest's clock minus the host's in milliseconds; the second that was last looked at; the number of the last
+ * period that was told.
+ */
+const Time = { OFFSET: 0, SECOND: 1, PERIOD: 2, COUNT: 3 } as const;
 const TIMES_AT = Word.end * 4;
-const MEMORY_AT = TIMES_AT + 16;
+const MEMORY_AT = TIMES_AT + 8 * Time.COUNT;
 const MEMORY_BYTES = 128;
 
 export interface CmosWires {
@@ -106,7 +126,7 @@ export class Cmos extends ByteRegisters {
   constructor(shared: SharedArrayBuffer, wires: CmosWires) {
     super();
     this.#words = new Int32Array(shared, 0, Word.end);
-    this.#times = new Float64Array(shared, TIMES_AT, 2);
+    this.#times = new Float64Array(shared, TIMES_AT, Time.COUNT);
     this.#memory = new Uint8Array(shared, MEMORY_AT, MEMORY_BYTES);
     this.#lock = new SharedLock(this.#words, Word.lock);
     this.#wires = wires;
@@ -114,19 +134,48 @@ export class Cmos extends ByteRegisters {
 
   /** When the I/O thread shall call {@link expire}: milliseconds from now, or undefined. */
   nextEvent(): number | undefined {
-    if ((this.#memory[Register.B]! & (B.ALARM_INTERRUPT | B.UPDATE_INTERRUPT)) === 0) return undefined;
-    return 1000 - (((this.#guestMs() % 1000) + 1000) % 1000);
+    const wanted = this.#memory[Register.B]!;
+    const periodMs = this.#periodMs;
+    const waits: number[] = [];
+    if (wanted & (B.ALARM_INTERRUPT | B.UPDATE_INTERRUPT)) waits.push(untilNext(this.#guestMs(), 1000));
+    if (wanted & B.PERIODIC_INTERRUPT && periodMs > 0) waits.push(untilNext(this.#wires.nowMs(), periodMs));
+    return waits.length === 0 ? undefined : Math.min(...waits);
   }
 
-  /** A second has ended: raises what the guest wants to hear of it. */
+  /** A second or a period has ended: raises what the guest wants to hear of it. Periods are counted only where it does. */
   expire(): void {
     this.#locked(() => {
       const second = Math.floor(this.#guestMs() / 1000);
-      if (second === this.#times[1]) return;
-      this.#times[1] = second;
       const memory = this.#memory;
-      memory[Register.C] = memory[Register.C]! | C.UPDATE | (this.#alarmMatches() ? C.ALARM : 0);
+      if (second !== this.#times[Time.SECOND]) {
+        this.#times[Time.SECOND] = second;
+        memory[Register.C] = memory[Register.C]! | C.UPDATE | (this.#alarmMatches() ? C.ALARM : 0);
+      }
+      if (memory[Register.B]! & ~memory[Register.C]! & C.PERIODIC && this.#takePeriod())
+        memory[Register.C]! |= C.PERIODIC;
     });
+  }
+
+  /** What rate bits 1 and 2 give is what 8 and 9 do (data sheet, table 5); 0 for no periods. */
+  get #periodMs(): number {
+    const a = this.#memory[Register.A]!;
+    const rate = a & 15;
+    if (rate === 0 || ((a >> 4) & 7) !== DIVIDER_32K) return 0;
+    return (2 ** ((rate < 3 ? rate + 7 : rate) - 1) / CRYSTAL_HZ) * 1000;
+  }
+
+  /** The number of the period that is now. Setting the clock changes nothing in them. */
+  get #period(): number {
+    return this.#periodMs === 0 ? 0 : Math.floor(this.#wires.nowMs() / this.#periodMs);
+  }
+
+  /** Whether a period has ended that was not told; it is now. */
+  #takePeriod(): boolean {
+    const now = this.#period;
+    const last = this.#times[Time.PERIOD]!;
+    if (now <= last) return false;
+    this.#times[Time.PERIOD] = Math.max(last + 1, now - MOST_MISSED);
+    return true;
   }
 
   protected readByte(port: number): number {
@@ -169,8 +218,11 @@ export class Cmos extends ByteRegisters {
       }
       case Register.C: {
         const flags = memory[Register.C]!;
-        const enabled = memory[Register.B]! & flags & (C.ALARM | C.UPDATE);
+        const enabled = memory[Register.B]! & flags & FLAGS;
+        // The line goes down, and up again at once for a period that was missed: it is an edge that interrupts.
         memory[Register.C] = 0;
+        this.#drive();
+        if (memory[Register.B]! & B.PERIODIC_INTERRUPT && this.#takePeriod()) memory[Register.C] = C.PERIODIC;
         return flags | (enabled ? C.INTERRUPT : 0);
       }
       case Register.D:
@@ -187,7 +239,12 @@ export class Cmos extends ByteRegisters {
       case Register.C:
       case Register.D:
         return false;
+      case Register.A:
+        memory[Register.A] = value & ~A_UPDATE_IN_PROGRESS;
+        this.#times[Time.PERIOD] = this.#period;
+        return true;
       case Register.B: {
+        if (value & ~memory[Register.B]! & B.PERIODIC_INTERRUPT) this.#times[Time.PERIOD] = this.#period;
         const held = memory[Register.B]! & B.SET;
         if (value & B.SET && !held) this.#freeze();
         memory[Register.B] = value;
@@ -217,7 +274,7 @@ export class Cmos extends ByteRegisters {
   }
 
   #guestMs(): number {
-    return this.#wires.nowMs() + this.#times[0]!;
+    return this.#wires.nowMs() + this.#times[Time.OFFSET]!;
   }
 
   #timeField(register: number): number {
@@ -254,7 +311,7 @@ export class Cmos extends ByteRegisters {
     const day = [year, field(Register.MONTH) - 1, field(Register.DAY)] as const;
     const hours = this.#decodeHours(this.#memory[Register.HOURS]!);
     const time = Date.UTC(...day, hours, field(Register.MINUTES), field(Register.SECONDS));
-    if (Number.isFinite(time)) this.#times[0] = time - this.#wires.nowMs();
+    if (Number.isFinite(time)) this.#times[Time.OFFSET] = time - this.#wires.nowMs();
   }
 
   #alarmMatches(): boolean {
@@ -289,14 +346,23 @@ export class Cmos extends ByteRegisters {
   #locked(act: () => void): void {
     this.#lock.acquire();
     act();
-    const memory = this.#memory;
-    const high = (memory[Register.B]! & memory[Register.C]! & (C.ALARM | C.UPDATE)) !== 0;
-    if (high !== (this.#words[Word.level] !== 0)) {
-      this.#words[Word.level] = high ? 1 : 0;
-      this.#wires.irq.set(high);
-    }
+    this.#drive();
     this.#lock.release();
   }
+
+  /** Sets the line to what the flags say. */
+  #drive(): void {
+    const memory = this.#memory;
+    const high = (memory[Register.B]! & memory[Register.C]! & FLAGS) !== 0;
+    if (high === (this.#words[Word.level] !== 0)) return;
+    this.#words[Word.level] = high ? 1 : 0;
+    this.#wires.irq.set(high);
+  }
+}
+
+/** Milliseconds until the next multiple of a period. */
+function untilNext(nowMs: number, periodMs: number): number {
+  return periodMs - (((nowMs % periodMs) + periodMs) % periodMs);
 }
 
 const TIME_REGISTERS = [

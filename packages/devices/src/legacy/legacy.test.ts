@@ -105,6 +105,60 @@ test("seconds and alarms interrupt, when the guest wants that", () => {
   assert.equal(read(12) & 0xa0, 0xa0);
 });
 
+test("periods interrupt at the rate that is set; those that were missed are made up for", () => {
+  const { cmos, time, read, write, levels, woken } = clock(Date.UTC(2026, 10, 26));
+  time.nowMs = 1000;
+  // 1024 Hz is what it begins with; now 64 Hz, 15.625 ms.
+  write(10, 0x2a);
+  write(11, 0x42);
+  assert.equal(woken(), 2);
+  assert.equal(cmos.nextEvent(), 15.625);
+  time.nowMs += 15;
+  cmos.expire();
+  assert.deepEqual(levels, [], "it is early");
+  time.nowMs += 0.625;
+  cmos.expire();
+  cmos.expire();
+  assert.deepEqual([levels.splice(0), read(12)], [[true], 0xd0]);
+  assert.deepEqual([levels.splice(0), read(12)], [[false], 0]);
+
+  // Three have passed until somebody looks: one edge each, when the one before was acknowledged.
+  time.nowMs += 3 * 15.625;
+  cmos.expire();
+  const flags = [1, 2, 3, 4].map(() => read(12) & 0xc0);
+  assert.deepEqual(
+    [flags, levels.splice(0)],
+    [
+      [0xc0, 0xc0, 0xc0, 0],
+      [true, false, true, false, true, false],
+    ],
+  );
+  // After a long time there is a bound.
+  time.nowMs += 3_600_000;
+  cmos.expire();
+  let told = 0;
+  while (read(12) & 0x80) told += 1;
+  assert.equal(told, 1025);
+
+  write(11, 2);
+  assert.equal(cmos.nextEvent(), undefined);
+  for (const [rate, periodMs] of [
+    [1, 1000 / 256],
+    [2, 1000 / 128],
+    [3, 1000 / 8192],
+    [15, 500],
+  ] as const) {
+    time.nowMs = 10_000;
+    write(10, 0x20 | rate);
+    write(11, 0x42);
+    assert.equal(cmos.nextEvent(), periodMs);
+    write(11, 2);
+  }
+  write(10, 0x20);
+  write(11, 0x42);
+  assert.equal(cmos.nextEvent(), undefined, "no rate, no periods");
+});
+
 test("its memory tells how much RAM and how many processors there are", () => {
   const { read } = clock(0);
   assert.deepEqual(
