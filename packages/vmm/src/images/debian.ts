@@ -6,6 +6,7 @@ import { APT_PROGRAMS } from "./debian-packages.ts";
 import { fetchLinux, GUEST, makeInitramfs } from "./linux.ts";
 import { type Program, requirePrograms, runProgram } from "./programs.ts";
 import type { ImageFiles, ImageRecipe } from "./recipe.ts";
+import { requireUserNamespace } from "./user-namespace.ts";
 
 const SUITE = "bookworm";
 const PACKAGES = [
@@ -52,6 +53,7 @@ async function build(directory: string, say: (step: string) => void, signal?: Ab
     ...(AS_ROOT ? [] : ["fakeroot" as const]),
   ];
   requirePrograms(programs, "building the image debian");
+  if (!AS_ROOT) await requireUserNamespace("building the image debian");
   const linux = await fetchLinux(directory, say, signal);
   const overlay = join(directory, "overlay");
   await cp(join(GUEST, "debian"), overlay, { recursive: true });

@@ -15,6 +15,8 @@ const PACKAGES = {
   mmdebstrap: "mmdebstrap",
   mke2fs: "e2fsprogs",
   fakeroot: "fakeroot",
+  newuidmap: "uidmap",
+  newgidmap: "uidmap",
   sh: "dash",
 } as const;
 
