@@ -4,7 +4,7 @@
  */
 
 import { Port } from "../chipset.ts";
-import { SLOTS } from "../pci/bus.ts";
+import { DEVICE_SLOTS } from "../pci/bus.ts";
 import { HOTPLUG_PORTS, HotplugRegister } from "../pci/hotplug.ts";
 import {
   and,
@@ -35,8 +35,6 @@ const ASKED_OUT = "ASKD";
 const EJECT = "EJCT";
 
 const slotName = (slot: number) => `S${slot.toString(16).toUpperCase().padStart(3, "0")}`;
-/** Slot 0 is the host bridge. */
-const slots = Array.from({ length: SLOTS - 1 }, (_, index) => index + 1);
 
 /** What belongs into the PCI host's scope. */
 export function pciSlots(): Term[] {
@@ -49,7 +47,7 @@ export function pciSlots(): Term[] {
   return [
     portRegion("HPIO", Port.PCI_HOTPLUG, HOTPLUG_PORTS),
     fields("HPIO", ...named.toSorted((one, other) => one.at - other.at).map((field) => field.name)),
-    ...slots.map((slot) =>
+    ...DEVICE_SLOTS.map((slot) =>
       device(
         slotName(slot),
         name("_ADR", integer(slot * 2 ** 16)),
@@ -65,8 +63,12 @@ export function pciSlots(): Term[] {
       store(local(0), PLUGGED),
       store(call(ASKED_OUT), local(1)),
       store(local(1), ASKED_OUT),
-      ...slots.map((slot) => ifSo(and(local(0), integer(2 ** slot)), notify(slotName(slot), integer(DEVICE_CHECK)))),
-      ...slots.map((slot) => ifSo(and(local(1), integer(2 ** slot)), notify(slotName(slot), integer(EJECT_REQUEST)))),
+      ...DEVICE_SLOTS.map((slot) =>
+        ifSo(and(local(0), integer(2 ** slot)), notify(slotName(slot), integer(DEVICE_CHECK))),
+      ),
+      ...DEVICE_SLOTS.map((slot) =>
+        ifSo(and(local(1), integer(2 ** slot)), notify(slotName(slot), integer(EJECT_REQUEST))),
+      ),
     ),
   ];
 }

@@ -22,6 +22,8 @@ export interface PciFunction {
 }
 
 export const SLOTS = 32;
+/** Those that devices can be in: slot 0 is the host bridge's. */
+export const DEVICE_SLOTS: readonly number[] = Array.from({ length: SLOTS - 1 }, (_, index) => index + 1);
 
 /** Beside the address register: how often BARs have changed, how often slots have, and which slots are empty, a bit for each. */
 const Word = { ADDRESS: 0, GENERATION: 1, PLUGS: 2, EMPTY: 3, COUNT: 4 } as const;
@@ -108,7 +110,11 @@ export class PciBus {
 
   #at(slot: number): PciFunction | undefined {
     this.#look();
-    return (Atomics.load(this.#words, Word.EMPTY) >>> slot) & 1 ? undefined : this.#functions.get(slot);
+    return this.#isEmpty(slot) ? undefined : this.#functions.get(slot);
+  }
+
+  #isEmpty(slot: number): boolean {
+    return ((Atomics.load(this.#words, Word.EMPTY) >>> slot) & 1) !== 0;
   }
 
   /** Whether functions have come since the last look. */
@@ -166,8 +172,7 @@ export class PciBus {
   }
 
   #windows(wanted: (kind: string) => boolean): Window[] {
-    const empty = Atomics.load(this.#words, Word.EMPTY);
-    const there = [...this.#functions.values()].filter(({ slot }) => !((empty >>> slot) & 1));
+    const there = [...this.#functions.values()].filter(({ slot }) => !this.#isEmpty(slot));
     return there.flatMap(({ space, bars }) =>
       bars.flatMap((registers, index) => {
         const layout = space.layout.bars[index];

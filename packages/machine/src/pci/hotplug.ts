@@ -4,6 +4,7 @@
  */
 
 import type { Registers } from "@lodge/devices";
+import { DEVICE_SLOTS } from "./bus.ts";
 
 /** Offsets of 32-bit registers. Bits of the first two are cleared by writing ones; the third is only written. */
 export const HotplugRegister = { PLUGGED: 0, ASKED_OUT: 4, EJECT: 8 } as const;
@@ -69,6 +70,6 @@ export class PciHotplug implements Registers {
   /** The host's side: slots that the guest has let go of since the last call. */
   takeEjected(): number[] {
     const slots = Atomics.exchange(this.#words, Word.EJECTED, 0);
-    return Array.from({ length: 32 }, (_, slot) => slot).filter((slot) => (slots >>> slot) & 1);
+    return DEVICE_SLOTS.filter((slot) => (slots >>> slot) & 1);
   }
 }

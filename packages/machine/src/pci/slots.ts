@@ -6,7 +6,7 @@ import { MachineError } from "../errors.ts";
 import { interruptLine } from "../interrupts.ts";
 import type { VcpuThread } from "../vcpu/thread.ts";
 import { VirtioPort } from "../virtio/port.ts";
-import { PciBus, SLOTS } from "./bus.ts";
+import { DEVICE_SLOTS, PciBus } from "./bus.ts";
 import { PciHotplug } from "./hotplug.ts";
 import { PciLines } from "./lines.ts";
 import { createBridge, type PciHandle, placeBars } from "./root.ts";
@@ -71,8 +71,9 @@ export class PciSlots implements AsyncDisposable {
 
   /** Plugs a device into the first free slot. The guest finds it without registers' places, and gives it some. */
   plug(device: VirtioDevice): { slot: number; port: VirtioPort } {
-    const slot = Array.from({ length: SLOTS - 1 }, (_, index) => index + 1).find((free) => !this.#occupied.has(free));
-    if (slot === undefined) throw new MachineError("MACHINE_STATE", `all ${SLOTS - 1} PCI slots have a device`);
+    const slot = DEVICE_SLOTS.find((free) => !this.#occupied.has(free));
+    if (slot === undefined)
+      throw new MachineError("MACHINE_STATE", `all ${DEVICE_SLOTS.length} PCI slots have a device`);
     const port = this.#put(slot, device);
     for (const vcpu of this.#vcpus) vcpu.plug({ slot, function: port.handle });
     PciBus.filled(this.handle.bus, slot);

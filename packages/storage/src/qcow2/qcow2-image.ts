@@ -133,30 +133,15 @@ export class Qcow2Image implements Image {
     scatter(content.subarray(start, start + totalBytes(pieces)), pieces);
   }
 
-  async write(offset: number, pieces: Pieces): Promise<void> {
-    const { metadata, gate } = this;
+  write(offset: number, pieces: Pieces): Promise<void> {
+    const { metadata } = this;
     const length = totalBytes(pieces);
-    if (this.readOnly || !this.bitmaps.loaded || gate.closed !== undefined) {
-      return await this.#change(offset, length, () => this.writeInside(offset, pieces));
-    }
-    // The same with fewer waits, each of which costs as much as the rest of the work.
-    const inside = gate.enter();
-    try {
-      this.bitmaps.mark(offset, length);
+    return this.#change(offset, length, () => {
       const run = metadata.mapping.run(offset, length);
-      // What most writes are: to one run, whose place is known.
-      if (run?.kind === Kind.DATA && run.copied && run.length === length) {
-        await this.writeInPlace(run.host, pieces);
-        metadata.wrote();
-      } else {
-        await this.writeInside(offset, pieces);
-      }
-    } catch (cause) {
-      await this.#noteCorruption(cause);
-      throw cause;
-    } finally {
-      gate.leave(inside);
-    }
+      if (run?.kind !== Kind.DATA || !run.copied || run.length !== length) return this.writeInside(offset, pieces);
+      // What most writes are: to one run, whose place is known. Each wait more would cost as much as the rest of the work.
+      return this.writeInPlace(run.host, pieces).then(() => metadata.wrote());
+    });
   }
 
   /** Writes on behalf of a request that is past the gate. */
@@ -242,12 +227,14 @@ export class Qcow2Image implements Image {
     return this.#zeroing.zero(offset, length, true);
   }
 
-  async #change(offset: number, length: number, work: () => Promise<void>): Promise<void> {
-    if (!this.bitmaps.loaded && !this.readOnly) await this.bitmaps.load();
-    await this.#atWork(() => {
+  /** Not asynchronous itself: that would be a wait more for each write. */
+  #change(offset: number, length: number, work: () => Promise<void>): Promise<void> {
+    const marked = () => {
       this.bitmaps.mark(offset, length);
       return work();
-    });
+    };
+    if (this.readOnly || this.bitmaps.loaded) return this.#atWork(marked);
+    return this.bitmaps.load().then(() => this.#atWork(marked));
   }
 
   async #atWork(work: () => Promise<void>): Promise<void> {

@@ -4,7 +4,7 @@ import type { BlockJob, JobErrorPolicy } from "@lodge/storage/jobs";
 import type { AttachedDisk } from "../disks/attached-disk.ts";
 import type { JobTold } from "../disks/disk-jobs.ts";
 import type { Machine } from "../machine.ts";
-import { type Arguments, type Command, diskOf, wholeNumber } from "./command.ts";
+import { type Arguments, type Command, diskOf, text, wholeNumber } from "./command.ts";
 import { QmpError } from "./protocol.ts";
 
 const JOB = ["job-id", "speed"];
@@ -168,12 +168,6 @@ function onBitmap(
       return {};
     },
   };
-}
-
-function text(args: Arguments, name: string): string {
-  const value = args[name];
-  if (typeof value === "string" && value !== "") return value;
-  throw new QmpError(`Parameter '${name}' expects a text`);
 }
 
 function oneOf<T extends string>(args: Arguments, name: string, known: readonly T[], otherwise?: T): T {

@@ -19,6 +19,19 @@ export function wholeNumber(value: unknown, name: string): number {
   throw new QmpError(`Parameter '${name}' expects a whole number`);
 }
 
+export function text(args: Arguments, name: string): string {
+  const value = args[name];
+  if (typeof value === "string" && value !== "") return value;
+  throw new QmpError(value === undefined ? `Parameter '${name}' is missing` : `Parameter '${name}' expects a text`);
+}
+
+/** False where it is not given. */
+export function flag(args: Arguments, name: string): boolean {
+  const value = args[name] ?? false;
+  if (typeof value === "boolean") return value;
+  throw new QmpError(`Parameter '${name}' expects a boolean`);
+}
+
 /** A disk by the name that query-block gives it. QEMU's commands differ in the class of their refusal. */
 export function diskOf({ disks }: Machine, device: unknown, refusal: QmpErrorClass): AttachedDisk {
   const found = disks.find(({ id }) => device === id);

@@ -8,7 +8,7 @@ import type { NetworkOptions } from "../configuration/networks.ts";
 import type { DiskOptions } from "../disks/options.ts";
 import type { Pluggable } from "../hotplug.ts";
 import type { Machine } from "../machine.ts";
-import { type Arguments, type Command, wholeNumber } from "./command.ts";
+import { type Arguments, type Command, flag, text, wholeNumber } from "./command.ts";
 import { QmpError } from "./protocol.ts";
 
 /** What was said of a back end, and the device that has it. */
@@ -180,16 +180,4 @@ function networkOptions(args: Arguments): NetworkOptions {
 
 function isRecord(value: unknown): value is Arguments {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function text(args: Arguments, name: string): string {
-  const value = args[name];
-  if (typeof value === "string" && value !== "") return value;
-  throw new QmpError(value === undefined ? `Parameter '${name}' is missing` : `Parameter '${name}' expects a text`);
-}
-
-function flag(args: Arguments, name: string): boolean {
-  const value = args[name] ?? false;
-  if (typeof value === "boolean") return value;
-  throw new QmpError(`Parameter '${name}' expects a boolean`);
 }

@@ -283,12 +283,9 @@ export class VhostUserNetDevice extends VirtioDevice implements Disposable {
   }
 
   #vring({ layout, position }: Virtqueue, queue: number, call: Eventfd): Vring {
-    const { pieces, address } = this.link.ram.shared!;
-    const place = (gpa: number) => {
-      // The queue was opened, so its parts are in RAM.
-      const piece = pieces.find((one) => gpa >= one.gpa && gpa < one.gpa + one.sizeBytes)!;
-      return address + piece.offset + gpa - piece.gpa;
-    };
+    const { ram } = this.link;
+    // The queue was opened, so its parts are in RAM.
+    const place = (gpa: number) => ram.shared!.address + ram.slice(gpa, 1)!.byteOffset;
     return {
       queue,
       size: layout.size,
