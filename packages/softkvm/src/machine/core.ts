@@ -7,28 +7,30 @@ import { ExitReason, MpState } from "@lodge/kvm";
 import { Compiler } from "../compiler/compiler.ts";
 import { Budget } from "../cpu/budget.ts";
 import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
-import { CpuState, Flag } from "../cpu/state.ts";
+import { CpuState } from "../cpu/state.ts";
 import { FORMS } from "../decode/opcode-map.ts";
 import { type Block, Blocks, type Undecodable } from "../interpreter/blocks.ts";
-import { decodeImage, encodeImage } from "../interpreter/code-image.ts";
 import { Handlers, JumpCache } from "../interpreter/handlers.ts";
 import type { CodeKept } from "../interpreter/limits.ts";
 import { Record, Return } from "../interpreter/record.ts";
 import { LapicEvent } from "../interrupts/index.ts";
 import { Access } from "../mmu/access.ts";
 import type { MemoryMap } from "../mmu/memory-map.ts";
-import { Bus, type LocalMmio, Mmio } from "../mmu/mmio.ts";
+import { Bus, Mmio } from "../mmu/mmio.ts";
 import { LookasideBuffers } from "../mmu/tlb.ts";
 import { Walker } from "../mmu/walk.ts";
 import { Watchpoints } from "../mmu/watchpoints.ts";
-import { deliverFault, deliverInterrupt, deliverNmi, deliverPending } from "../system/exceptions.ts";
+import { deliverFault } from "../system/exceptions.ts";
 import { GUEST_EXIT, GUEST_FAULT } from "../system/faults.ts";
 import type { Microcode } from "../system/microcode.ts";
 import { segmentFault } from "../system/mode.ts";
-import { Processor, type ProcessorHooks } from "../system/processor.ts";
+import { Processor } from "../system/processor.ts";
 import { baseOf, limitOf } from "../system/segment-registers.ts";
 import { MICROCODE } from "../system/table.ts";
-import { type CodeStore, codeKey } from "./code-store.ts";
+import { Debugger } from "./debugger.ts";
+import { DueEvents } from "./due-events.ts";
+import { KeptCode } from "./kept-code.ts";
+import type { Surroundings } from "./surroundings.ts";
 import { UnconfirmedCode } from "./unconfirmed-code.ts";
 
 /**
@@ -37,70 +39,18 @@ import { UnconfirmedCode } from "./unconfirmed-code.ts";
  */
 const RUNS = 3000;
 
-/** DR6.BS: a single step. */
-const DR6_BS = 1n << 14n;
-
 /**
  * What a vCPU's memory area takes: its state, jump cache and records. With 16 of them there is room for the bits of pages
  * that hold code in the 512 MiB behind the largest guest.
  */
 export const AREA_BYTES = 511 * 65536;
 
-/** Hooks of the processor that the core answers itself. */
-type CoreHook = "halt" | "tripleFault" | "modeChanged" | "translationsFlushed" | "interruptsMayFlow" | "deliverQuickly";
-
-/** What surrounds the core: the vCPU with its interrupt controller, clock and run page. */
-export interface Surroundings {
-  readonly hooks: Omit<ProcessorHooks, CoreHook>;
-  readonly local: LocalMmio;
-  /** Instructions that are done here instead of in system/. */
-  readonly microcode: Readonly<Record<string, Microcode>>;
-  /** Looks at what other threads ask for. Returns an exit for the monitor, or undefined. */
-  attend(): ExitReason | undefined;
-  /** Whether other threads ask for something: cheap. */
-  readonly asked: boolean;
-  /** Timers that are due. */
-  expireTimers(): void;
-  hasInterrupt(): boolean;
-  acknowledgeInterrupt(): number;
-  readonly pendingApicEvents: number;
-  /** Handles INIT and SIPI. */
-  takeApicEvents(): void;
-  takeNmis(): number;
-  /** The TSC without the guest's offset, as a float. */
-  ticks(): number;
-  /** Sleeps until asked or until a timer is due. */
-  sleep(): void;
-  readonly hasLocalApic: boolean;
-  readonly wantsInterruptWindow: boolean;
-  /** The exit for an MSR access or hypercall that the monitor answers, after an instruction left with `GUEST_EXIT`. */
-  requestedExit(): ExitReason | undefined;
-  /** Whether an answer waits for its instruction to be executed again. */
-  readonly replaying: boolean;
-  codeWritten(): void;
-  /** Asks the others to forget where writes may go; what is returned says whether they have. */
-  askForWrites(): () => boolean;
-  readonly isAlone: boolean;
-  /** Where what is known of guests' code is kept, if it is. */
-  readonly codeStore: CodeStore | undefined;
-}
-
-/** What the debugger outside asks for: `KVM_SET_GUEST_DEBUG`. */
-export interface DebugControl {
-  singleStep: boolean;
-  softwareBreakpoints: boolean;
-  /** Linear addresses of instructions, by number; undefined where there is none. */
-  breakpoints: (bigint | undefined)[];
-}
-
 export class Core {
   readonly state: CpuState;
   readonly processor: Processor;
   readonly access: Access;
   readonly mmio: Mmio;
-  readonly debug: DebugControl = { singleStep: false, softwareBreakpoints: false, breakpoints: [] };
-  /** After a `DEBUG` exit. */
-  debugExit = { exception: 0, pc: 0n, dr6: 0n };
+  readonly debug: Debugger;
   mpState: MpState = MpState.RUNNABLE;
   /** Set where something may have to be looked at before the guest goes on. */
   mustLook = true;
@@ -109,6 +59,8 @@ export class Core {
   readonly #compiler: Compiler;
   readonly #outside: Surroundings;
   readonly #unconfirmed: UnconfirmedCode;
+  readonly #kept: KeptCode;
+  readonly #events: DueEvents;
   /** By the ids of forms. */
   readonly #microcodes: readonly (Microcode | undefined)[];
   readonly #map: MemoryMap;
@@ -153,7 +105,7 @@ export class Core {
       },
       interruptsMayFlow: () => {
         // A return to ring 3 opens for interrupts that mostly do not wait; timers are looked at when the budget ends.
-        if (this.#eventWaits) this.mustLook = true;
+        if (this.#events.wait) this.mustLook = true;
       },
       halt: () => {
         this.mpState = MpState.HALTED;
@@ -163,6 +115,7 @@ export class Core {
         this.mustLook = true;
       },
     });
+    this.#events = new DueEvents(this.processor, outside);
     const { access, state } = this;
     const charge = () => this.charge(Budget.access);
     this.#handlers = new Handlers(memory, base, {
@@ -202,29 +155,26 @@ export class Core {
     const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, RUNS);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
+    this.#kept = new KeptCode(outside.codeStore, this.#blocks);
+    this.debug = new Debugger(this.processor, {
+      step: () => this.#step(),
+      deliver: (act) => this.#deliver(act),
+      shadowEnded: () => {
+        this.mustLook = true;
+      },
+    });
     this.state.set32(State.codeBits, map.handle.code.at);
     this.state.set32(State.quick, 1);
   }
 
-  /** Before the guest runs: takes over what is known of its code, or begins to remember what becomes of it. */
+  /** Before the guest runs for the first time. */
   beginCode(): void {
-    const store = this.#outside.codeStore;
-    if (store === undefined) return;
-    this.#codeKey = codeKey(this.state, this.#features, this.processor.rip, this.#map);
-    const known = store.get(this.#codeKey);
-    if (known === undefined || !this.#blocks.use(decodeImage(known))) this.#blocks.record();
+    this.#kept.begin(this.state, this.processor.rip, this.#map);
   }
-  #codeKey = "";
-  #features: ReadonlySet<string> = new Set();
 
-  /** The guest has ended: what is known of its code is for the next one. What was of little use is made anew then. */
+  /** The guest has ended. */
   keepCode(): void {
-    const store = this.#outside.codeStore;
-    if (store === undefined || this.#codeKey === "") return;
-    const image = this.#blocks.image();
-    if (image !== undefined) store.keep(this.#codeKey, encodeImage(image));
-    const { reuse } = this;
-    if (reuse !== undefined && reuse.decoded > reuse.used) store.drop(this.#codeKey);
+    this.#kept.keep();
   }
 
   /** What came of an image of the guest's code, if there was one. */
@@ -237,14 +187,9 @@ export class Core {
     return this.#blocks.kept;
   }
 
-  /** Data breakpoints of the debugger, by DR0 to DR7, in place of the guest's; undefined: the guest's own. */
-  watchFor(registers: readonly bigint[] | undefined): void {
-    if (this.access.watch.override(this.state, registers)) this.processor.flushAll();
-  }
-
   /** Which instructions there are, by the decoder's features: as CPUID says. */
   decodeAs(features: ReadonlySet<string>): void {
-    this.#features = features;
+    this.#kept.features = features;
     this.#blocks.decodeAs(features);
   }
 
@@ -283,7 +228,7 @@ export class Core {
     if (state.get32(State.interruptShadow) !== 0) state.copy64(State.shadowRip, State.rip);
     const reason = this.#run();
     // What it no longer covers is not told.
-    void this.#isShadowed;
+    void this.#events.isShadowed;
     return reason;
   }
 
@@ -303,7 +248,7 @@ export class Core {
         record = 0;
       }
       if (this.#stepping) {
-        const exit = this.#debuggedStep();
+        const exit = this.debug.step();
         if (exit !== undefined) return exit;
         record = 0;
         continue;
@@ -316,24 +261,8 @@ export class Core {
 
   /** The guest runs one instruction at a time: for TF, the debugger, and after STI or a load of SS. */
   get #stepping(): boolean {
-    const { state, debug } = this;
-    return (
-      debug.singleStep ||
-      debug.breakpoints.length > 0 ||
-      this.#isShadowed ||
-      (state.get32(State.flagRest) & Flag.TF) !== 0 ||
-      this.access.watch.active
-    );
-  }
-
-  /** Whether STI or a load of SS holds events off from the instruction at RIP. */
-  get #isShadowed(): boolean {
-    const { state } = this;
-    if (state.get32(State.interruptShadow) === 0) return false;
-    const isHere = state.get32(State.shadowRip) === state.get32(State.rip);
-    if (isHere && state.get32(State.shadowRip + 4) === state.get32(State.rip + 4)) return true;
-    state.set32(State.interruptShadow, 0);
-    return false;
+    const { debug } = this;
+    return debug.wantsSteps || this.#events.isShadowed || debug.guestTraps;
   }
 
   /** Runs from a record, or from RIP if that is 0. Returns the record to go on at, 0 to look it up, or minus an exit. */
@@ -481,7 +410,7 @@ export class Core {
     const microcode = this.#microcodes[instruction.form.id];
     if (instruction.form.mnemonic === "int3" && this.debug.softwareBreakpoints) {
       processor.rip = processor.instructionRip;
-      return -this.#debugged(Vector.BP, 0n);
+      return -this.debug.told(Vector.BP, 0n);
     }
     try {
       if (microcode === undefined) processor.undefinedInstruction();
@@ -533,14 +462,6 @@ export class Core {
     return this.#outside.requestedExit() ?? ExitReason.INTERNAL_ERROR;
   }
 
-  #debugged(exception: number, dr6: bigint): ExitReason {
-    const { processor, state } = this;
-    processor.events.exception = undefined;
-    const base = processor.bits64 ? 0n : baseOf(state, Seg.CS);
-    this.debugExit = { exception, pc: processor.rip + base, dr6: dr6 | 0xffff0ff0n };
-    return ExitReason.DEBUG;
-  }
-
   /** One instruction, with whatever becomes of it. */
   #step(): ExitReason | undefined {
     const { processor, state } = this;
@@ -571,42 +492,6 @@ export class Core {
 
   #isStep = false;
 
-  /** A step with traps: TF, the debugger's steps and breakpoints, data breakpoints. */
-  #debuggedStep(): ExitReason | undefined {
-    const { processor, state, debug } = this;
-    const base = processor.bits64 ? 0n : baseOf(state, Seg.CS);
-    const hit = debug.breakpoints.findIndex((address) => address === processor.rip + base);
-    if (hit >= 0 && this.#resumeAt !== processor.rip) {
-      this.#resumeAt = processor.rip;
-      return this.#debugged(Vector.DB, 1n << BigInt(hit));
-    }
-    this.#resumeAt = undefined;
-    const trap = (state.get32(State.flagRest) & Flag.TF) !== 0;
-    const shadow = state.get32(State.interruptShadow);
-    this.access.watch.hits = 0;
-    const exit = this.#step();
-    if (exit !== undefined) return exit;
-    // The shadow covers one instruction.
-    if (shadow !== 0 && state.get32(State.interruptShadow) === shadow) {
-      state.set32(State.interruptShadow, 0);
-      this.mustLook = true;
-    }
-    const hits = BigInt(this.access.watch.hits);
-    if (debug.singleStep || (hits !== 0n && debug.breakpoints.length > 0)) {
-      return this.#debugged(Vector.DB, (debug.singleStep ? DR6_BS : 0n) | hits);
-    }
-    if (!trap && hits === 0n) return undefined;
-    processor.events.exception = {
-      vector: Vector.DB,
-      error: undefined,
-      payload: (trap ? DR6_BS : 0n) | hits,
-      soft: false,
-    };
-    return this.#deliver(() => deliverPending(processor));
-  }
-  /** Where a breakpoint was told already: the instruction there runs now. */
-  #resumeAt: bigint | undefined;
-
   /** Everything that may come between two instructions. */
   #look(): ExitReason | undefined {
     const { processor } = this;
@@ -629,7 +514,7 @@ export class Core {
           return ExitReason.IRQ_WINDOW_OPEN;
         }
         // Compiled code may open for interrupts: it is told whether there are any.
-        this.state.set32(State.eventWaits, this.#eventWaits ? 1 : 0);
+        this.state.set32(State.eventWaits, this.#events.wait ? 1 : 0);
         return undefined;
       }
       if (!outside.hasLocalApic) {
@@ -641,47 +526,19 @@ export class Core {
     }
   }
 
-  get #eventWaits(): boolean {
-    const outside = this.#outside;
-    return outside.hasInterrupt() || outside.wantsInterruptWindow || this.processor.events.nmisPending > 0;
-  }
-
   /** Whether a maskable interrupt would be taken before the next instruction. */
   get isInterruptible(): boolean {
-    return (this.state.get32(State.flagRest) & Flag.IF) !== 0 && !this.#isShadowed;
+    return this.#events.isInterruptible;
   }
 
-  /** Delivers what is due, most urgent first (Intel SDM vol. 3, 6.9). */
   #deliverEvents(): ExitReason | undefined {
-    const { processor } = this;
-    const outside = this.#outside;
-    const { events } = processor;
     if (this.mpState !== MpState.RUNNABLE && this.mpState !== MpState.HALTED) return undefined;
-    processor.state.copy64(State.instructionRip, State.rip);
-    if (events.exception !== undefined) {
-      this.mpState = MpState.RUNNABLE;
-      return this.#deliver(() => deliverPending(processor));
-    }
-    if (events.interrupt >= 0 && !events.interruptSoft) {
-      // Taken from its controller already: nothing stands in its way.
-      this.mpState = MpState.RUNNABLE;
-      return this.#deliver(() => deliverInterrupt(processor, events.interrupt));
-    }
-    events.nmisPending = Math.min(2, events.nmisPending + outside.takeNmis());
-    if (events.nmiInjected || (events.nmisPending > 0 && !events.nmiMasked && !this.#isShadowed)) {
-      if (!events.nmiInjected) events.nmisPending--;
-      this.mpState = MpState.RUNNABLE;
-      return this.#deliver(() => deliverNmi(processor));
-    }
-    if (this.isInterruptible && outside.hasInterrupt()) {
-      const vector = outside.acknowledgeInterrupt();
-      if (vector >= 0) {
-        this.mpState = MpState.RUNNABLE;
-        return this.#deliver(() => deliverInterrupt(processor, vector));
-      }
-    }
-    return undefined;
+    return this.#events.deliver(this.#deliverAwake);
   }
+  readonly #deliverAwake = (act: () => boolean): ExitReason | undefined => {
+    this.mpState = MpState.RUNNABLE;
+    return this.#deliver(act);
+  };
 }
 
 /** Thrown when an instruction is to be fetched from where no memory is. */

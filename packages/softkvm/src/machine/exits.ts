@@ -64,7 +64,7 @@ export class ExitWriter {
         break;
       case ExitReason.DEBUG: {
         const at = RunExit.debug.offset;
-        const { exception, pc, dr6 } = core.debugExit;
+        const { exception, pc, dr6 } = core.debug.exit;
         view.setUint32(UNION + at.exception, exception, true);
         view.setBigUint64(UNION + at.pc, pc, true);
         view.setBigUint64(UNION + at.dr6, dr6, true);

@@ -1,16 +1,58 @@
 /** What a vCPU's core meets around it: interrupt controller, clock, ports, CPUID, the other threads. */
 
-import { Cr4 } from "@lodge/kvm";
+import { Cr4, type ExitReason } from "@lodge/kvm";
 import { State } from "../cpu/layout.ts";
+import type { LocalMmio } from "../mmu/mmio.ts";
 import { Xcr0 } from "../system/features.ts";
 import { Image } from "../system/fpu-image.ts";
+import type { Microcode } from "../system/microcode.ts";
+import type { ProcessorHooks } from "../system/processor.ts";
 import { Attention } from "./board.ts";
-import type { Surroundings } from "./core.ts";
+import type { CodeStore } from "./code-store.ts";
 import type { LocalBus } from "./local-bus.ts";
 import { startProcessor, takeInit } from "./start-up.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
 export const APIC_BASE = 0x1b;
+
+/** Hooks of the processor that the core answers itself. */
+type CoreHook = "halt" | "tripleFault" | "modeChanged" | "translationsFlushed" | "interruptsMayFlow" | "deliverQuickly";
+
+/** What surrounds the core: the vCPU with its interrupt controller, clock and run page. */
+export interface Surroundings {
+  readonly hooks: Omit<ProcessorHooks, CoreHook>;
+  readonly local: LocalMmio;
+  /** Instructions that are done here instead of in system/. */
+  readonly microcode: Readonly<Record<string, Microcode>>;
+  /** Looks at what other threads ask for. Returns an exit for the monitor, or undefined. */
+  attend(): ExitReason | undefined;
+  /** Whether other threads ask for something: cheap. */
+  readonly asked: boolean;
+  /** Timers that are due. */
+  expireTimers(): void;
+  hasInterrupt(): boolean;
+  acknowledgeInterrupt(): number;
+  readonly pendingApicEvents: number;
+  /** Handles INIT and SIPI. */
+  takeApicEvents(): void;
+  takeNmis(): number;
+  /** The TSC without the guest's offset, as a float. */
+  ticks(): number;
+  /** Sleeps until asked or until a timer is due. */
+  sleep(): void;
+  readonly hasLocalApic: boolean;
+  readonly wantsInterruptWindow: boolean;
+  /** The exit for an MSR access or hypercall that the monitor answers, after an instruction left with `GUEST_EXIT`. */
+  requestedExit(): ExitReason | undefined;
+  /** Whether an answer waits for its instruction to be executed again. */
+  readonly replaying: boolean;
+  codeWritten(): void;
+  /** Asks the others to forget where writes may go; what is returned says whether they have. */
+  askForWrites(): () => boolean;
+  readonly isAlone: boolean;
+  /** Where what is known of guests' code is kept, if it is. */
+  readonly codeStore: CodeStore | undefined;
+}
 
 /** CPUID leaf 1: OSXSAVE, and the local APIC's bit and id. Leaf 7: OSPKE, which nothing here has. */
 const OSXSAVE = 1 << 27;

@@ -301,7 +301,7 @@ export class SoftVcpu implements Vcpu {
     control.breakpoints = on(USE_HW_BP)
       ? [0, 1, 2, 3].map((index) => (execution(index) ? debug.debugreg[index] : undefined))
       : [];
-    this.core.watchFor(on(USE_HW_BP) ? debug.debugreg : undefined);
+    control.watchFor(on(USE_HW_BP) ? debug.debugreg : undefined);
   }
 
   injectNmi(): void {
