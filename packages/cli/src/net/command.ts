@@ -27,7 +27,7 @@ interface CreateFlags {
   flood?: string;
   bridge?: true;
   loopback?: true;
-  forward: string[];
+  forward?: string[];
 }
 
 export function netCommand(): Command {
@@ -78,8 +78,7 @@ function createCommand(): Command {
     .option(
       "--forward <forward>",
       "lead a port of the host to a machine: tcp:127.0.0.1:8080-10.78.1.15:80; may be repeated",
-      (text: string, before: string[]) => [...before, text],
-      [],
+      (text: string, before: string[] = []) => [...before, text],
     )
     .allowExcessArguments(false)
     .action((name: string, flags: CreateFlags) => {
@@ -99,7 +98,7 @@ function createCommand(): Command {
         ...(flood !== undefined && { flood: parseCount(flood, "--flood") }),
         ...(bridge && { bridge }),
         ...(loopback && { loopback }),
-        ...(forward.length > 0 && { forwards: forward }),
+        ...(forward !== undefined && { forwards: forward }),
       });
     });
 }

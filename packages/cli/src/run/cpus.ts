@@ -9,7 +9,7 @@ export function parseCpus(text: string): CpuOptions {
 }
 
 /** `SIZE,cpus=0-1[,distances=10:20]`: one node, may be repeated. Lists are written with colons, as commas part fields. */
-export function parseNode(text: string, before: readonly NumaNode[]): NumaNode[] {
+export function parseNode(text: string, before: readonly NumaNode[] = []): NumaNode[] {
   const { value, named } = parseFields(text, "--numa", ["cpus", "distances"]);
   const cpus = named.get("cpus");
   if (cpus === undefined) throw new VmmError("VMM_CONFIG", `--numa ${text}: which vCPUs? cpus=0-1 or cpus=0:2`);
@@ -43,7 +43,7 @@ export interface Pin {
   readonly processors: readonly number[];
 }
 
-export function parsePin(text: string, before: readonly Pin[]): Pin[] {
+export function parsePin(text: string, before: readonly Pin[] = []): Pin[] {
   const found = /^(\d{1,3})=(.+)$/.exec(text);
   if (found === null) throw new VmmError("VMM_CONFIG", `--pin ${text}: a vCPU and host processors, such as 0=2-3`);
   const vcpu = Number(found[1]);

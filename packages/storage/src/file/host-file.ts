@@ -82,7 +82,9 @@ export class HostFile implements Store {
       await direct?.close();
       await file?.close();
       if (cause instanceof StorageError) throw cause;
-      throw new StorageError("STORAGE_OPEN", `${path} cannot be opened: ${(cause as Error).message}`, { cause });
+      // Node's message says the path once more.
+      const why = (cause as Error).message.replace(/, open '.*'$/s, "");
+      throw new StorageError("STORAGE_OPEN", `${path} cannot be opened: ${why}`, { cause });
     }
   }
 
