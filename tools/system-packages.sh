@@ -28,6 +28,9 @@ wanted='
   ping:iputils-ping
   dhclient:isc-dhcp-client
   dig:bind9-dnsutils
+  curl:curl
+  iperf3:iperf3
+  nft:nftables
   dnsmasq:dnsmasq-base
   dpdk-testpmd:dpdk-dev
   tshark:tshark
