@@ -1,7 +1,8 @@
 /** Compiled code as a subject: every block that a case comes to is the head of a region before it is entered. */
 
 import { Compiler } from "../src/compiler/compiler.ts";
-import { type Block, type Blocks, canBegin } from "../src/interpreter/blocks.ts";
+import { type Block, canBegin } from "../src/interpreter/block.ts";
+import type { Blocks } from "../src/interpreter/blocks.ts";
 import { decodeImage, encodeImage } from "../src/interpreter/code-image.ts";
 import type { FuzzCase } from "./case.ts";
 import { InterpreterSubject } from "./interpreter.ts";

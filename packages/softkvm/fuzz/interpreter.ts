@@ -3,7 +3,8 @@
 import { Cr4, Efer } from "@lodge/kvm";
 import { Seg, SegmentAttribute, STATE_SIZE, State, Tlb, Vector } from "../src/cpu/layout.ts";
 import { CpuState } from "../src/cpu/state.ts";
-import { type Block, Blocks, type CodeSource } from "../src/interpreter/blocks.ts";
+import type { Block } from "../src/interpreter/block.ts";
+import { Blocks, type CodeSource } from "../src/interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../src/interpreter/handlers.ts";
 import { Record, Return } from "../src/interpreter/record.ts";
 import type { Shape } from "../src/interpreter/shape.ts";

@@ -4,7 +4,8 @@
  * with a block that was found running, and asks to take in what it often leaves for, be it called, returned or jumped to.
  */
 
-import { type Block, type Blocks, canBegin, MOST_DOUBLINGS } from "../interpreter/blocks.ts";
+import { type Block, canBegin } from "../interpreter/block.ts";
+import { type Blocks, MOST_DOUBLINGS } from "../interpreter/blocks.ts";
 import { type Handlers, importOutside } from "../interpreter/handlers.ts";
 import type { Member, Region, Seed } from "../interpreter/regions.ts";
 import { ModuleBuilder } from "../wasm/module.ts";

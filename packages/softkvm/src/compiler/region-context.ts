@@ -5,12 +5,12 @@
 
 import { State, Tlb } from "../cpu/layout.ts";
 import type { Instruction, Operand } from "../decode/instruction.ts";
-import { registerOffset } from "../interpreter/blocks.ts";
 import type { Outside } from "../interpreter/outside.ts";
 import { Return } from "../interpreter/record.ts";
 import { RecordContext } from "../interpreter/record-context.ts";
 import { loads, storeKinds } from "../interpreter/record-state.ts";
 import { storeLow, vectorLoads } from "../interpreter/record-vectors.ts";
+import { registerOffset } from "../interpreter/record-writer.ts";
 import type { Shape } from "../interpreter/shape.ts";
 import { addressedOperand, segmentOf } from "../interpreter/shape.ts";
 import type { Alignment, Comparison, FloatLanes, IntegerSize, Value, VectorSize, Wide } from "../semantics/context.ts";

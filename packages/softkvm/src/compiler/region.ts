@@ -3,7 +3,8 @@
 import { Budget } from "../cpu/budget.ts";
 import { Mode, State } from "../cpu/layout.ts";
 import type { Instruction } from "../decode/instruction.ts";
-import type { Blocks, Edges } from "../interpreter/blocks.ts";
+import type { Edges } from "../interpreter/block.ts";
+import type { Blocks } from "../interpreter/blocks.ts";
 import { JumpCache, jumpCacheEntry } from "../interpreter/handlers.ts";
 import type { Outside } from "../interpreter/outside.ts";
 import { BlockHeader, Record, Return } from "../interpreter/record.ts";

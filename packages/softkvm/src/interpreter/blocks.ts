@@ -7,8 +7,9 @@
 import { Mode, State } from "../cpu/layout.ts";
 import type { CpuState } from "../cpu/state.ts";
 import { Decoder } from "../decode/decoder.ts";
-import { type CodeSize, Instruction, type Operand, Status } from "../decode/instruction.ts";
+import { type CodeSize, Instruction, Status } from "../decode/instruction.ts";
 import type { Flushed } from "../mmu/tlb.ts";
+import { type Block, canBegin, edgesOf, keyOf, NO_EDGES, PAGE, pageOf, pagesOf } from "./block.ts";
 import type { CodeImage } from "./code-image.ts";
 import { type Handlers, Slot } from "./handlers.ts";
 import { Jumps, type Translation } from "./jumps.ts";
@@ -18,42 +19,15 @@ import { CODE_IMAGES, CODE_LIMITS, type CodeKept } from "./limits.ts";
 import { hasPlace, PLACES_BYTES, Places } from "./places.ts";
 import { BlockHeader, Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
+import { RecordWriter } from "./record-writer.ts";
 import { Recording } from "./recording.ts";
 import { type Region, Regions } from "./regions.ts";
-import { addressedOperand, segmentOf } from "./shape.ts";
 import { SINGLES, Singles } from "./singles.ts";
 
 const MAX_INSTRUCTIONS = 64;
 const MAX_LENGTH = 15;
 /** Code that was written over when it was compiled has to run twice as often each time, up to so many times. */
 export const MOST_DOUBLINGS = 10;
-const PAGE = 4096;
-
-export interface Block {
-  /** Where its first byte is in linear memory. */
-  readonly host: number;
-  readonly length: number;
-  readonly mode: number;
-  /** Its first record. */
-  readonly record: number;
-  readonly count: number;
-  /** The next page's place in linear memory, when an instruction reaches into it; else -1. */
-  readonly secondPage: number;
-  /** Where control goes from here by direct jumps; nothing where an instruction is TypeScript's. */
-  readonly edges: Edges;
-  /** The region that contains it, if there is one. */
-  region: Region | undefined;
-}
-
-/** Places in linear memory, as if the neighbouring pages were the virtual ones: distances are what counts. */
-export interface Edges {
-  readonly taken?: number;
-  readonly fallThrough?: number;
-  /** Where what is called here comes back to. */
-  readonly returns?: number;
-}
-
-const NO_EDGES: Edges = {};
 
 /** An instruction that cannot be executed at all: the exception it raises instead. */
 export interface Undecodable {
@@ -96,6 +70,7 @@ export class Blocks {
   readonly #shapes: KnownShapes;
   /** Instructions that TypeScript does, by record. */
   readonly #microcode = new Map<number, Instruction>();
+  readonly #writer: RecordWriter;
   /** What the next guest may use of this one's code, and what this one uses of an earlier one's: one or the other. */
   #recording: Recording | undefined;
   #known: KnownCode | undefined;
@@ -123,6 +98,8 @@ export class Blocks {
     this.#runs = runs;
     this.#jumps = new Jumps(state);
     this.#shapes = new KnownShapes(handlers);
+    const chainTo = (target: number, page: number, mode: number) => this.#chainTo(target, page, mode);
+    this.#writer = new RecordWriter(state, this.#shapes, chainTo, this.#microcode);
   }
 
   /** What is kept at present: what a guest can make grow, and what bounds it. */
@@ -495,7 +472,7 @@ export class Blocks {
         for (const page of [pageOf(host), secondPage]) this.#unwatchEmpty(page);
         return { kind: status === Status.TOO_LONG ? "too long" : "undefined" };
       }
-      ended = this.#write(first + count * Record.size, instruction, at - host, host, pageEnd, mode);
+      ended = this.#writer.write(first + count * Record.size, instruction, at - host, host, pageEnd, mode);
       if (keep && this.#microcode.has(first + count * Record.size)) kept[count >> 5]! |= 1 << (count & 31);
       isWhole &&= view.getUint32(first + count * Record.size + Record.handler, true) !== Slot.MICROCODE;
       at += instruction.length;
@@ -504,7 +481,7 @@ export class Blocks {
     }
     const edges = isWhole ? edgesOf(ended ? instruction : undefined, at) : NO_EDGES;
     if (!ended) {
-      this.#writeEnd(first + count * Record.size, at - host, keep && at < pageEnd);
+      this.#writer.writeEnd(first + count * Record.size, at - host, keep && at < pageEnd);
       count += 1;
     }
     this.#handlers.flush();
@@ -537,128 +514,4 @@ export class Blocks {
     const block = this.#byKey.get(keyOf(target, mode));
     return block === undefined || block.secondPage >= 0 ? 0 : block.record;
   }
-
-  /** Writes an instruction's record; returns whether it ends the block. */
-  #write(
-    record: number,
-    instruction: Instruction,
-    start: number,
-    host: number,
-    pageEnd: number,
-    mode: number,
-  ): boolean {
-    const { form } = instruction;
-    const view = this.#state.view;
-    const next = start + instruction.length;
-    view.setUint32(record + Record.start, start, true);
-    view.setUint32(record + Record.next, next, true);
-    const { slot, isKept } = this.#shapes.of(instruction, mode);
-    view.setUint32(record + Record.handler, slot, true);
-    if (isKept) this.#microcode.set(record, cloneOf(instruction));
-    if (slot === Slot.MICROCODE) return form.ends;
-    const base = this.#state.base;
-    for (let index = 0; index < instruction.operandCount; index++) {
-      const operand = instruction.operands[index]!;
-      switch (operand.kind) {
-        case "reg":
-          view.setUint32(record + Record.register[index]!, base + registerOffset(operand), true);
-          break;
-        case "mem":
-          break;
-        case "imm":
-          view.setInt32(record + Record.immediate, operand.value, true);
-          view.setInt32(record + Record.immediate + 4, operand.valueHigh, true);
-          break;
-        case "rel": {
-          const distance = next + operand.value;
-          view.setInt32(record + Record.immediate, distance, true);
-          view.setInt32(record + Record.immediate + 4, Math.floor(distance / 2 ** 32), true);
-          const page = pageEnd - PAGE;
-          view.setUint32(record + Record.taken, this.#chainTo(host + distance, page, mode), true);
-          view.setUint32(record + Record.fallThrough, this.#chainTo(host + next, page, mode), true);
-          break;
-        }
-        case "far":
-          break;
-      }
-    }
-    const memory = addressedOperand(instruction);
-    if (memory !== undefined) this.#writeAddress(record, memory, next);
-    const segment = segmentOf(instruction, memory);
-    view.setUint32(record + Record.segment, base + State.segmentBase + segment * 8, true);
-    return form.ends || form.flow !== "next";
-  }
-
-  #writeAddress(record: number, memory: Operand, next: number): void {
-    const view = this.#state.view;
-    const base = this.#state.base;
-    const register = (number: number) => base + (number < 0 ? State.zero : State.gpr + number * 8);
-    view.setUint32(record + Record.base, memory.ripRelative ? base + State.blockRip : register(memory.base), true);
-    const index = memory.bank === "gpr" ? register(memory.index) : base + State.vector + memory.index * 32;
-    view.setUint32(record + Record.index, index, true);
-    view.setUint32(record + Record.scale, memory.scale, true);
-    // Without bigints, which would be garbage for each instruction.
-    const distance = memory.disp + (memory.ripRelative ? next : 0);
-    view.setInt32(record + Record.displacement, distance, true);
-    const high = memory.ripRelative ? Math.floor(distance / 2 ** 32) : memory.dispHigh;
-    view.setInt32(record + Record.displacement + 4, high, true);
-  }
-
-  #writeEnd(record: number, next: number, withinPage: boolean): void {
-    const view = this.#state.view;
-    view.setUint32(record + Record.handler, Slot.END, true);
-    view.setUint32(record + Record.start, next, true);
-    view.setUint32(record + Record.next, next, true);
-    view.setUint32(record + Record.fallThrough, withinPage ? 0 : CHAIN_LOOKUP, true);
-  }
-}
-
-/** A number for a place in linear memory and a mode. */
-const keyOf = (host: number, mode: number): number => mode * 2 ** 33 + host;
-/** Places go beyond what 32 bits with a sign hold. */
-const pageOf = (host: number): number => host - (host % PAGE);
-const pagesOf = ({ host, secondPage }: Block): number[] =>
-  secondPage < 0 ? [pageOf(host)] : [pageOf(host), secondPage];
-
-/** Where a register operand is in the vCPU's state. */
-export function registerOffset(operand: Operand): number {
-  switch (operand.bank) {
-    case "gpr":
-      return State.gpr + operand.reg * 8 + (operand.high ? 1 : 0);
-    case "xmm":
-    case "ymm":
-      return State.vector + operand.reg * 32;
-    case "mm":
-      return State.fpr + (operand.reg & 7) * 16;
-    case "st":
-      // Of the register with that number if the stack's top is 0: see `Context.stackRegister`.
-      return State.fpr + operand.reg * 16;
-    default:
-      return State.zero;
-  }
-}
-
-/** Where a block's last instruction leads, which ends at `end`; undefined for one that just stops. */
-function edgesOf(last: Instruction | undefined, end: number): Edges {
-  if (last === undefined) return { fallThrough: end };
-  const returns = last.form.mnemonic === "call" ? { returns: end } : NO_EDGES;
-  const target = last.operands[last.operandCount - 1]!;
-  if (last.operandCount === 0 || target.kind !== "rel") return returns;
-  // Outside 64-bit code a prefix may cut the target to 16 bits, which distances do not show.
-  if (last.bits === 32 && last.operandSize === 16) return returns;
-  const taken = end + target.value;
-  return last.form.flow === "branch" ? { taken, fallThrough: end } : { taken, ...returns };
-}
-
-/** A block in two pages stays with the interpreter; one whose first instruction is TypeScript's gains nothing. */
-export function canBegin({ secondPage, count, edges }: Block): boolean {
-  return secondPage < 0 && (count > 1 || edges.taken !== undefined);
-}
-
-function cloneOf(instruction: Instruction): Instruction {
-  const copy = new Instruction();
-  const { operands, ...rest } = instruction;
-  Object.assign(copy, rest);
-  for (let index = 0; index < instruction.operandCount; index++) Object.assign(copy.operands[index]!, operands[index]);
-  return copy;
 }

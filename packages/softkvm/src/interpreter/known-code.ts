@@ -4,7 +4,7 @@
  * its blocks are in use. From there on nothing tells them from what was translated now.
  */
 
-import type { Block } from "./blocks.ts";
+import type { Block } from "./block.ts";
 import { BlockField, type CodeImage, EdgeBit, type SavedRegion } from "./code-image.ts";
 import type { Region } from "./regions.ts";
 

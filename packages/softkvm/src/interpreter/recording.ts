@@ -4,7 +4,7 @@
  * patch the rest, so what is there at the end is not what the next start needs.
  */
 
-import type { Block, Edges } from "./blocks.ts";
+import type { Block, Edges } from "./block.ts";
 import {
   BlockField,
   type CodeImage,

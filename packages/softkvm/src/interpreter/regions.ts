@@ -5,7 +5,7 @@
  * found again, and compiled again.
  */
 
-import type { Block } from "./blocks.ts";
+import type { Block } from "./block.ts";
 import { type Handlers, Slot } from "./handlers.ts";
 import { CODE_LIMITS } from "./limits.ts";
 import { BlockHeader, Record } from "./record.ts";
