@@ -97,6 +97,8 @@ export const State = {
   places: 0x3a8,
   /** IA32_TSC_AUX. */
   tscAux: 0x3a0,
+  /** How many of the listed entries of the lookaside buffers, from the first one on, are known to be global: see {@link TlbList}. */
+  tlbSettled: 0x3b0,
   /** Not 0 when an interrupt or NMI may wait for the flags to let it through: as of the last look around. */
   eventWaits: 0x388,
   /** Not 0 between an NMI's delivery and the next IRET. */

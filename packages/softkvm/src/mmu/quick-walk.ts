@@ -179,11 +179,18 @@ class WalkWriter {
     const entry = code.let(i32.add(i32.add(buffer, entryOffset(this.#linear)), c32(table)));
     const slot = code.let(i32.shr_u(i32.sub(entry, this.#at(State.tlbs)), c32(Math.log2(Tlb.entrySize))));
     const marks = i32.and(i32.load(entry), c32(Tlb.EMPTY | Tlb.LISTED));
-    code.if(i32.eq(marks, c32(Tlb.EMPTY)), () => {
-      const count = code.let(this.#word(State.tlbFilled));
-      code.store("i32_16", i32.add(i32.shl(count, c32(1)), this.#at(TlbList.filled)), 0, slot);
-      code.store("i32", this.#at(State.tlbFilled), 0, i32.add(count, c32(1)));
-    });
+    code.if(
+      i32.eq(marks, c32(Tlb.EMPTY)),
+      () => {
+        const count = code.let(this.#word(State.tlbFilled));
+        code.store("i32_16", i32.add(i32.shl(count, c32(1)), this.#at(TlbList.filled)), 0, slot);
+        code.store("i32", this.#at(State.tlbFilled), 0, i32.add(count, c32(1)));
+      },
+      () =>
+        code.if(i32.eqz(i32.and(kind, c32(TlbList.GLOBAL))), () =>
+          code.store("i32", this.#at(State.tlbSettled), 0, c32(0)),
+        ),
+    );
     code.store("i32_8", i32.add(slot, this.#at(TlbList.kinds)), 0, kind);
     const page = code.let(i64.and(this.#linear, c64(-4096)));
     code.store("i64", entry, Tlb.tag, page);

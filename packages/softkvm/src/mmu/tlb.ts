@@ -50,6 +50,13 @@ export class LookasideBuffers {
     this.#state.set32(State.tlbFilled, count);
   }
 
+  get #settledCount(): number {
+    return this.#state.get32(State.tlbSettled);
+  }
+  set #settledCount(count: number) {
+    this.#state.set32(State.tlbSettled, count);
+  }
+
   /** Selects the bank that compiled code uses: writes its address to the state. */
   select(bank: number): void {
     this.#state.set32(State.tlb, this.#state.base + State.tlbs + bank * Tlb.bankSize);
@@ -75,6 +82,7 @@ export class LookasideBuffers {
     const at = slot * WORDS;
     const words = this.#words;
     if ((words[at]! & (EMPTY | LISTED)) === EMPTY) this.#filled[this.#filledCount++] = slot;
+    else if (!global) this.#settledCount = 0;
     this.#kinds[slot] = pageShift | (global ? GLOBAL : 0);
     const addend = linear - ((low & ~0xfff) >>> 0);
     words[at] = low & ~0xfff;
@@ -88,20 +96,24 @@ export class LookasideBuffers {
     const count = this.#filledCount;
     for (let index = 0; index < count; index++) this.#empty(this.#filled[index]!);
     this.#filledCount = 0;
+    this.#settledCount = 0;
     this.#large.clear();
   }
 
-  /** All but global pages: a load of CR3. */
+  /**
+   * All but global pages: a load of CR3. Systems do it all the time, in twos where they patch code, so that what was kept
+   * once is not looked at again until one of these entries has got a page that is not global.
+   */
   flushNonGlobal(): void {
-    // As #flushIf does, without a call for each: systems do it all the time.
-    let kept = 0;
+    let kept = this.#settledCount;
     const count = this.#filledCount;
-    for (let index = 0; index < count; index++) {
+    for (let index = kept; index < count; index++) {
       const slot = this.#filled[index]!;
       if (this.#kinds[slot]! & GLOBAL) this.#filled[kept++] = slot;
       else this.#empty(slot);
     }
     this.#filledCount = kept;
+    this.#settledCount = kept;
   }
 
   /** The page of an address, of whatever size, global or not: INVLPG. */
@@ -145,12 +157,18 @@ export class LookasideBuffers {
   #flushIf(condition: (slot: number) => boolean): void {
     let kept = 0;
     const count = this.#filledCount;
+    const settled = this.#settledCount;
+    let stillSettled = settled;
     for (let index = 0; index < count; index++) {
       const slot = this.#filled[index]!;
-      if (condition(slot)) this.#empty(slot);
-      else this.#filled[kept++] = slot;
+      if (!condition(slot)) this.#filled[kept++] = slot;
+      else {
+        this.#empty(slot);
+        if (index < settled) stillSettled--;
+      }
     }
     this.#filledCount = kept;
+    this.#settledCount = stillSettled;
   }
 
   #empty(slot: number): void {
