@@ -38,7 +38,7 @@ export interface Region {
  * compiled anew then, which takes as long as some thousands of such ways: with 50 and 500 a boot of Linux spent more than a
  * quarter of its time on that.
  */
-const Patience = { INTERPRETED: 1000, COMPILED: 4000 } as const;
+const Patience = { INTERPRETED: 5000, COMPILED: 20000 } as const;
 
 /** What a module keeps resident, whatever is in it, and what V8 makes of a byte of WebAssembly. */
 const MODULE_BYTES = 16 * 2 ** 10;

@@ -38,7 +38,7 @@ import { UnconfirmedCode } from "./unconfirmed-code.ts";
  * How often the interpreter runs a block until that is compiled, wherever the budget ends: for guests that do a lot of
  * different things again and again, like a kernel's way of a request to a device and back.
  */
-const RUNS = 3000;
+const RUNS = 10000;
 
 /**
  * What a vCPU's memory area takes: its state, jump cache and records. With 16 of them there is room for the bits of pages
