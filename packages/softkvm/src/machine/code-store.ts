@@ -15,7 +15,7 @@ export interface CodeStore {
 }
 
 /** Of the code where a guest begins, so much tells it from other guests; whether it really is the same, each block is asked. */
-const TOLD_BY = 2 ** 20;
+const TOLD_BY = 2 ** 16;
 
 /** What translations depend on besides the code itself, and a guess at which code that will be. */
 export function codeKey(state: CpuState, features: ReadonlySet<string>, rip: bigint, map: MemoryMap): string {

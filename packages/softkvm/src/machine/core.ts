@@ -375,8 +375,28 @@ export class Core {
   #budgetEnded(): void {
     this.state.set32(State.budget, Budget.full);
     this.mustLook = true;
-    this.#found((block) => this.#compiler.sample(block));
+    const { state } = this;
+    const [low, high] = [state.get32(State.rip), state.get32(State.rip + 4)];
+    const last = this.#sampled;
+    // Mostly the guest is where it was the last time, and finding that block again is a walk through page tables. If something
+    // else is there by now, the old block is sampled in vain.
+    if (low === this.#sampledLow && high === this.#sampledHigh && last?.mode === state.get32(State.mode)) {
+      if (this.#blocks.at(last.host, last.mode) === last) {
+        this.#compiler.sample(last);
+        return;
+      }
+    }
+    this.#found((block) => {
+      this.#sampled = block;
+      this.#sampledLow = low;
+      this.#sampledHigh = high;
+      this.#compiler.sample(block);
+    });
   }
+  /** Where the guest was found when its budget ended last. */
+  #sampled: Block | undefined;
+  #sampledLow = 0;
+  #sampledHigh = 0;
 
   /** Tells of the block at RIP, if it is decoded. */
   #found(tell: (block: Block) => void): void {
