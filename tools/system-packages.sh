@@ -23,6 +23,8 @@ wanted='
   lz4:lz4
   xz:xz-utils
   mmdebstrap:mmdebstrap
+  newuidmap:uidmap
+  fakeroot:fakeroot
   chromium:chromium
   ip:iproute2
   ping:iputils-ping

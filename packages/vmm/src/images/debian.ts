@@ -32,7 +32,7 @@ const DISABLED = [
   "fstrim.timer",
 ];
 
-/** mmdebstrap's own, but for root: in a user namespace, which needs uidmap and a range in /etc/subuid. */
+/** Others work in a user namespace, which needs uidmap and a range in /etc/subuid. */
 const AS_ROOT = process.getuid?.() === 0;
 
 export const debian: ImageRecipe = {
@@ -67,6 +67,8 @@ async function build(directory: string, say: (step: string) => void, signal?: Ab
   const archive = join(directory, "root.tar");
   const args = [
     ...["--quiet", "--variant=apt", "--architectures=amd64", `--include=${PACKAGES.join(",")}`],
+    // Left to itself it would try another way, which cannot work, and complain of that one.
+    ...(AS_ROOT ? [] : ["--mode=unshare"]),
     `--customize-hook=sync-in "${overlay}" /`,
     inside(`depmod ${linux.release}`),
     inside("passwd --delete root"),

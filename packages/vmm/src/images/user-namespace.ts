@@ -11,23 +11,26 @@ import { requirePrograms } from "./programs.ts";
 /** What Debian gives a user: as many as there are 16-bit ids. */
 const ENOUGH = 65536;
 
-/** How many ids of their own a user has, by the lines `NAME-OR-ID:FIRST:COUNT` of /etc/subuid or /etc/subgid: the most of one line. */
-export function rangeSize(lines: string, name: string, id: number): number {
-  const sizes = lines
+/**
+ * How many ids of their own a user has, by the lines `NAME:FIRST:COUNT` of /etc/subuid or /etc/subgid: by the first one with the
+ * user's name, as mmdebstrap has it, although newuidmap would take the others and the user's number as well.
+ */
+export function rangeSize(lines: string, name: string): number {
+  const line = lines
     .split("\n")
     .map((line) => line.trim().split(":"))
-    .filter(([owner]) => owner === name || owner === String(id))
-    .map(([, , count]) => Number(count));
-  return Math.max(0, ...sizes.filter(Number.isSafeInteger));
+    .find(([owner]) => owner === name);
+  const size = Number(line?.[2] ?? 0);
+  return Number.isSafeInteger(size) ? size : 0;
 }
 
 /** Refuses in one line when something is missing. */
 export async function requireUserNamespace(purpose: string): Promise<void> {
   requirePrograms(["newuidmap", "newgidmap"], `${purpose} without root`);
-  const { username, uid } = userInfo();
+  const { username } = userInfo();
   for (const file of ["/etc/subuid", "/etc/subgid"]) {
     const lines = await readFile(file, "utf8").catch(() => "");
-    if (rangeSize(lines, username, uid) >= ENOUGH) continue;
+    if (rangeSize(lines, username) >= ENOUGH) continue;
     const ids = "100000-165535";
     throw new VmmError(
       "VMM_TOOL_MISSING",
