@@ -1,7 +1,8 @@
 /** The lodge command: its arguments, its errors, its exit status. */
 
 import { readFileSync } from "node:fs";
-import { findPackageJSON } from "node:module";
+import { findPackageJSON, getCompileCacheDir } from "node:module";
+import { dirname } from "node:path";
 import { resolveOwnModulesQuickly } from "@lodge/machine/resolution";
 import { Command, CommanderError } from "commander";
 import { chosen } from "./chosen.ts";
@@ -39,6 +40,14 @@ export async function main(args: readonly string[]): Promise<void> {
   } catch (error) {
     process.exitCode = report(error);
   }
+  await tidy();
+}
+
+/** What this command and those before it have left for the next. */
+async function tidy(): Promise<void> {
+  const compiled = getCompileCacheDir();
+  if (compiled === undefined) return;
+  (await import("./compiled-code.ts")).tidyCompiledCode(dirname(compiled));
 }
 
 /** Commander's own errors are thrown and said in one line by {@link report}. */
