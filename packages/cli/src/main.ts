@@ -15,6 +15,7 @@ const OURS = /^(DEVICE|KVM|MACHINE|NETWORK|STORAGE|VMM)_/;
 
 /** The commands, in help's order. Only the one that is asked for is loaded: all of them take half a second. */
 const COMMANDS = {
+  disk: async () => (await import("./disk/command.ts")).diskCommand(),
   image: async (args: readonly string[]) => (await import("./image/command.ts")).imageCommand(args),
   info: async () => (await import("./info/command.ts")).infoCommand(),
   nbd: async () => (await import("./nbd/command.ts")).nbdCommand(),

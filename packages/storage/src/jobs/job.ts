@@ -41,6 +41,8 @@ export interface JobOptions {
   /** Bytes a second; 0, the default, for as many as go. */
   readonly speed?: number;
   readonly onError?: JobErrorPolicy;
+  /** Told of everything from its making on; {@link BlockJob.watch} of what is still to come. */
+  readonly watcher?: (job: BlockJob, event: JobEvent) => void;
 }
 
 /** What a job's work has of its job. */
@@ -86,11 +88,11 @@ export class BlockJob {
   /** Who waits for the job to go on. */
   #wakes: (() => void)[] = [];
 
-  /** Begins in the next turn of the event loop's microtasks, so that its maker can watch it. */
+  /** Begins in the next turn of the event loop's microtasks, when its maker has it. */
   constructor(
     kind: JobKind,
     id: string,
-    { speed = 0, onError = "report" }: JobOptions,
+    { speed = 0, onError = "report", watcher }: JobOptions,
     run: (steps: JobSteps) => Promise<void>,
   ) {
     this.kind = kind;
@@ -98,6 +100,7 @@ export class BlockJob {
     this.onError = onError;
     this.#speed = checkSpeed(speed);
     this.#throttle = new Throttle(limitsOf(speed));
+    if (watcher !== undefined) this.watch((event) => watcher(this, event));
     this.ended = Promise.resolve().then(() => this.#live(run));
   }
 
@@ -188,6 +191,7 @@ export class BlockJob {
 
   async #live(run: (steps: JobSteps) => Promise<void>): Promise<JobOutcome> {
     let outcome: JobOutcome = "completed";
+    this.#tell({ event: "state", state: "created" });
     try {
       this.#go("running");
       await run(this.#steps());

@@ -44,6 +44,12 @@ export class DiskJobs implements AsyncDisposable {
   readonly #drive: Drive;
   readonly #tell: (told: JobTold) => void;
   #current: BlockJob | undefined;
+  readonly #watched = {
+    watcher: (job: BlockJob, event: JobEvent) => {
+      this.#current = event.event === "concluded" ? undefined : job;
+      this.#tell(told(job, event));
+    },
+  };
 
   constructor(drive: Drive, tell: (told: JobTold) => void) {
     this.#drive = drive;
@@ -59,7 +65,7 @@ export class DiskJobs implements AsyncDisposable {
   async mirror({ target, format, existing, ...options }: JobTarget & MirrorOptions): Promise<BlockJob> {
     const { startMirror } = await import("@lodge/storage/jobs");
     return this.#toTarget({ target, format, existing }, options.sync, (image) =>
-      startMirror(this.#drive, image, { ...options, targetIsZero: existing !== true }),
+      startMirror(this.#drive, image, { ...options, ...this.#watched, targetIsZero: existing !== true }),
     );
   }
 
@@ -67,20 +73,20 @@ export class DiskJobs implements AsyncDisposable {
   async backup({ target, format, existing, ...options }: JobTarget & BackupOptions): Promise<BlockJob> {
     const { startBackup } = await import("@lodge/storage/jobs");
     return this.#toTarget({ target, format, existing }, options.sync, (image) =>
-      startBackup(this.#drive, image, { ...options, targetIsZero: existing !== true }),
+      startBackup(this.#drive, image, { ...options, ...this.#watched, targetIsZero: existing !== true }),
     );
   }
 
   /** The disk's first image takes over what it has from those below. */
   async stream(options: StreamOptions = {}): Promise<BlockJob> {
     const { startStream } = await import("@lodge/storage/jobs");
-    return this.#follow(await startStream(this.#drive, options));
+    return startStream(this.#drive, { ...options, ...this.#watched });
   }
 
   /** What images of the disk hold goes down into one below. */
   async commit(options: CommitOptions = {}): Promise<BlockJob> {
     const { startCommit } = await import("@lodge/storage/jobs");
-    return this.#follow(await startCommit(this.#drive, options));
+    return startCommit(this.#drive, { ...options, ...this.#watched });
   }
 
   /** The disk goes on in a new image, of qcow2, on the one it has. */
@@ -117,7 +123,7 @@ export class DiskJobs implements AsyncDisposable {
     let opened: Image | undefined;
     try {
       opened = await openImage(target, { ...opening, format: kind });
-      return this.#follow(await start(opened));
+      return await start(opened);
     } catch (cause) {
       await opened?.close();
       if (!existing) await rm(target, { force: true });
@@ -130,15 +136,6 @@ export class DiskJobs implements AsyncDisposable {
     const { chainOf } = await import("@lodge/storage/jobs");
     const [, below] = chainOf(this.#drive.image);
     return below && { name: below.name, format: below.format };
-  }
-
-  #follow(job: BlockJob): BlockJob {
-    this.#current = job;
-    job.watch((event) => {
-      if (event.event === "concluded") this.#current = undefined;
-      this.#tell(told(job, event));
-    });
-    return job;
   }
 
   /** Ends what works, whose target is then of no use. */

@@ -141,7 +141,8 @@ async function expectKept(left: JournalStore, session: Session, at: number, when
   const names = image.bitmaps.list.map(({ name }) => name);
   if (at === session.start) assert.deepEqual(names.sort(), [...expected.keys()].sort(), when);
   for (const { name, bits } of image.bitmaps.list) {
-    const beginning = expected.get(name) ?? assert.fail(`${when}: ${name} counts, which was not stored yet, or removed`);
+    const beginning =
+      expected.get(name) ?? assert.fail(`${when}: ${name} counts, which was not stored yet, or removed`);
     for (let offset = 0; offset < content.length; offset += SECTOR) {
       if (content[offset] === beginning[offset]) continue;
       assert.ok(bits.any(offset, SECTOR), `${when}: ${name} says that ${offset} was not written`);
