@@ -37,6 +37,10 @@ const benchmarks: Record<string, (options: Options) => Promise<Report>> = {
     const results = await (await import("./kick/main.ts")).default(options);
     return { results, text: table(results) };
   },
+  ports: async (options) => {
+    const results = (await import("./ports/main.ts")).default(options);
+    return { results, text: table(results) };
+  },
   boot: async (options) => {
     const results = await (await import("./boot/main.ts")).default(options);
     return { results, text: table(results) };

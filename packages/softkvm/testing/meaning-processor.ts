@@ -31,6 +31,8 @@ export class MeaningProcessor {
       load: (linear, size, kind) => access.load(linear, size, kind),
       store: (linear, size, kind) => access.store(linear, size, kind),
       segmentFault: (segment) => segmentFault(state, segment),
+      portRead: (port, size) => this.soft.cpu.hooks.readPort(port, size, 1) ?? -1,
+      portWrite: (port, size, value) => (this.soft.cpu.hooks.writePort(port, size, value >>> 0, 1) ? 1 : 0),
     });
     const fetch = (linear: bigint) => {
       const at = access.fetch(Number(BigInt.asIntN(64, linear)));

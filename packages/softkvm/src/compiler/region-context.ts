@@ -18,7 +18,7 @@ import type { FloatGuard } from "../semantics/sse/checked.ts";
 import type { FloatSize } from "../semantics/sse/lanes.ts";
 import { fromI64 } from "../semantics/words.ts";
 import { type Expr, type F32, type F64, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
-import { c32, c64, compareExchange, i32, i64 } from "../wasm/ops.ts";
+import { c32, c64, compareExchange, f64, i32, i64 } from "../wasm/ops.ts";
 import { constant, f32x4, f64x2, i8x16, v128 } from "../wasm/simd.ts";
 import type { StackKnowledge } from "../x87/quick/knowledge.ts";
 import { Leave, type RegionState } from "./region-state.ts";
@@ -338,6 +338,18 @@ export class RegionContext extends RecordContext {
       const found = compareExchange(size, host, old, this.let(change(old)));
       this.code.brIf(again, size === 8 ? i64.ne(found as I64, old as unknown as I64) : i32.ne(found as I32, old));
     });
+  }
+  // A device may ask for a look around, of which a region's budget would not hear.
+  override portRead(): F64 {
+    this.#interpretIf(c32(1));
+    return f64.const(0);
+  }
+  override portWrite(): I32 {
+    this.#interpretIf(c32(1));
+    return c32(1);
+  }
+  override msrWrite(): I32 {
+    return this.portWrite();
   }
   override raiseIf(condition: I32): void {
     this.#interpretIf(condition);

@@ -75,7 +75,17 @@ export interface QuickPaths {
 }
 
 /** Functions of the core module that all others import. */
-const SHARED = ["load", "store", "abandoned", "vectorUnit", "lookup", "timeStamp"] as const;
+const SHARED = [
+  "load",
+  "store",
+  "abandoned",
+  "vectorUnit",
+  "lookup",
+  "timeStamp",
+  "portRead",
+  "portWrite",
+  "msrWrite",
+] as const;
 type Shared = { readonly [name in (typeof SHARED)[number]]: WebAssembly.ExportedFunction };
 
 /** What handlers come to when the lookaside buffer misses, and quick-paths.ts does not do it: `Access` of mmu/access.ts. */
@@ -85,6 +95,10 @@ export interface SlowPaths {
   segmentFault(segment: number, isWrite: number): void;
   /** The TSC without the guest's offset, as a float; what has no clock stands still. */
   ticks?(): number;
+  /** See `Outside`. Without them ports are microcode's. */
+  portRead?(port: number, size: number): number;
+  portWrite?(port: number, size: number, value: number): number;
+  msrWrite?(index: number, low: number, high: number): number;
 }
 
 const HANDLER: FunctionType = { parameters: ["i32"], results: ["i32"] };
@@ -119,8 +133,10 @@ export class Handlers {
     for (const [index, each] of vectorFunctions().entries()) this.#table.set(Slot.VECTOR_FUNCTIONS + index, each);
     const unit = new VectorUnit(new CpuState(memory.buffer, base));
     const exact = (operation: number, argument: number) => unit.run(operation, argument);
-    const { load, store, ticks = () => 0 } = slow;
-    const exports = this.#instantiate(coreModule(base).encode(), { slowLoad: load, slowStore: store, exact, ticks });
+    const { load, store, ticks = () => 0, portRead = () => -1, portWrite = () => 0, msrWrite = () => 0 } = slow;
+    const quick = { askPort: portRead, tellPort: portWrite, tellMsr: msrWrite };
+    const typescript = { slowLoad: load, slowStore: store, exact, ticks, ...quick };
+    const exports = this.#instantiate(coreModule(base).encode(), typescript);
     this.#shared = Object.fromEntries(SHARED.map((name) => [name, exports[name]])) as Shared;
     this.enter = exports.enter as (record: number) => Return;
     this.resume = exports.lookup as () => Return;
@@ -243,8 +259,14 @@ export function importOutside(module: ModuleBuilder): Outside {
   const vectorUnit = module.importFunction("lodge", "vectorUnit", ["i32", "i32"], ["i32"]);
   const lookup = module.importFunction("lodge", "lookup", [], ["i32"]);
   const timeStamp = module.importFunction("lodge", "timeStamp", [], ["i64"]);
+  const portRead = module.importFunction("lodge", "portRead", ["i32", "i32"], ["f64"]);
+  const portWrite = module.importFunction("lodge", "portWrite", ["i32", "i32", "i32"], ["i32"]);
+  const msrWrite = module.importFunction("lodge", "msrWrite", ["i32", "i32", "i32"], ["i32"]);
   const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
-  return { ...{ load, store, abandoned, vectorUnit, lookup, timeStamp, segmentFault }, ...tableFunctions(module) };
+  return {
+    ...{ load, store, abandoned, vectorUnit, lookup, timeStamp, portRead, portWrite, msrWrite, segmentFault },
+    ...tableFunctions(module),
+  };
 }
 
 function importMachine(module: ModuleBuilder): void {
@@ -343,6 +365,9 @@ function coreModule(base: number): ModuleBuilder {
   const slowStore = module.importFunction("lodge", "slowStore", ["f64", "i32", "i32"], ["i32"]);
   const exact = module.importFunction("lodge", "exact", ["i32", "i32"], ["i32"]);
   const ticks = module.importFunction("lodge", "ticks", [], ["f64"]);
+  const askPort = module.importFunction("lodge", "askPort", ["i32", "i32"], ["f64"]);
+  const tellPort = module.importFunction("lodge", "tellPort", ["i32", "i32", "i32"], ["i32"]);
+  const tellMsr = module.importFunction("lodge", "tellMsr", ["i32", "i32", "i32"], ["i32"]);
   const segmentFault = module.importFunction("lodge", "segmentFault", ["i32", "i32"], []);
   const inTable = tableFunctions(module);
 
@@ -365,7 +390,7 @@ function coreModule(base: number): ModuleBuilder {
   time.code.return(i64.add(now, i64.load(c32(base + State.tscOffset))));
   const shared = {
     ...{ load, store, abandoned: abandoned.index, vectorUnit: unit.index },
-    ...{ lookup: lookup.index, timeStamp: time.index },
+    ...{ lookup: lookup.index, timeStamp: time.index, portRead: askPort, portWrite: tellPort, msrWrite: tellMsr },
   };
   for (const name of SHARED) module.exportFunction(name, shared[name]);
   const outside: Outside = { ...shared, segmentFault, ...inTable };

@@ -26,6 +26,11 @@ export interface Outside {
   readonly lookup: number;
   /** The guest's TSC, 64 bits. */
   readonly timeStamp: number;
+  /** (port, size) → what it answers, below 0 where microcode has to ask; (port, size, value) → 0 where it has to. */
+  readonly portRead: number;
+  readonly portWrite: number;
+  /** (index, low half, high half) → the same, for MSRs. */
+  readonly msrWrite: number;
   /** The type of handlers. */
   readonly handlerType: number;
 }

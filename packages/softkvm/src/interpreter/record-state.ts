@@ -8,7 +8,7 @@ import type { Comparison, IntegerSize, OperandShape, Value } from "../semantics/
 import type { Unit } from "../semantics/sse/availability.ts";
 import { signExtend } from "../semantics/words.ts";
 import type { Code, StoreKind } from "../wasm/code.ts";
-import { ConstI32, ConstI64, type Expr, type I32, type I64, Local } from "../wasm/expr.ts";
+import { ConstI32, ConstI64, type Expr, type F64, type I32, type I64, Local } from "../wasm/expr.ts";
 import { c32, c64, call, i32, i64 } from "../wasm/ops.ts";
 import type { Outside } from "./outside.ts";
 import { Record, Return } from "./record.ts";
@@ -111,6 +111,18 @@ export abstract class RecordState {
 
   timeStamp(): I64 {
     return this.let(call("i64", this.outside.timeStamp));
+  }
+
+  portRead(port: I32, size: IntegerSize): F64 {
+    return this.let(call("f64", this.outside.portRead, port, c32(size)));
+  }
+
+  portWrite(port: I32, size: IntegerSize, value: I32): I32 {
+    return this.let(call("i32", this.outside.portWrite, port, c32(size), value));
+  }
+
+  msrWrite(index: I32, low: I32, high: I32): I32 {
+    return this.let(call("i32", this.outside.msrWrite, index, low, high));
   }
 
   stateAddress(): I32 {

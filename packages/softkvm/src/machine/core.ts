@@ -128,6 +128,13 @@ export class Core {
         charge();
         return access.store(linear, size, kind);
       },
+      portRead: (port, size) => this.#portRead(port, size),
+      portWrite: (port, size, value) => this.#portWrite(port, size, value >>> 0),
+      msrWrite: (index, low, high) => {
+        const isDone = !outside.replaying && outside.writeApicMsr(index, low >>> 0, high >>> 0);
+        if (outside.asked) this.lookSoon();
+        return isDone ? 1 : 0;
+      },
       segmentFault: (segment) => segmentFault(state, segment),
       ticks: () => outside.ticks(),
     });
@@ -204,6 +211,44 @@ export class Core {
   lookSoon(): void {
     this.mustLook = true;
     this.state.set32(State.budget, 0);
+  }
+
+  // Ports in the middle of an instruction, as `Outside` has them. What an access raised is looked at at the next jump; what it
+  // threw is thrown by microcode, which knows where the guest is.
+
+  #portRead(port: number, size: number): number {
+    if (this.mmio.replaying) return -1;
+    try {
+      return this.#outside.hooks.readPort(port, size, 1) ?? -1;
+    } catch (error) {
+      this.#thrown = { error };
+      return -1;
+    } finally {
+      this.#portAnswered();
+    }
+  }
+
+  #portWrite(port: number, size: number, value: number): number {
+    if (this.mmio.replaying) return 0;
+    try {
+      return this.#outside.hooks.writePort(port, size, value, 1) ? 1 : 0;
+    } catch (error) {
+      this.#thrown = { error };
+      return 0;
+    } finally {
+      this.#portAnswered();
+    }
+  }
+
+  #portAnswered(): void {
+    this.charge(Budget.entry);
+    if (this.#outside.asked) this.lookSoon();
+  }
+  #thrown: { readonly error: unknown } | undefined;
+
+  #throwThrown({ error }: { readonly error: unknown }): never {
+    this.#thrown = undefined;
+    throw error;
   }
 
   /** Forgets what depends on memory slots. */
@@ -434,6 +479,7 @@ export class Core {
       return -this.debug.told(Vector.BP, 0n);
     }
     try {
+      if (this.#thrown !== undefined) this.#throwThrown(this.#thrown);
       if (microcode === undefined) processor.undefinedInstruction();
       else if (microcode(processor, instruction) === GUEST_EXIT) {
         state.copy64(State.rip, State.instructionRip);

@@ -21,6 +21,7 @@ interface MsrRequest {
 export const STATE_MSRS: readonly number[] = [...MSR_INDICES, KvmMsr.WALL_CLOCK, KvmMsr.SYSTEM_TIME, 0x6e0];
 
 const TSC_DEADLINE = 0x6e0;
+const APIC_BASE = 0x1b;
 const PLATFORM_INFO = 0xce;
 const ARCH_CAPABILITIES = 0x10a;
 const UCODE_REV = 0x8b;
@@ -71,7 +72,7 @@ export class MsrBank {
     const { interrupts, core } = this.#vcpu;
     // The monitor may change the APIC's mode as no guest can.
     const taken =
-      index === 0x1b
+      index === APIC_BASE
         ? interrupts.writeMsr(index, low(data), high(data), true)
         : writeMsr(core.processor, index, BigInt.asUintN(64, data));
     if (taken) return;
@@ -119,6 +120,14 @@ export class MsrBank {
       default:
         return false;
     }
+  }
+
+  /** What {@link guestWrite} does where the local APIC takes the value: without bigints, as it ends each interrupt. */
+  writeApic(index: number, low: number, high: number): boolean {
+    const { interrupts, vm } = this.#vcpu;
+    // What moves the APIC's page changes more.
+    if (!vm.interrupts.hasLocalApics || !interrupts.ownsMsr(index) || index === APIC_BASE) return false;
+    return vm.record.allowsMsr(index, true) && interrupts.writeMsr(index, low, high);
   }
 
   // For the guest.

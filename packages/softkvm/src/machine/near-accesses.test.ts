@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ExitReason, flatProtectedMode, type NearDevices } from "@lodge/kvm";
+import { ExitReason, flatProtectedMode, longMode, type NearDevices } from "@lodge/kvm";
 import { openSoft } from "./hypervisor.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
@@ -47,7 +47,9 @@ class Devices implements NearDevices {
   }
 }
 
-function guest(code: readonly number[], use: (vcpu: SoftVcpu, devices: Devices, memory: Uint8Array) => void): void {
+type Use = (vcpu: SoftVcpu, devices: Devices, memory: Uint8Array) => void;
+
+function guest(code: readonly number[], use: Use): void {
   const soft = openSoft();
   const memory = soft.createMemory(MEMORY_BYTES);
   using vm = soft.createVm(memory);
@@ -60,6 +62,19 @@ function guest(code: readonly number[], use: (vcpu: SoftVcpu, devices: Devices, 
   const devices = new Devices();
   vcpu.attachDevices(devices);
   use(vcpu, devices, bytes);
+}
+
+/** The same in 64-bit code, whose ports are answered without leaving WebAssembly. */
+function guest64(code: readonly number[], use: Use): void {
+  guest(code, (vcpu, devices, memory) => {
+    const tables = new DataView(memory.buffer);
+    tables.setUint32(0x1000, 0x2003, true);
+    tables.setUint32(0x2000, 0x3003, true);
+    tables.setUint32(0x3000, 0x83, true);
+    vcpu.setCpuid(openSoft().supportedCpuid());
+    vcpu.setSregs(longMode(vcpu.getSregs(), 0x1000n));
+    use(vcpu, devices, memory);
+  });
 }
 
 test("ports and what is not memory are answered within the instruction", () => {
@@ -147,5 +162,42 @@ test("what a device throws ends the run, and the guest is where it was", () => {
     assert.equal(vcpu.getRegs().rip, BigInt(CODE));
     assert.equal(vcpu.run(), ExitReason.HLT);
     assert.equal(devices.accesses.length, 2);
+  });
+});
+
+test("ports of 64-bit code are answered within the instruction, and a vCPU that shall stop does so at the next jump", () => {
+  // 1: inc %ebx; mov %ebx, %eax; out %eax, $0x80; in $0x84, %ax; jmp 1b
+  const code = [0xff, 0xc3, 0x89, 0xd8, 0xe7, 0x80, 0x66, 0xe5, 0x84, 0xeb, 0xf5];
+  guest64(code, (vcpu, devices) => {
+    const often = 100_000;
+    devices.onAccess = () => {
+      devices.wantStop = devices.accesses.length === often;
+    };
+    assert.equal(vcpu.run(), ExitReason.INTR);
+    assert.equal(devices.accesses.length, often);
+    const { rax, rbx, rip } = vcpu.getRegs();
+    assert.deepEqual([rax, rbx, rip], [0xc784n, BigInt(often / 2), BigInt(CODE)]);
+    for (const [index, access] of devices.accesses.entries()) {
+      const value = (index >> 1) + 1;
+      assert.deepEqual(
+        access,
+        index % 2 === 0 ? { kind: "out", address: 0x80, size: 4, value } : { kind: "in", address: 0x84, size: 2 },
+      );
+    }
+  });
+});
+
+test("what a device throws in the middle of 64-bit code ends the run at its instruction", () => {
+  // nop; out %al, $0x80; jmp back
+  guest64([0x90, 0xe6, 0x80, 0xeb, 0xfb], (vcpu, devices) => {
+    devices.onAccess = () => {
+      if (devices.accesses.length === 50_000) throw new Error("out of order");
+      if (devices.accesses.length === 50_010) devices.wantStop = true;
+    };
+    assert.throws(() => vcpu.run(), /out of order/);
+    assert.equal(devices.accesses.length, 50_000);
+    assert.equal(vcpu.getRegs().rip, BigInt(CODE + 1));
+    assert.equal(vcpu.run(), ExitReason.INTR);
+    assert.equal(devices.accesses.length, 50_010);
   });
 });

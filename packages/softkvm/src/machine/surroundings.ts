@@ -38,6 +38,8 @@ export interface Surroundings {
   takeNmis(): number;
   /** The TSC without the guest's offset, as a float. */
   ticks(): number;
+  /** Writes an MSR of the local APIC's registers or timer; false where the guest's MSRs say more, and nothing was done. */
+  writeApicMsr(index: number, low: number, high: number): boolean;
   /** Sleeps until asked or until a timer is due. */
   sleep(): void;
   readonly hasLocalApic: boolean;
@@ -143,6 +145,7 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
     },
     takeNmis: () => vcpu.interrupts.takeNmis(),
     ticks: () => vm.clock.wholeTicks(),
+    writeApicMsr: (index, low, high) => vcpu.msrs.writeApic(index, low, high),
     sleep: () => {
       const now = vm.clock.hostNs();
       const waitMs = Math.max(0, vcpu.interrupts.nextDeadline - now) / 1e6;

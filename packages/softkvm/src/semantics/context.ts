@@ -217,6 +217,13 @@ export interface Context {
   /** The TSC as the guest sees it. */
   timeStamp(): I64;
 
+  /** What a port of 1, 2 or 4 bytes answers, as a float; below 0 where that is not known here, and nothing was asked. */
+  portRead(port: I32, size: IntegerSize): F64;
+  /** Writes to a port; 0 where that cannot be done here, and was not. */
+  portWrite(port: I32, size: IntegerSize, value: I32): I32;
+  /** Writes an MSR of the local APIC; 0 where it is another one or cannot be written, and was not. */
+  msrWrite(index: I32, low: I32, high: I32): I32;
+
   /** Where the vCPU's state begins. */
   stateAddress(): I32;
   /** A field of the vCPU's state by its offset. */

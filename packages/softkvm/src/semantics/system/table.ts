@@ -2,6 +2,8 @@
 
 import type { Meaning } from "../context.ts";
 import { flagInstructions } from "./flags.ts";
+import { msrInstructions } from "./msrs.ts";
+import { portInstructions } from "./ports.ts";
 import { registerInstructions } from "./registers.ts";
 import { ringInstructions } from "./rings.ts";
 import { timeInstructions } from "./time.ts";
@@ -9,6 +11,8 @@ import { translationInstructions } from "./translations.ts";
 
 export const systemInstructions: Record<string, Meaning> = {
   ...flagInstructions,
+  ...msrInstructions,
+  ...portInstructions,
   ...registerInstructions,
   ...ringInstructions,
   ...timeInstructions,
