@@ -15,7 +15,7 @@ export { backingPath, type OpenImageOptions, openImage, openStore, probeFormat }
 export { commitImage, type RebaseOptions, rebaseImage } from "./operations/chain.ts";
 export { type CompareOptions, compareImages, type Difference } from "./operations/compare.ts";
 export { type CopyOptions, copyImage } from "./operations/copy.ts";
-export { type CreateImageOptions, createImage } from "./operations/create.ts";
+export { type CreateImageOptions, createImage, removeMade } from "./operations/create.ts";
 export { extentsOf, mapImage } from "./operations/extents.ts";
 export { describeImage, type ImageInfo, snapshotRecord } from "./operations/info.ts";
 export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";

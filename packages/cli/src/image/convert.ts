@@ -1,7 +1,6 @@
 /** `lodge image convert`. */
 
-import { rm } from "node:fs/promises";
-import { copyImage, createImage, openImage, StorageError } from "@lodge/storage";
+import { copyImage, createImage, openImage, removeMade, StorageError } from "@lodge/storage";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
 import { collect, parseImageOptions } from "./options.ts";
@@ -48,20 +47,22 @@ export function convertCommand(): Command {
       });
       using progress = new Progress();
       let made = false;
+      let isZero = false;
       try {
         const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
         if (backingName !== undefined || backingFormat !== undefined) {
           throw new StorageError("STORAGE_OPEN", `${to}: a copy holds everything itself: it has no backing file`);
         }
         if (flags.create) {
-          await createImage(to, { ...options, format: outputFormat, sizeBytes: options.sizeBytes ?? source.sizeBytes });
+          const sizeBytes = options.sizeBytes ?? source.sizeBytes;
+          isZero = await createImage(to, { ...options, format: outputFormat, sizeBytes });
           made = true;
         }
         const target = await openImage(to, { format: outputFormat, flushes: flags.targetCache === "writeback" });
         try {
           await copyImage(source, target, {
             compressed: compress,
-            overZeros: !made,
+            overZeros: !isZero,
             progress: flags.progress
               ? percent()
               : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
@@ -71,7 +72,7 @@ export function convertCommand(): Command {
           await target.close();
         }
       } catch (cause) {
-        if (made) await rm(to, { force: true });
+        if (made) await removeMade(to);
         throw cause;
       } finally {
         await source.close();

@@ -38,7 +38,8 @@ export class HostFile implements Store {
   /** The same file once more, with O_DIRECT, where that is wanted. */
   readonly #direct: FileHandle | undefined;
   readonly #transfers: Transfers | DirectTransfers;
-  readonly #isDevice: boolean;
+  /** A block device: its size is the host's to change, and what was there before stays until it is written. */
+  readonly isDevice: boolean;
   #flushes = true;
   #sizeBytes: number;
   /** The file system can punch holes, and zero ranges. */
@@ -48,7 +49,7 @@ export class HostFile implements Store {
     this.name = path;
     this.#file = file;
     this.#direct = direct;
-    this.#isDevice = isDevice;
+    this.isDevice = isDevice;
     const cached = new Transfers(file.fd);
     this.#transfers = direct === undefined ? cached : new DirectTransfers(direct.fd, cached);
     this.#sizeBytes = sizeBytes;
@@ -140,7 +141,7 @@ export class HostFile implements Store {
   /** A device's size is the host's to change; this takes over as much of it as there is. */
   async resize(sizeBytes: number): Promise<void> {
     try {
-      if (this.#isDevice) {
+      if (this.isDevice) {
         const most = seekExtent(this.#file.fd, 0, Seek.END)!;
         if (sizeBytes > most) throw new Error(`the device has ${most} bytes, not ${sizeBytes}`);
       } else {

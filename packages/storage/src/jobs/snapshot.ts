@@ -1,11 +1,10 @@
 /** External snapshots: a running disk goes on in a new image that stands on the one it had, which stays as it is then. */
 
-import { rm } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Drive } from "../drive/drive.ts";
 import { isNbdUri } from "../nbd/client/address.ts";
 import { openImage } from "../open.ts";
-import { createImage } from "../operations/create.ts";
+import { createImage, removeMade } from "../operations/create.ts";
 import { refuseOccupied } from "./occupy.ts";
 
 export interface ExternalSnapshotOptions {
@@ -34,7 +33,7 @@ export async function takeSnapshot(
       drive.replaceImage(await openImage(path, { ...drive.opening, format: "qcow2", readOnly }));
     } catch (cause) {
       drive.replaceImage(await openImage(name, { ...drive.opening, format, readOnly }));
-      if (!existing) await rm(path, { force: true });
+      if (!existing) await removeMade(path);
       throw cause;
     }
   });

@@ -1,6 +1,6 @@
 /** Making a new image file. */
 
-import { rm } from "node:fs/promises";
+import { lstat, rm } from "node:fs/promises";
 import { StorageError } from "../errors.ts";
 import { HostFile } from "../file/host-file.ts";
 import { backingPath, openImage } from "../open.ts";
@@ -18,9 +18,10 @@ export interface CreateImageOptions extends Omit<CreateQcow2Options, "sizeBytes"
 
 /**
  * Makes an image at `path`, in place of a file that may be there. A backing image is opened once to be sure that it can
- * be, and for its size. A failure leaves no file that was not there before.
+ * be, and for its size. A failure leaves no file that was not there before. Returns whether the image reads as zeros where
+ * it has nothing from below: on a block device, what was there before may still show.
  */
-export async function createImage(path: string, options: CreateImageOptions): Promise<void> {
+export async function createImage(path: string, options: CreateImageOptions): Promise<boolean> {
   const { format = "raw", preallocation = "off", backing } = options;
   if (format !== "raw" && format !== "qcow2") {
     throw new StorageError("STORAGE_OPEN", `${path}: images of the format ${format} cannot be made: raw and qcow2 can`);
@@ -34,16 +35,24 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
     if (format === "raw") {
       await store.resize(sizeBytes);
       if (preallocation !== "off") await store.fill(0, sizeBytes, preallocation === "full");
-      return;
+      return !store.isDevice || preallocation === "full";
     }
     await createQcow2(store, { ...options, sizeBytes });
-    if (preallocation !== "off") await preallocate(await openQcow2(store), store, preallocation);
+    if (preallocation === "off") return true;
+    await preallocate(await openQcow2(store), store, preallocation);
+    return !store.isDevice || preallocation === "full";
   } catch (cause) {
-    await rm(path, { force: true });
+    await removeMade(path);
     throw cause;
   } finally {
     await store.close();
   }
+}
+
+/** Takes a new image away again that is of no use; a device's name stays. */
+export async function removeMade(path: string): Promise<void> {
+  const stat = await lstat(path).catch(() => undefined);
+  if (stat?.isFile()) await rm(path, { force: true });
 }
 
 async function backingSize(path: string, backing: CreateImageOptions["backing"]): Promise<number> {

@@ -66,7 +66,7 @@ function newHeader(options: CreateQcow2Options): Header {
   };
 }
 
-/** Writes an empty image into an empty store. The header comes last: a store that was cut off holds no image. */
+/** Writes an empty image into a store, whatever it holds. The header comes last: a store that was cut off holds no image. */
 export async function createQcow2(store: Store, options: CreateQcow2Options): Promise<void> {
   const header = newHeader(options);
   const clusterSize = 2 ** header.clusterBits;
@@ -84,6 +84,8 @@ export async function createQcow2(store: Store, options: CreateQcow2Options): Pr
   const used = firstBlock + blocks + l1Clusters;
   header.l1Offset = (firstBlock + blocks) * clusterSize;
   const bytes = encodeHeader(header, store.name);
+  // A device, or a server's disk, may hold something else; of tables only what is not zero is written.
+  if (store.sizeBytes > 0) await store.writeZeroes(0, used * clusterSize, true);
   const table = new Uint8Array(roundUp(blocks * 8, 512));
   for (let index = 0; index < blocks; index++) {
     setU64(viewOf(table), index * 8, (firstBlock + index) * clusterSize);

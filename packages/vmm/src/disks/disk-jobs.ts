@@ -1,7 +1,7 @@
 /** What is done to a disk's images while the guest uses it: block jobs and external snapshots. */
 
-import { access, rm } from "node:fs/promises";
-import { createImage, type Drive, type Image, openImage } from "@lodge/storage";
+import { access } from "node:fs/promises";
+import { createImage, type Drive, type Image, openImage, removeMade } from "@lodge/storage";
 import type {
   BackupOptions,
   BlockJob,
@@ -64,16 +64,16 @@ export class DiskJobs implements AsyncDisposable {
   /** Another image becomes what the disk is; when the job is ready, `complete` has the disk go on there. */
   async mirror({ target, format, existing, ...options }: JobTarget & MirrorOptions): Promise<BlockJob> {
     const { startMirror } = await import("@lodge/storage/jobs");
-    return this.#toTarget({ target, format, existing }, options.sync, (image) =>
-      startMirror(this.#drive, image, { ...options, ...this.#watched, targetIsZero: existing !== true }),
+    return this.#toTarget({ target, format, existing }, options.sync, (image, targetIsZero) =>
+      startMirror(this.#drive, image, { ...options, ...this.#watched, targetIsZero }),
     );
   }
 
   /** A copy of what the disk is when this resolves. */
   async backup({ target, format, existing, ...options }: JobTarget & BackupOptions): Promise<BlockJob> {
     const { startBackup } = await import("@lodge/storage/jobs");
-    return this.#toTarget({ target, format, existing }, options.sync, (image) =>
-      startBackup(this.#drive, image, { ...options, ...this.#watched, targetIsZero: existing !== true }),
+    return this.#toTarget({ target, format, existing }, options.sync, (image, targetIsZero) =>
+      startBackup(this.#drive, image, { ...options, ...this.#watched, targetIsZero }),
     );
   }
 
@@ -104,7 +104,7 @@ export class DiskJobs implements AsyncDisposable {
   async #toTarget(
     { target, format, existing = false }: { target: string; format: string | undefined; existing: boolean | undefined },
     sync: string | undefined,
-    start: (image: Image) => Promise<BlockJob>,
+    start: (image: Image, targetIsZero: boolean) => Promise<BlockJob>,
   ): Promise<BlockJob> {
     const { refuseOccupied } = await import("@lodge/storage/jobs");
     // Before a file is made.
@@ -117,16 +117,15 @@ export class DiskJobs implements AsyncDisposable {
     }
     const kind = format ?? (existing ? await formatByName(target) : image.format);
     const backing = sync === "top" ? await this.#below() : undefined;
-    if (!existing) {
-      await createImage(target, { format: kind, sizeBytes: image.sizeBytes, ...(backing && { backing }) });
-    }
+    const made = { format: kind, sizeBytes: image.sizeBytes, ...(backing && { backing }) };
+    const targetIsZero = existing ? false : await createImage(target, made);
     let opened: Image | undefined;
     try {
       opened = await openImage(target, { ...opening, format: kind });
-      return await start(opened);
+      return await start(opened, targetIsZero);
     } catch (cause) {
       await opened?.close();
-      if (!existing) await rm(target, { force: true });
+      if (!existing) await removeMade(target);
       throw cause;
     }
   }
