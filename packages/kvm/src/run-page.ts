@@ -21,7 +21,7 @@ export class RunPage {
   readonly view: DataView;
   readonly io: IoExit;
   readonly mmio: MmioExit;
-  readonly #bytes: Uint8Array;
+  #bytes: Uint8Array | undefined;
   #msr: MsrExit | undefined;
   #hypercall: HypercallExit | undefined;
   #debug: DebugExit | undefined;
@@ -32,7 +32,6 @@ export class RunPage {
 
   constructor(buffer: ArrayBufferLike, byteOffset = 0, byteLength: number = buffer.byteLength - byteOffset) {
     this.view = new DataView(buffer, byteOffset, byteLength);
-    this.#bytes = new Uint8Array(buffer, byteOffset, byteLength);
     this.io = new IoExit(this.view);
     this.mmio = new MmioExit(this.view);
   }
@@ -74,10 +73,14 @@ export class RunPage {
 
   /** Makes the next run return at once with `INTR`. Other threads set it too, so it is read and written atomically. */
   get immediateExit(): boolean {
-    return Atomics.load(this.#bytes, at.immediateExit) !== 0;
+    return Atomics.load(this.#atomics, at.immediateExit) !== 0;
   }
   set immediateExit(wanted: boolean) {
-    Atomics.store(this.#bytes, at.immediateExit, wanted ? 1 : 0);
+    Atomics.store(this.#atomics, at.immediateExit, wanted ? 1 : 0);
+  }
+  get #atomics(): Uint8Array {
+    this.#bytes ??= new Uint8Array(this.view.buffer, this.view.byteOffset, this.view.byteLength);
+    return this.#bytes;
   }
 
   get exitReason(): number {

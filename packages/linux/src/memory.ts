@@ -44,7 +44,6 @@ export const ADD_SEALS = 1033;
 export const MemfdFlag = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4 } as const;
 
 const c = {
-  madvise: bind<(address: number, length: number, advice: number) => number>("int madvise(intptr_t, size_t, int)"),
   mprotect: bind<(address: number, length: number, prot: number) => number>("int mprotect(intptr_t, size_t, int)"),
   memfdCreate: bind<(name: string, flags: number) => number>("int memfd_create(const char *, unsigned int)"),
   fcntl: bind<(fd: number, command: number, argument: number) => number>("int fcntl(int, int, intptr_t)"),
@@ -92,7 +91,8 @@ export function munmap(address: number, length: number): void {
 }
 
 export function madvise(address: number, length: number, advice: number): void {
-  check(c.madvise(address, length, advice), "madvise", `${range(address, length)}, advice ${advice}`);
+  const result = trySyscall(SystemCall.madvise, address, length, advice);
+  if (result < 0) throw new SystemError(-result, "madvise", `${range(address, length)}, advice ${advice}`);
 }
 
 export function mprotect(address: number, length: number, protection: number): void {

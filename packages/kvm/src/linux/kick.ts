@@ -9,7 +9,8 @@
 import { interruptOnly, SIGRTMIN, sendSignal, unblockSignals } from "@lodge/linux";
 import type { Kicker, KickHandle } from "../hypervisor.ts";
 import { Run } from "../layout/run.ts";
-import { VcpuEntry } from "./vcpu-entry.ts";
+import type { SharedVmRecord } from "./shared-record.ts";
+import { VCPU_WORDS, VcpuEntry } from "./vcpu-entry.ts";
 
 const KICK_SIGNAL = SIGRTMIN + 2;
 
@@ -22,11 +23,12 @@ export interface LinuxKickHandle extends KickHandle {
 }
 
 /** Lets kicks reach this thread. Before anybody can send one: by default the signal ends the process. */
-export function acceptKicks(entry: VcpuEntry, page: number): LinuxKickHandle {
+export function acceptKicks(record: SharedVmRecord, vcpu: number): LinuxKickHandle {
   interruptOnly(KICK_SIGNAL);
   // Whoever started this process may have blocked it.
   unblockSignals(KICK_SIGNAL);
-  return { kind: "kvm", memory: entry.buffer, entry: entry.byteOffset, page };
+  const { buffer } = record.place;
+  return { kind: "kvm", memory: buffer, entry: record.entryOffset(vcpu), page: record.runPageOffset(vcpu) };
 }
 
 export class LinuxKicker implements Kicker {
@@ -35,7 +37,7 @@ export class LinuxKicker implements Kicker {
   readonly #page: Uint8Array;
 
   constructor({ memory, entry, page }: LinuxKickHandle) {
-    this.#entry = new VcpuEntry(memory, entry);
+    this.#entry = new VcpuEntry(new Int32Array(memory, entry, VCPU_WORDS), 0);
     this.#page = new Uint8Array(memory, page, Run.offset.exitReason);
   }
 

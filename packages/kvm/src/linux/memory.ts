@@ -4,19 +4,22 @@
  * microseconds, and so every thread that has the memory sees the run pages.
  */
 
+import { addressOf } from "@lodge/linux";
 import { KvmError } from "../errors.ts";
 import { checkMemorySize, type GuestMemory } from "../memory.ts";
 import { type RecordPlace, recordBytes, SharedVmRecord } from "./shared-record.ts";
 
 export interface LinuxMemory extends GuestMemory {
   readonly kind: "kvm";
+  /** Its `buffer` and `address` are the guest's memory's too. */
   readonly record: RecordPlace;
 }
 
 export function createLinuxMemory(sizeBytes: number, runPageBytes: number): LinuxMemory {
   checkMemorySize(sizeBytes);
   const buffer = reserve(sizeBytes + recordBytes(runPageBytes));
-  return { kind: "kvm", buffer, sizeBytes, record: { buffer, byteOffset: sizeBytes, runPageBytes } };
+  const address = addressOf(buffer);
+  return { kind: "kvm", buffer, sizeBytes, record: { buffer, address, byteOffset: sizeBytes, runPageBytes } };
 }
 
 /** The record for a new machine with this memory: the memory's own, or a separate one when another machine has that. */
@@ -24,7 +27,8 @@ export function newRecord({ record }: LinuxMemory): SharedVmRecord {
   const own = new SharedVmRecord(record);
   if (own.take()) return own;
   const { runPageBytes } = record;
-  const other = new SharedVmRecord({ buffer: reserve(recordBytes(runPageBytes)), byteOffset: 0, runPageBytes });
+  const buffer = reserve(recordBytes(runPageBytes));
+  const other = new SharedVmRecord({ buffer, address: addressOf(buffer), byteOffset: 0, runPageBytes });
   other.take();
   return other;
 }

@@ -32,6 +32,8 @@ const RECORD_BYTES = Math.ceil((WORDS * 4) / PAGE) * PAGE;
 /** Where a record is. It may be posted to other threads. */
 export interface RecordPlace {
   readonly buffer: SharedArrayBuffer;
+  /** Where the buffer is in this process, which asking V8 for again takes a few microseconds. */
+  readonly address: number;
   /** A multiple of the page size, as the buffer's own address is. */
   readonly byteOffset: number;
   /** What the kernel maps for a vCPU (KVM_GET_VCPU_MMAP_SIZE). */
@@ -45,11 +47,11 @@ export function recordBytes(runPageBytes: number): number {
 
 export class SharedVmRecord {
   readonly place: RecordPlace;
-  readonly #words: Uint32Array;
+  readonly #words: Int32Array;
 
   constructor(place: RecordPlace) {
     this.place = place;
-    this.#words = new Uint32Array(place.buffer, place.byteOffset, WORDS);
+    this.#words = new Int32Array(place.buffer, place.byteOffset, WORDS);
   }
 
   /** Makes the record a machine's; false when it is, or was, another one's. */
@@ -57,31 +59,36 @@ export class SharedVmRecord {
     return Atomics.compareExchange(this.#words, STATE, State.FREE, State.OPEN) === State.FREE;
   }
 
-  /** Takes in the vCPU `fd` of this thread; a machine that has had too many closes it. `index` counts from 0. */
-  newVcpu(fd: number): { index: number; entry: VcpuEntry } {
+  /** Takes in the vCPU `fd` of this thread, and returns its index; a machine that has had too many closes it. */
+  newVcpu(fd: number): number {
     const index = Atomics.add(this.#words, VCPUS, 1);
     if (index >= MAX_VCPUS) {
       Atomics.store(this.#words, VCPUS, MAX_VCPUS);
       close(fd);
       throw new KvmError("KVM_INVALID", `a machine has at most ${MAX_VCPUS} vCPUs in its life`);
     }
-    const entry = this.#entry(index);
-    entry.opened(fd, gettid());
-    return { index, entry };
+    this.entry(index).opened(fd, gettid());
+    return index;
   }
-  openVcpus(): VcpuEntry[] {
+  /** The vCPUs that are open, by their indexes. */
+  openVcpus(): number[] {
     const count = Atomics.load(this.#words, VCPUS);
-    return Array.from({ length: count }, (_, index) => this.#entry(index)).filter((entry) => entry.isOpen);
+    return Array.from({ length: count }, (_, index) => index).filter((index) => this.entry(index).isOpen);
   }
-  #entry(index: number): VcpuEntry {
-    return new VcpuEntry(this.place.buffer, this.place.byteOffset + (ENTRIES + index * VCPU_WORDS) * 4);
+  entry(index: number): VcpuEntry {
+    return new VcpuEntry(this.#words, ENTRIES + index * VCPU_WORDS);
+  }
+  /** Where the vCPU's entry is, in bytes of the buffer. */
+  entryOffset(index: number): number {
+    return this.place.byteOffset + (ENTRIES + index * VCPU_WORDS) * 4;
   }
   /**
-   * Where the run page of {@link newVcpu}'s `index` is, in bytes of the buffer. The first one is at the end: a mapping at the end
-   * of another one splits it once, and one in the middle twice.
+   * Where the vCPU's run page is, in bytes of the buffer. The first one is at the end: a mapping at the end of another one splits
+   * it once, and one in the middle twice.
    */
   runPageOffset(index: number): number {
-    return this.place.buffer.byteLength - (index + 1) * this.place.runPageBytes;
+    const { byteOffset, runPageBytes } = this.place;
+    return byteOffset + recordBytes(runPageBytes) - (index + 1) * runPageBytes;
   }
 
   get closed(): boolean {
@@ -93,7 +100,7 @@ export class SharedVmRecord {
 
   /** Bytes of each vCPU's dirty ring; 0 without rings. */
   get dirtyRingBytes(): number {
-    return Atomics.load(this.#words, DIRTY_RING_BYTES);
+    return Atomics.load(this.#words, DIRTY_RING_BYTES) >>> 0;
   }
   set dirtyRingBytes(bytes: number) {
     Atomics.store(this.#words, DIRTY_RING_BYTES, bytes);
@@ -101,7 +108,7 @@ export class SharedVmRecord {
 
   /** A slot's size in bytes; 0 for one that is not there. */
   slotSize(slot: number): number {
-    return Atomics.load(this.#words, SLOTS + checkSlot(slot)) * PAGE;
+    return (Atomics.load(this.#words, SLOTS + checkSlot(slot)) >>> 0) * PAGE;
   }
   setSlotSize(slot: number, sizeBytes: number): void {
     Atomics.store(this.#words, SLOTS + checkSlot(slot), sizeBytes / PAGE);

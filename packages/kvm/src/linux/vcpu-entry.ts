@@ -3,81 +3,69 @@
  * once the vCPU is closed, because its run page is unmapped then.
  */
 
-/** The entry's words; addresses take two. */
+/** The entry's words. */
 const FD = 0;
 const TID = 1;
 const SHUT = 2;
 const INSIDE = 3;
-const PAGE = 4;
-const RING = 6;
-export const VCPU_WORDS = 8;
+/** Of two words. */
+const RING = 4;
+export const VCPU_WORDS = 6;
 
 export class VcpuEntry {
-  readonly buffer: SharedArrayBuffer;
-  readonly byteOffset: number;
   readonly #words: Int32Array;
+  readonly #at: number;
 
-  constructor(buffer: SharedArrayBuffer, byteOffset: number) {
-    this.buffer = buffer;
-    this.byteOffset = byteOffset;
-    this.#words = new Int32Array(buffer, byteOffset, VCPU_WORDS);
+  /** The entry whose first word is `words[at]`. */
+  constructor(words: Int32Array, at: number) {
+    this.#words = words;
+    this.#at = at;
   }
 
   /** The vCPU `fd` of thread `tid` is there. */
   opened(fd: number, tid: number): void {
-    Atomics.store(this.#words, FD, fd);
-    Atomics.store(this.#words, TID, tid);
+    Atomics.store(this.#words, this.#at + FD, fd);
+    Atomics.store(this.#words, this.#at + TID, tid);
   }
   closed(): void {
-    Atomics.store(this.#words, TID, 0);
+    Atomics.store(this.#words, this.#at + TID, 0);
   }
   get isOpen(): boolean {
     return this.tid !== 0;
   }
   get fd(): number {
-    return Atomics.load(this.#words, FD);
+    return Atomics.load(this.#words, this.#at + FD);
   }
   get tid(): number {
-    return Atomics.load(this.#words, TID);
+    return Atomics.load(this.#words, this.#at + TID);
   }
 
-  /** Addresses in this process of the run page and of the dirty ring; 0 while they are not mapped. */
-  get page(): number {
-    return this.#address(PAGE);
-  }
-  set page(address: number) {
-    this.#setAddress(PAGE, address);
-  }
+  /** The address in this process of the dirty ring; 0 while none is mapped. */
   get ring(): number {
-    return this.#address(RING);
+    const ring = this.#at + RING;
+    return (Atomics.load(this.#words, ring) >>> 0) + (Atomics.load(this.#words, ring + 1) >>> 0) * 2 ** 32;
   }
   set ring(address: number) {
-    this.#setAddress(RING, address);
+    Atomics.store(this.#words, this.#at + RING, address | 0);
+    Atomics.store(this.#words, this.#at + RING + 1, Math.floor(address / 2 ** 32));
   }
 
   /** Lets a kicker in, who may touch the page until it {@link leave}s; false when the gate is shut. */
   enter(): boolean {
-    Atomics.add(this.#words, INSIDE, 1);
-    if (Atomics.load(this.#words, SHUT) === 0) return true;
+    Atomics.add(this.#words, this.#at + INSIDE, 1);
+    if (Atomics.load(this.#words, this.#at + SHUT) === 0) return true;
     this.leave();
     return false;
   }
   leave(): void {
-    if (Atomics.sub(this.#words, INSIDE, 1) === 1) Atomics.notify(this.#words, INSIDE);
+    if (Atomics.sub(this.#words, this.#at + INSIDE, 1) === 1) Atomics.notify(this.#words, this.#at + INSIDE);
   }
   /** Shuts the gate and waits for kickers that are inside. */
   shut(): void {
-    Atomics.store(this.#words, SHUT, 1);
-    for (let inside = Atomics.load(this.#words, INSIDE); inside > 0; inside = Atomics.load(this.#words, INSIDE)) {
-      Atomics.wait(this.#words, INSIDE, inside);
+    Atomics.store(this.#words, this.#at + SHUT, 1);
+    const word = this.#at + INSIDE;
+    for (let inside = Atomics.load(this.#words, word); inside > 0; inside = Atomics.load(this.#words, word)) {
+      Atomics.wait(this.#words, word, inside);
     }
-  }
-
-  #address(word: number): number {
-    return (Atomics.load(this.#words, word) >>> 0) + (Atomics.load(this.#words, word + 1) >>> 0) * 2 ** 32;
-  }
-  #setAddress(word: number, address: number): void {
-    Atomics.store(this.#words, word, address | 0);
-    Atomics.store(this.#words, word + 1, Math.floor(address / 2 ** 32));
   }
 }

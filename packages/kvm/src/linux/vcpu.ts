@@ -2,11 +2,12 @@
 
 import { markAsUncloneable } from "node:worker_threads";
 import {
-  addressOf,
+  Advice,
   close,
   Errno,
   MapFlag,
   Mapping,
+  madvise,
   mmap,
   munmap,
   Protection,
@@ -42,7 +43,6 @@ import { readMsrs, writeMsrs } from "./msrs.ts";
 import { enableCapability, get, growing, request, requireCapability, set } from "./request.ts";
 import { Request } from "./requests.ts";
 import type { SharedVmRecord } from "./shared-record.ts";
-import type { VcpuEntry } from "./vcpu-entry.ts";
 
 const PAGE = 4096;
 /** KVM_DIRTY_LOG_PAGE_OFFSET: where a vCPU's file has its dirty ring, in pages. */
@@ -53,8 +53,9 @@ export class LinuxVcpu implements Vcpu {
   readonly page: RunPage;
   readonly dirtyRing: DirtyRing | undefined;
   readonly #vm: Vm;
-  readonly #entry: VcpuEntry;
   readonly #record: SharedVmRecord;
+  /** Among the record's. */
+  readonly #index: number;
   readonly #ringMapping: Mapping | undefined;
   #kickHandle: LinuxKickHandle | undefined;
   #coalescedRing: CoalescedRing | undefined;
@@ -63,34 +64,31 @@ export class LinuxVcpu implements Vcpu {
   constructor(id: number, vm: Vm, vmFd: number, record: SharedVmRecord) {
     this.id = id;
     this.#vm = vm;
-    // Posted to another thread it would lose its methods without a word; the page would be a copy.
-    markAsUncloneable(this);
-
-    this.#fd = request(vmFd, "KVM_CREATE_VCPU", id, `vCPU ${id}`, REFUSED_VCPU);
-    const { index, entry } = record.newVcpu(this.#fd);
-    this.#entry = entry;
     this.#record = record;
+    this.#fd = request(vmFd, "KVM_CREATE_VCPU", id, () => `vCPU ${id}`, REFUSED_VCPU);
+    this.#index = record.newVcpu(this.#fd);
     try {
-      const { buffer, runPageBytes } = record.place;
-      const offset = record.runPageOffset(index);
-      this.#entry.page = mmap({ address: addressOf(buffer) + offset, length: runPageBytes, fd: this.#fd, ...RUN_PAGE });
+      const { buffer, address, runPageBytes } = record.place;
+      const offset = record.runPageOffset(this.#index);
+      mmap({ address: address + offset, length: runPageBytes, protection, flags: RUN_PAGE, fd: this.#fd });
       this.page = new RunPage(buffer, offset, runPageBytes);
+      // Nor is what has it: posted to another thread a vCPU would lose its methods without a word.
       markAsUncloneable(this.page);
       if (record.dirtyRingBytes > 0) {
         const place = { fd: this.#fd, offset: DIRTY_RING_PAGE * PAGE, length: record.dirtyRingBytes };
         this.#ringMapping = new Mapping({ ...place, protection, flags: MapFlag.SHARED });
-        this.#entry.ring = this.#ringMapping.address;
+        record.entry(this.#index).ring = this.#ringMapping.address;
         this.dirtyRing = new DirtyRing(this.#ringMapping.buffer);
       }
     } catch (error) {
-      closeAbandoned(this.#entry, record);
+      closeAbandoned(record, this.#index);
       throw error;
     }
   }
 
   get kickHandle(): LinuxKickHandle {
     this.#open();
-    this.#kickHandle ??= acceptKicks(this.#entry, this.page.view.byteOffset);
+    this.#kickHandle ??= acceptKicks(this.#record, this.#index);
     return this.#kickHandle;
   }
 
@@ -146,7 +144,7 @@ export class LinuxVcpu implements Vcpu {
     return get(this.#open(), "KVM_GET_SREGS", Sregs);
   }
   setSregs(sregs: Sregs): void {
-    set(this.#open(), "KVM_SET_SREGS", Sregs, sregs, `system registers of vCPU ${this.id}`, IMPOSSIBLE_STATE);
+    set(this.#open(), "KVM_SET_SREGS", Sregs, sregs, () => `system registers of vCPU ${this.id}`, IMPOSSIBLE_STATE);
   }
 
   getSregs2(): Sregs2 {
@@ -315,12 +313,13 @@ export class LinuxVcpu implements Vcpu {
 
   close(): void {
     if (this.#fd < 0) return;
-    this.#entry.shut();
+    const entry = this.#record.entry(this.#index);
+    entry.shut();
     this.#ringMapping?.close();
-    unmapRunPage(this.#entry, this.#record);
+    unmapRunPage(this.#record, this.#index);
     close(this.#fd);
     this.#fd = -1;
-    this.#entry.closed();
+    entry.closed();
   }
 
   [Symbol.dispose](): void {
@@ -345,21 +344,28 @@ export class LinuxVcpu implements Vcpu {
  * Closes a vCPU whose thread ended without closing it, as `Worker.terminate` makes it: nobody runs it, and as long as it is
  * open the machine is too.
  */
-export function closeAbandoned(entry: VcpuEntry, record: SharedVmRecord): void {
+export function closeAbandoned(record: SharedVmRecord, index: number): void {
+  const entry = record.entry(index);
   entry.shut();
   if (entry.ring !== 0) munmap(entry.ring, record.dirtyRingBytes);
-  unmapRunPage(entry, record);
+  unmapRunPage(record, index);
   close(entry.fd);
   entry.closed();
 }
 
 const protection = Protection.READ | Protection.WRITE;
-const RUN_PAGE = { protection, flags: MapFlag.SHARED | MapFlag.FIXED };
-const NO_RUN_PAGE = { protection, flags: MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.NORESERVE | MapFlag.FIXED };
+const RUN_PAGE = MapFlag.SHARED | MapFlag.FIXED;
+const NO_RUN_PAGE = MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.NORESERVE | MapFlag.FIXED;
 
-/** Puts empty memory in the run page's place, which stays the buffer's: a view kept by mistake sees zeros. */
-function unmapRunPage({ page }: VcpuEntry, { place }: SharedVmRecord): void {
-  if (page !== 0) mmap({ address: page, length: place.runPageBytes, ...NO_RUN_PAGE });
+/**
+ * Puts empty memory in the run page's place, which stays the buffer's: a view kept by mistake sees zeros. With V8's advice for
+ * the buffer it becomes one map with it again; every map of a process makes the kernel's KVM_CREATE_VM longer.
+ */
+function unmapRunPage(record: SharedVmRecord, index: number): void {
+  const { address, runPageBytes } = record.place;
+  const page = address + record.runPageOffset(index);
+  mmap({ address: page, length: runPageBytes, protection, flags: NO_RUN_PAGE });
+  madvise(page, runPageBytes, Advice.DONTFORK);
 }
 
 const NO_LAPIC = { [Errno.EINVAL]: "this machine's local APICs are not in the hypervisor" };

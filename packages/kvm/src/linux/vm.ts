@@ -53,8 +53,8 @@ export interface LinuxVmHandle extends VmHandle {
 
 const PAGE = 4096;
 
-/** Guest memory is in use by the kernel while its machine is open, whether or not JavaScript still looks at it. */
-const openMachines = new Set<LinuxVm>();
+/** Guest memory is in use by the kernel while its machine is open, whether or not JavaScript still looks at it. By descriptor. */
+const openMachines = new Map<number, LinuxVm>();
 
 export class LinuxVm implements Vm {
   readonly memory: LinuxMemory;
@@ -71,8 +71,8 @@ export class LinuxVm implements Vm {
     this.#owner = owner;
     this.#record = record;
     markAsUncloneable(this);
-    this.#memoryAddress = addressOf(handle.memory.buffer);
-    if (owner) openMachines.add(this);
+    this.#memoryAddress = handle.memory.record.address;
+    if (owner) openMachines.set(this.#fd, this);
   }
 
   static create(deviceFd: number, memory: LinuxMemory): LinuxVm {
@@ -301,7 +301,7 @@ export class LinuxVm implements Vm {
   close(): void {
     if (!this.#owner || this.#record.closed) return;
     for (const vcpu of this.#record.openVcpus()) {
-      if (threadEnded(vcpu.tid)) closeAbandoned(vcpu, this.#record);
+      if (threadEnded(this.#record.entry(vcpu).tid)) closeAbandoned(this.#record, vcpu);
     }
     const open = this.#record.openVcpus().length;
     if (open > 0) {
@@ -312,7 +312,7 @@ export class LinuxVm implements Vm {
     }
     this.#record.markClosed();
     close(this.#fd);
-    openMachines.delete(this);
+    openMachines.delete(this.#fd);
   }
 
   [Symbol.dispose](): void {
