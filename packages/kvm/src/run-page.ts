@@ -19,51 +19,44 @@ const hypercall = RunExit.hypercall.offset;
 export class RunPage {
   /** The whole page, with the port data that follows it. For handlers that move data themselves. */
   readonly view: DataView;
-  readonly io: IoExit;
-  readonly mmio: MmioExit;
+  // Made when somebody asks for them: a vCPU is created sooner.
+  #exits: Exits | undefined;
   #bytes: Uint8Array | undefined;
-  #msr: MsrExit | undefined;
-  #hypercall: HypercallExit | undefined;
-  #debug: DebugExit | undefined;
-  #internal: InternalErrorExit | undefined;
-  #failEntry: FailEntryExit | undefined;
-  #systemEvent: SystemEventExit | undefined;
-  #memoryFault: MemoryFaultExit | undefined;
 
   constructor(buffer: ArrayBufferLike, byteOffset = 0, byteLength: number = buffer.byteLength - byteOffset) {
     this.view = new DataView(buffer, byteOffset, byteLength);
-    this.io = new IoExit(this.view);
-    this.mmio = new MmioExit(this.view);
   }
 
-  // The rarer exits are made when somebody asks for them: a vCPU is created sooner.
+  get io(): IoExit {
+    return this.#union.io;
+  }
+  get mmio(): MmioExit {
+    return this.#union.mmio;
+  }
   get msr(): MsrExit {
-    this.#msr ??= new MsrExit(this.view);
-    return this.#msr;
+    return this.#union.msr;
   }
   get hypercall(): HypercallExit {
-    this.#hypercall ??= new HypercallExit(this.view);
-    return this.#hypercall;
+    return this.#union.hypercall;
   }
   get debug(): DebugExit {
-    this.#debug ??= new DebugExit(this.view);
-    return this.#debug;
+    return this.#union.debug;
   }
   get internal(): InternalErrorExit {
-    this.#internal ??= new InternalErrorExit(this.view);
-    return this.#internal;
+    return this.#union.internal;
   }
   get failEntry(): FailEntryExit {
-    this.#failEntry ??= new FailEntryExit(this.view);
-    return this.#failEntry;
+    return this.#union.failEntry;
   }
   get systemEvent(): SystemEventExit {
-    this.#systemEvent ??= new SystemEventExit(this.view);
-    return this.#systemEvent;
+    return this.#union.systemEvent;
   }
   get memoryFault(): MemoryFaultExit {
-    this.#memoryFault ??= new MemoryFaultExit(this.view);
-    return this.#memoryFault;
+    return this.#union.memoryFault;
+  }
+  get #union(): Exits {
+    this.#exits ??= new Exits(this.view);
+    return this.#exits;
   }
 
   /** Asks for an `IRQ_WINDOW_OPEN` exit as soon as the guest can take an interrupt (no in-kernel interrupt chip). */
@@ -333,5 +326,30 @@ class MemoryFaultExit extends Exit {
   }
   get size(): number {
     return readNumber64(this.view, at.exit + RunExit.memoryFault.offset.size);
+  }
+}
+
+/** The union's members. */
+class Exits {
+  readonly io: IoExit;
+  readonly mmio: MmioExit;
+  readonly msr: MsrExit;
+  readonly hypercall: HypercallExit;
+  readonly debug: DebugExit;
+  readonly internal: InternalErrorExit;
+  readonly failEntry: FailEntryExit;
+  readonly systemEvent: SystemEventExit;
+  readonly memoryFault: MemoryFaultExit;
+
+  constructor(view: DataView) {
+    this.io = new IoExit(view);
+    this.mmio = new MmioExit(view);
+    this.msr = new MsrExit(view);
+    this.hypercall = new HypercallExit(view);
+    this.debug = new DebugExit(view);
+    this.internal = new InternalErrorExit(view);
+    this.failEntry = new FailEntryExit(view);
+    this.systemEvent = new SystemEventExit(view);
+    this.memoryFault = new MemoryFaultExit(view);
   }
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { constants } from "node:os";
 import { test } from "node:test";
 import { check, Errno, hex, SystemError } from "./errors.ts";
-import { open } from "./file.ts";
+import { Seek, seekExtent } from "./file.ts";
 
 test("a system error carries its parts and says them in one line", () => {
   const error = new SystemError(Errno.ENOENT, "open", "/no/such");
@@ -31,8 +31,8 @@ test("Errno agrees with Node", () => {
 test("check passes results through and throws the errno of the failed call", () => {
   assert.equal(check(0, "x", "y"), 0);
   assert.equal(check(7, "x", "y"), 7);
-  assert.throws(() => open("/no/such", 0), { code: "ENOENT" });
-  assert.throws(() => check(-1, "again", 5), { code: "ENOENT", syscall: "again", subject: "5" });
+  assert.throws(() => seekExtent(-1, 0, Seek.END), { code: "EBADF" });
+  assert.throws(() => check(-1, "again", 5), { code: "EBADF", syscall: "again", subject: "5" });
 });
 
 test("hex", () => {

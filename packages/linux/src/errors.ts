@@ -28,6 +28,7 @@ export const Errno = {
   EMFILE: 24,
   ENOTTY: 25,
   ENOSPC: 28,
+  ENAMETOOLONG: 36,
   EMSGSIZE: 90,
   ENOTSUP: 95,
   EAFNOSUPPORT: 97,

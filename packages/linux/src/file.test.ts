@@ -64,7 +64,8 @@ test("opened files are close-on-exec", () => {
   close(fd);
 });
 
-test("a path is not cut at a NUL", () => {
+test("a path is not cut: not at a NUL, and not where the kernel's are too long", () => {
+  refused(() => open(`/${"x/".repeat(2048)}`, OpenFlag.RDONLY), "ENAMETOOLONG", "open", `/${"x/".repeat(31)}x…`);
   refused(() => open("/dev/null\0.img", OpenFlag.RDONLY), "EINVAL", "open", '"/dev/null\\u0000.img"');
 });
 

@@ -1,8 +1,9 @@
 /** Files by descriptor, with data at raw addresses: open(2), read(2), preadv(2) and their kin. */
 
-import { SystemCall, trySyscall } from "./direct-syscall.ts";
+import { SystemCall, trySyscall, trySyscall6 } from "./direct-syscall.ts";
 import { check, Errno, hex, SystemError } from "./errors.ts";
 import { bind, lastErrno } from "./libc.ts";
+import { addressOf } from "./memory.ts";
 
 /** asm-generic/fcntl.h, as on x86-64 and arm64 alike except where said. */
 export const OpenFlag = {
@@ -44,7 +45,6 @@ type VectorAt = (fd: number, pieces: ArrayBuffer, count: number, offset: number)
 type VectorAt2 = (fd: number, pieces: ArrayBuffer, count: number, offset: number, flags: number) => number;
 
 const c = {
-  open: bind<(path: string, flags: number, mode: number) => number>("int open(const char *, int, unsigned int)"),
   read: bind<Transfer>("intptr_t read(int, intptr_t, size_t)"),
   write: bind<Transfer>("intptr_t write(int, intptr_t, size_t)"),
   readBuffer: bind<TransferBuffer>("intptr_t read(int, void *, size_t)"),
@@ -64,9 +64,30 @@ const c = {
 
 /** Opens a file, close-on-exec always. `mode` counts only with `OpenFlag.CREAT`. */
 export function open(path: string, flags: number, mode = 0o600): number {
-  // C would open the part before the NUL: another file than the caller named.
+  if (path !== lastPath) encodePath(path);
+  pathAddress ||= addressOf(pathBytes);
+  const fd = trySyscall6(SystemCall.openat, AT_FDCWD, pathAddress, flags | OpenFlag.CLOEXEC, mode, 0, 0);
+  if (fd < 0) throw new SystemError(-fd, "open", path);
+  return fd;
+}
+
+/** linux/fcntl.h: paths begin at the working directory. */
+const AT_FDCWD = -100;
+/** linux/limits.h, with the NUL. */
+const PATH_MAX = 4096;
+
+/** The path that was opened last, as the kernel reads it: converting it takes longer than opening the file. */
+let lastPath = "";
+const pathBytes = new Uint8Array(PATH_MAX);
+let pathAddress = 0;
+
+function encodePath(path: string): void {
+  // The kernel would open the part before the NUL: another file than the caller named.
   if (path.includes("\0")) throw new SystemError(Errno.EINVAL, "open", JSON.stringify(path));
-  return check(c.open(path, flags | OpenFlag.CLOEXEC, mode), "open", path);
+  const { read, written } = new TextEncoder().encodeInto(path, pathBytes.subarray(0, PATH_MAX - 1));
+  if (read < path.length) throw new SystemError(Errno.ENAMETOOLONG, "open", `${path.slice(0, 64)}…`);
+  pathBytes[written] = 0;
+  lastPath = path;
 }
 
 export function close(fd: number): void {

@@ -10,52 +10,73 @@ export interface FieldType<T> {
   readonly align: number;
   read(view: DataView, offset: number): T;
   write(view: DataView, offset: number, value: T): void;
+  /** Set on plain numbers. */
+  readonly scalar?: Scalar;
   /** Set on padding: it has no value, is left out of records and written as zeros. */
   readonly padding?: true;
 }
 
-export const u8: FieldType<number> = {
-  size: 1,
-  align: 1,
-  read: (view, offset) => view.getUint8(offset),
-  write: (view, offset, value) => view.setUint8(offset, value),
-};
+/** The numbers that a DataView knows. Structures read and write them without calling their fields' functions. */
+const Scalar = { U8: 0, U16: 1, U32: 2, I32: 3, U64: 4, I64: 5 } as const;
+type Scalar = (typeof Scalar)[keyof typeof Scalar];
 
-export const u16: FieldType<number> = {
-  size: 2,
-  align: 2,
-  read: (view, offset) => view.getUint16(offset, true),
-  write: (view, offset, value) => view.setUint16(offset, value, true),
-};
+function scalar<T extends number | bigint>(kind: Scalar, size: number): FieldType<T> {
+  return {
+    size,
+    align: size,
+    scalar: kind,
+    read: (view, offset) => readScalar(view, offset, kind) as T,
+    write: (view, offset, value) => writeScalar(view, offset, kind, value),
+  };
+}
 
-export const u32: FieldType<number> = {
-  size: 4,
-  align: 4,
-  read: (view, offset) => view.getUint32(offset, true),
-  write: (view, offset, value) => view.setUint32(offset, value, true),
-};
+function readScalar(view: DataView, offset: number, kind: Scalar): number | bigint {
+  switch (kind) {
+    case Scalar.U8:
+      return view.getUint8(offset);
+    case Scalar.U16:
+      return view.getUint16(offset, true);
+    case Scalar.U32:
+      return view.getUint32(offset, true);
+    case Scalar.I32:
+      return view.getInt32(offset, true);
+    case Scalar.U64:
+      return view.getBigUint64(offset, true);
+    case Scalar.I64:
+      return view.getBigInt64(offset, true);
+  }
+}
 
-export const i32: FieldType<number> = {
-  size: 4,
-  align: 4,
-  read: (view, offset) => view.getInt32(offset, true),
-  write: (view, offset, value) => view.setInt32(offset, value, true),
-};
+function writeScalar(view: DataView, offset: number, kind: Scalar, value: number | bigint): void {
+  switch (kind) {
+    case Scalar.U8:
+      view.setUint8(offset, value as number);
+      break;
+    case Scalar.U16:
+      view.setUint16(offset, value as number, true);
+      break;
+    case Scalar.U32:
+      view.setUint32(offset, value as number, true);
+      break;
+    case Scalar.I32:
+      view.setInt32(offset, value as number, true);
+      break;
+    case Scalar.U64:
+      view.setBigUint64(offset, value as bigint, true);
+      break;
+    case Scalar.I64:
+      view.setBigInt64(offset, value as bigint, true);
+      break;
+  }
+}
 
+export const u8 = scalar<number>(Scalar.U8, 1);
+export const u16 = scalar<number>(Scalar.U16, 2);
+export const u32 = scalar<number>(Scalar.U32, 4);
+export const i32 = scalar<number>(Scalar.I32, 4);
 /** 64 bits whose every value counts: registers, MSRs, bit sets. */
-export const u64: FieldType<bigint> = {
-  size: 8,
-  align: 8,
-  read: (view, offset) => view.getBigUint64(offset, true),
-  write: (view, offset, value) => view.setBigUint64(offset, value, true),
-};
-
-export const i64: FieldType<bigint> = {
-  size: 8,
-  align: 8,
-  read: (view, offset) => view.getBigInt64(offset, true),
-  write: (view, offset, value) => view.setBigInt64(offset, value, true),
-};
+export const u64 = scalar<bigint>(Scalar.U64, 8);
+export const i64 = scalar<bigint>(Scalar.I64, 8);
 
 /** A u64 that is an address, a size or a count: exact as a number, because it stays below 2^53. */
 export const address: FieldType<number> = { size: 8, align: 8, read: readNumber64, write: writeNumber64 };
@@ -174,7 +195,8 @@ export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
     const record = { ...blank };
     for (let index = 0; index < values.length; index++) {
       const { key, type, offset } = values[index]!;
-      record[key] = type.read(view, base + offset);
+      const { scalar } = type;
+      record[key] = scalar === undefined ? type.read(view, base + offset) : readScalar(view, base + offset, scalar);
     }
     return record as RecordOf<F>;
   };
@@ -184,7 +206,9 @@ export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
       const { key, type, offset } = entries[index]!;
       const field = record[key];
       if (field === undefined && !type.padding) throw new TypeError(`${name}: the field ${key} is missing`);
-      type.write(view, base + offset, field);
+      const { scalar } = type;
+      if (scalar === undefined) type.write(view, base + offset, field);
+      else writeScalar(view, base + offset, scalar, field as number | bigint);
     }
   };
   const allocate = () => new DataView(new ArrayBuffer(size));

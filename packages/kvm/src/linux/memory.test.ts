@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { CODE, noKvm } from "../../testing/guest.ts";
 import { ExitReason } from "../exit-reason.ts";
@@ -24,4 +25,25 @@ test("a guest runs in more memory than WebAssembly has", { skip: noKvm }, () => 
   assert.equal(reason, ExitReason.IO);
   assert.equal(vcpu.page.io.value(), 0x42);
   assert.equal(bytes[sizeBytes - 1], 0x42, "what is behind the guest's memory is not in it");
+});
+
+test("a machine that was closed leaves its memory one map", { skip: noKvm }, () => {
+  using kvm = openKvm();
+  const memory = kvm.createMemory(2 ** 20);
+  const { address, buffer } = memory.record;
+  /** Every map makes the next KVM_CREATE_VM longer. */
+  const maps = () =>
+    readFileSync("/proc/self/maps", "utf8")
+      .split("\n")
+      .map((line) => line.split(/[- ]/, 2).map((hex) => Number.parseInt(hex, 16)))
+      .filter(([start, end]) => start! < address + buffer.byteLength && end! > address).length;
+  // Neighbours that are alike are the same map.
+  assert.equal(maps(), 1);
+  {
+    using vm = kvm.createVm(memory);
+    vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: 2 ** 20, memoryOffset: 0 });
+    using _vcpu = vm.createVcpu(0);
+    assert.ok(maps() > 1, "the run page");
+  }
+  assert.equal(maps(), 1);
 });

@@ -46,7 +46,6 @@ import { closeAbandoned, LinuxVcpu } from "./vcpu.ts";
 export interface LinuxVmHandle extends VmHandle {
   readonly kind: "kvm";
   readonly memory: LinuxMemory;
-  readonly deviceFd: number;
   readonly fd: number;
   readonly record: RecordPlace;
 }
@@ -58,31 +57,29 @@ const openMachines = new Map<number, LinuxVm>();
 
 export class LinuxVm implements Vm {
   readonly memory: LinuxMemory;
-  readonly handle: LinuxVmHandle;
   readonly #fd: number;
   readonly #owner: boolean;
   readonly #record: SharedVmRecord;
-  readonly #memoryAddress: number;
 
-  private constructor(handle: LinuxVmHandle, record: SharedVmRecord, owner: boolean) {
-    this.handle = handle;
-    this.memory = handle.memory;
-    this.#fd = handle.fd;
+  private constructor(fd: number, memory: LinuxMemory, record: SharedVmRecord, owner: boolean) {
+    this.memory = memory;
+    this.#fd = fd;
     this.#owner = owner;
     this.#record = record;
     markAsUncloneable(this);
-    this.#memoryAddress = handle.memory.record.address;
-    if (owner) openMachines.set(this.#fd, this);
+    if (owner) openMachines.set(fd, this);
   }
 
   static create(deviceFd: number, memory: LinuxMemory): LinuxVm {
-    const fd = createVm(deviceFd);
-    const record = newRecord(memory);
-    return new LinuxVm({ kind: "kvm", deviceFd, fd, memory, record: record.place }, record, true);
+    return new LinuxVm(createVm(deviceFd), memory, newRecord(memory), true);
   }
 
-  static attach(handle: LinuxVmHandle): LinuxVm {
-    return new LinuxVm(handle, new SharedVmRecord(handle.record), false);
+  static attach({ fd, memory, record }: LinuxVmHandle): LinuxVm {
+    return new LinuxVm(fd, memory, new SharedVmRecord(record), false);
+  }
+
+  get handle(): LinuxVmHandle {
+    return { kind: "kvm", fd: this.#fd, memory: this.memory, record: this.#record.place };
   }
 
   checkExtension(capability: Capability): number {
@@ -113,7 +110,7 @@ export class LinuxVm implements Vm {
       flags: (slot.logDirtyPages ? MemoryFlag.LOG_DIRTY_PAGES : 0) | (slot.readOnly ? MemoryFlag.READONLY : 0),
       guestPhysAddr: guestAddress,
       memorySize: sizeBytes,
-      userspaceAddr: this.#memoryAddress + memoryOffset,
+      userspaceAddr: this.memory.record.address + memoryOffset,
     });
     this.#record.setSlotSize(slot.slot, sizeBytes);
   }
