@@ -55,6 +55,7 @@ const c = {
   pwritev: bind<VectorAt>("intptr_t pwritev(int, const void *, int, int64_t)"),
   preadv2: bind<VectorAt2>("intptr_t preadv2(int, const void *, int, int64_t, int)"),
   pwritev2: bind<VectorAt2>("intptr_t pwritev2(int, const void *, int, int64_t, int)"),
+  fcntl: bind<(fd: number, command: number, value: number) => number>("int fcntl(int, int, int)"),
   lseek: bind<(fd: number, offset: number, whence: number) => number>("int64_t lseek(int, int64_t, int)"),
   ftruncate: bind<(fd: number, length: number) => number>("int ftruncate(int, int64_t)"),
   fallocate: bind<(fd: number, mode: number, offset: number, length: number) => number>(
@@ -88,6 +89,15 @@ function encodePath(path: string): void {
   if (read < path.length) throw new SystemError(Errno.ENAMETOOLONG, "open", `${path.slice(0, 64)}…`);
   pathBytes[written] = 0;
   lastPath = path;
+}
+
+/** fcntl.h. */
+export const FileStatus = { GETFL: 3, SETFL: 4 } as const;
+
+/** From now on a descriptor that somebody else opened does not wait: reads and writes fail with EAGAIN instead. */
+export function setNonBlocking(fd: number): void {
+  const flags = check(c.fcntl(fd, FileStatus.GETFL, 0), "fcntl", `fd ${fd}`);
+  check(c.fcntl(fd, FileStatus.SETFL, flags | OpenFlag.NONBLOCK), "fcntl", `fd ${fd}`);
 }
 
 export function close(fd: number): void {

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Errno } from "./errors.ts";
 import * as events from "./events.ts";
-import { AllocateFlag, OpenFlag, Seek, TransferFlag } from "./file.ts";
+import { AllocateFlag, FileStatus, OpenFlag, Seek, TransferFlag } from "./file.ts";
 import { At, Dirent, FolderFlag } from "./folder.ts";
 import * as internet from "./internet.ts";
 import { io, ior, iow, iowr } from "./ioctl.ts";
@@ -36,6 +36,7 @@ const ours: Record<string, number> = {
   ...prefixed("FALLOC_FL_", AllocateFlag),
   ...prefixed("SEEK_", Seek),
   ...prefixed("F_", Fcntl),
+  ...prefixed("F_", FileStatus),
   ...prefixed("PROT_", Protection),
   ...prefixed("MAP_", MapFlag),
   ...prefixed("MADV_", Advice),

@@ -18,6 +18,7 @@ export {
   read,
   Seek,
   seekExtent,
+  setNonBlocking,
   TransferFlag,
   tryPreadv2,
   tryPwritev2,

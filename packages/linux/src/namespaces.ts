@@ -9,7 +9,7 @@ const c = {
 };
 
 /** linux/sched.h: CLONE_*. */
-export const Namespace = { NEWNET: 0x40000000 } as const;
+export const Namespace = { NEWNS: 0x00020000, NEWNET: 0x40000000 } as const;
 
 /** Puts this thread, and what it starts from now on, into new namespaces of these kinds. */
 export function unshare(kinds: number): void {

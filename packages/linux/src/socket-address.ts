@@ -1,7 +1,7 @@
 /** Socket addresses: struct sockaddr_in, sockaddr_in6 and sockaddr_un. */
 
 /** linux/socket.h. */
-export const AddressFamily = { UNIX: 1, INET: 2, INET6: 10 } as const;
+export const AddressFamily = { UNIX: 1, INET: 2, INET6: 10, NETLINK: 16 } as const;
 
 /** An address of the internet with a port. Four bytes are IPv4's, sixteen IPv6's, in the order of the network. */
 export interface Endpoint {

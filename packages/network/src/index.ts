@@ -16,6 +16,7 @@ export { type DatagramPlace, DatagramPort, parseDatagramPlace } from "./dgram/po
 export { NetworkError, type NetworkErrorCode } from "./errors.ts";
 export { FilterPort, type FilterPortOptions } from "./filter/filter-port.ts";
 export { CLEAN_TRAFFIC, parseFilter, RULES, type Rule } from "./filter/rules.ts";
+export { isMacvtapMode, MACVTAP_MODES, type MacvtapMode } from "./host/links.ts";
 export { type CardLimits, LimitPort, type Rate } from "./limit/limit-port.ts";
 export type { Resolvers } from "./nat/dns/upstream.ts";
 export { type Forward, formatForward, parseForward } from "./nat/forward.ts";
@@ -31,6 +32,5 @@ export { forgetSwitch } from "./switch/place.ts";
 export type { PortStatus, SwitchStatus } from "./switch/protocol.ts";
 export type { PortCounters } from "./switch/switch.ts";
 export { checkVlan, parseVlans, type VlanRule } from "./switch/vlan.ts";
-export { TapDevice } from "./tap/device.ts";
 export { TapPort } from "./tap/port.ts";
 export { readVnetHeader, VnetHeader, writeVnetHeader } from "./vnet-header.ts";

@@ -13,14 +13,14 @@ export abstract class PortAround implements PacketPort {
     this.givesOffloads = inner.givesOffloads;
   }
 
-  abstract transmit(frame: Uint8Array, offload?: Offload): void;
+  abstract transmit(frame: Uint8Array, offload?: Offload, queue?: number): void;
 
   /** A frame for the guest; false: it has no room, as {@link GuestSide.receive}. */
-  protected abstract receive(guest: GuestSide, frame: Uint8Array, offload?: Offload): boolean;
+  protected abstract receive(guest: GuestSide, frame: Uint8Array, offload?: Offload, queue?: number): boolean;
 
   connect(guest: GuestSide): void {
     this.inner.connect({
-      receive: (frame, offload) => this.receive(guest, frame, offload),
+      receive: (frame, offload, queue) => this.receive(guest, frame, offload, queue),
       get takes() {
         return guest.takes;
       },
@@ -29,6 +29,10 @@ export abstract class PortAround implements PacketPort {
 
   room(): void {
     this.inner.room?.();
+  }
+
+  usePairs(count: number): void {
+    this.inner.usePairs?.(count);
   }
 
   reset(): void {

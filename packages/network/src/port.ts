@@ -18,19 +18,27 @@ export interface PacketPort {
   readonly takesOffloads: boolean;
   /** Whether what it delivers may be so too, if the guest takes that ({@link GuestSide.takes}). */
   readonly givesOffloads: boolean;
-  /** A frame from the guest, without FCS. The callee may write to it, and has it until it returns. */
-  transmit(frame: Uint8Array, offload?: Offload): void;
+  /**
+   * A frame from the guest, without FCS, out of its pair `queue` (0 unless said). The callee may write to it, and has it until it
+   * returns.
+   */
+  transmit(frame: Uint8Array, offload?: Offload, queue?: number): void;
   /** The device is there: where to deliver to. Called once. */
   connect(guest: GuestSide): void;
   /** There is room again after {@link GuestSide.receive} said false. */
   room?(): void;
+  /** Pairs of queues that the guest uses from now on; one at first, and again after a reset. */
+  usePairs?(count: number): void;
   /** The driver is gone or begins anew: what was under way with it is over. */
   reset?(): void;
 }
 
 export interface GuestSide {
-  /** Gives the guest a frame, which is the caller's again at once. False: it has no room for it now. True: it is with the guest, or was not for it. */
-  receive(frame: Uint8Array, offload?: Offload): boolean;
+  /**
+   * Gives the guest a frame, which is the caller's again at once. False: it has no room for it now. True: it is with the guest, or
+   * was not for it. `queue`: the pair that it belongs into; unless said, that of its flow.
+   */
+  receive(frame: Uint8Array, offload?: Offload, queue?: number): boolean;
   /** What the guest's driver takes now. */
   readonly takes: { readonly checksum: boolean; readonly tcp4: boolean; readonly tcp6: boolean };
 }

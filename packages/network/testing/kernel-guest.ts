@@ -3,6 +3,7 @@
 import { Poller } from "../src/host/poller.ts";
 import type { GuestSide, Offload, PacketPort } from "../src/port.ts";
 import { TapDevice } from "../src/tap/device.ts";
+import { openTap } from "../src/tap/open.ts";
 import { Host } from "./namespaces.ts";
 import { GOOD_WIRE, type Quality, Wire } from "./wire.ts";
 
@@ -34,7 +35,7 @@ export class KernelGuest implements AsyncDisposable {
   ): Promise<KernelGuest> {
     const host = await Host.make();
     const poller = new Poller();
-    const tap = new TapDevice("guest%d", poller);
+    const tap = new TapDevice(openTap("guest%d"), poller);
     host.take(tap.name);
     const takes = { checksum: offloads, tcp4: offloads, tcp6: offloads };
     tap.takeOffloads(takes);

@@ -25,9 +25,16 @@ export function lacks(...programs: string[]): string | false {
   return noNetworks || (lacking === undefined ? false : `${lacking} is not installed`);
 }
 
-/** From now on this process has a network of its own: a loopback device, and what is given to it. Once for each process. */
-export function enterOwnNetwork(): void {
-  unshare(Namespace.NEWNET);
+/**
+ * From now on this process has a network of its own: a loopback device, and what is given to it. Once for each process. `sysfs`:
+ * /sys shows it, which otherwise shows the network of who mounted that.
+ */
+export function enterOwnNetwork({ sysfs = false }: { sysfs?: boolean } = {}): void {
+  unshare(Namespace.NEWNET | (sysfs ? Namespace.NEWNS : 0));
+  if (sysfs) {
+    command("mount", "--make-rprivate", "/");
+    command("mount", "-t", "sysfs", "sysfs", "/sys");
+  }
   command("ip", "link", "set", "lo", "up");
 }
 

@@ -11,6 +11,7 @@ import {
   joinNetwork,
   LimitPort,
   Nat,
+  NetworkError,
   type PacketPort,
   PcapFile,
   parseAddress,
@@ -38,7 +39,7 @@ export async function attachNetwork(
   hostName: string | undefined,
   onTrouble: (message: string) => void,
 ): Promise<AttachedNetwork> {
-  const { mac = madeUpMac() } = options;
+  let { mac = madeUpMac() } = options;
   if (options.mode === "vhost-user") {
     const { path, mtu, queues: pairs } = options;
     const device = await VhostUserNetDevice.connect({
@@ -51,7 +52,7 @@ export async function attachNetwork(
     return { id, options, mac, device, nat: undefined, [Symbol.asyncDispose]: async () => device[Symbol.dispose]() };
   }
   await using undo = new AsyncDisposableStack();
-  const { pcap } = options;
+  const { pcap, queues = 1 } = options;
   let { mtu } = options;
   let nat: Nat | undefined;
   let port: PacketPort;
@@ -59,10 +60,17 @@ export async function attachNetwork(
     nat = undo.use(new Nat({ ...options, ...(hostName !== undefined && { hostName }) }));
     port = nat;
   } else if (options.mode === "tap") {
-    port = undo.use(new TapPort(options.ifname));
+    const tap = undo.use("fds" in options ? TapPort.adopt(options.fds) : TapPort.open(options.ifname, queues));
+    if (tap.mac !== undefined) mac = checkMacvtapMac(tap.name, tap.mac, options.mac);
+    mtu ??= tap.mtu;
+    port = tap;
+  } else if (options.mode === "macvtap") {
+    const tap = undo.use(TapPort.onDevice(options.device, options.kind ?? "bridge", parseMac(mac)!, queues));
+    mtu = tap.mtu;
+    port = tap;
   } else if (options.mode === "bridge") {
     const { bridge, filter = CLEAN_TRAFFIC, addresses = [], dhcpServers } = options;
-    const tap = undo.use(TapPort.onBridge(bridge));
+    const tap = undo.use(TapPort.onBridge(bridge, queues));
     mtu = tap.mtu;
     const own = addresses.map((address) => parseAddress(address)!);
     port = new FilterPort(tap, {
@@ -96,9 +104,19 @@ export async function attachNetwork(
     port = undo.use(new LimitPort(port, { ...(inbound && { inbound }), ...(outbound && { outbound }) }));
   }
   if (pcap !== undefined) port = new CapturePort(port, undo.use(new PcapFile(pcap)));
-  const device = new NetDevice({ port, mac, ...(mtu !== undefined && { mtu }) });
+  const pairs = options.mode === "tap" && "fds" in options ? options.fds.length : queues;
+  const device = new NetDevice({ port, mac, pairs, ...(mtu !== undefined && { mtu }) });
   const resources = undo.move();
   return { id, options, mac, device, nat, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
+
+/** A macvtap gives only frames for its own address, and who may use it need not be who may change that. */
+function checkMacvtapMac(name: string, own: string, wanted: string | undefined): string {
+  if (wanted === undefined || wanted.toLowerCase() === own) return own;
+  throw new NetworkError(
+    "NETWORK_CONFIG",
+    `tap ${name}: it is a macvtap with the address ${own}, and so is its card; leave mac=${wanted} out`,
+  );
 }
 
 /** QEMU's range of addresses that machines have, and three bytes by chance. */

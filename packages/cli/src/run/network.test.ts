@@ -9,10 +9,10 @@ import { noImage } from "../../testing/image.ts";
 const bin = join(import.meta.dirname, "../../bin/lodge.js");
 
 for (const [net, message] of [
-  ["nta", "--net nta: there is nat, switch=NAME, bridge=NAME, tap, stream, dgram, vhost-user and none"],
+  ["nta", "--net nta: there is nat, switch=NAME, bridge=NAME, tap, macvtap=DEVICE, stream, dgram, vhost-user and none"],
   [
     "nat,colour=red",
-    /there is no field "colour"; it has mac, mtu, pcap, inbound, outbound, network, network6, restrict, loopback, hostfwd/,
+    /there is no field "colour"; it has mac, mtu, queues, pcap, inbound, outbound, network, network6, restrict, loopback, hostfwd/,
   ],
   ["nat,hostfwd=80", /write tcp:127\.0\.0\.1:8080-:80/],
   ["nat,hostfwd=tcp:192.0.2.77:8080-:80", "cannot forward 192.0.2.77 port 8080: this host does not have that address"],
@@ -20,7 +20,14 @@ for (const [net, message] of [
   ["nat,mac=01:00:00:00:00:00", /is no address of one station/],
   ["nat,mtu=9", "an MTU of 9: 1280 to 65520 are possible"],
   ["nat,pcap=/no/such/file", /^pcap \/no\/such\/file: ENOENT/],
-  ["tap", "--net tap: which one? tap,ifname=NAME"],
+  ["tap", "--net tap: which one? tap,ifname=NAME, or tap,fd=N for one that is open"],
+  ["tap,fd=2", "tap of descriptor 2: it is no tap, or TUNSETIFF did not attach it to a device"],
+  ["tap,fd=77", "tap of descriptor 77: nothing is open there; it has to be passed on to this process"],
+  ["tap,fd=77:78,queues=2", "--net tap,fd=77:78,queues=2: it has as many queues as descriptors"],
+  ["macvtap", "--net macvtap: on which device? macvtap=NAME; ip link says what there is"],
+  ["macvtap=lo,mode=open", "mode=open: there is private, vepa, bridge, passthru"],
+  ["macvtap=nothere", "macvtap on nothere: this host has no device of that name; ip link says which it has"],
+  ["macvtap=lo", "macvtap on lo: the device takes none, or has others of another mode"],
   ["stream,server", /where\? stream,path=SOCKET/],
   ["stream,path=/no/such/socket", "cannot connect to /no/such/socket: nobody listens there; start that one first"],
   ["switch", "--net switch: which one? switch=NAME; lodge net list says what there is"],

@@ -12,13 +12,13 @@ export class CapturePort extends PortAround {
     this.#file = file;
   }
 
-  transmit(frame: Uint8Array, offload?: Offload): void {
+  transmit(frame: Uint8Array, offload?: Offload, queue?: number): void {
     this.#record(frame, offload);
-    this.inner.transmit(frame, offload);
+    this.inner.transmit(frame, offload, queue);
   }
 
-  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload): boolean {
-    const taken = guest.receive(frame, offload);
+  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload, queue?: number): boolean {
+    const taken = guest.receive(frame, offload, queue);
     if (taken) this.#record(frame, offload);
     return taken;
   }

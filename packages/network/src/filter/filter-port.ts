@@ -22,13 +22,13 @@ export class FilterPort extends PortAround {
     this.#filter = new Filter({ rules, mac: card.mac, mayUse: (address) => this.#addresses.mayUse(address) });
   }
 
-  transmit(frame: Uint8Array, offload?: Offload): void {
-    if (this.#filter.accepts(frame)) this.inner.transmit(frame, offload);
+  transmit(frame: Uint8Array, offload?: Offload, queue?: number): void {
+    if (this.#filter.accepts(frame)) this.inner.transmit(frame, offload, queue);
     else this.spoofed += 1;
   }
 
-  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload): boolean {
+  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload, queue?: number): boolean {
     this.#addresses.heard(frame);
-    return guest.receive(frame, offload);
+    return guest.receive(frame, offload, queue);
   }
 }

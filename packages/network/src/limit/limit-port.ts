@@ -61,7 +61,7 @@ export class LimitPort extends PortAround implements Disposable {
   #inbound: Gate | undefined;
   #outbound: Gate | undefined;
   #mostWaiting = LEAST_WAITING;
-  #waiting: { frame: Uint8Array; offload: Offload | undefined }[] = [];
+  #waiting: { frame: Uint8Array; offload: Offload | undefined; queue: number | undefined }[] = [];
   #waitingBytes = 0;
   #sending: Disposable | undefined;
   #receiving: Disposable | undefined;
@@ -83,12 +83,12 @@ export class LimitPort extends PortAround implements Disposable {
     if (this.#receiving !== undefined) this.#receiveAgain();
   }
 
-  transmit(frame: Uint8Array, offload?: Offload): void {
+  transmit(frame: Uint8Array, offload?: Offload, queue?: number): void {
     if (this.#waiting.length === 0 && (this.#outbound?.pass(frame.length) ?? 0) === 0) {
-      this.inner.transmit(frame, offload);
+      this.inner.transmit(frame, offload, queue);
     } else if (this.#waitingBytes + frame.length > this.#mostWaiting) this.lost += 1;
     else {
-      this.#waiting.push({ frame: frame.slice(), offload });
+      this.#waiting.push({ frame: frame.slice(), offload, queue });
       this.#waitingBytes += frame.length;
       if (this.#sending === undefined) this.#send();
     }
@@ -98,7 +98,7 @@ export class LimitPort extends PortAround implements Disposable {
     this.#sending?.[Symbol.dispose]();
     this.#sending = undefined;
     let done = 0;
-    for (const { frame, offload } of this.#waiting) {
+    for (const { frame, offload, queue } of this.#waiting) {
       const wait = this.#outbound?.pass(frame.length) ?? 0;
       if (wait > 0) {
         this.#sending = this.#clock.after(Math.ceil(wait), () => this.#send());
@@ -106,15 +106,15 @@ export class LimitPort extends PortAround implements Disposable {
       }
       done += 1;
       this.#waitingBytes -= frame.length;
-      this.inner.transmit(frame, offload);
+      this.inner.transmit(frame, offload, queue);
     }
     this.#waiting = this.#waiting.slice(done);
   }
 
-  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload): boolean {
+  protected receive(guest: GuestSide, frame: Uint8Array, offload?: Offload, queue?: number): boolean {
     if (this.#receiving !== undefined) return false;
     const wait = this.#inbound?.pass(frame.length) ?? 0;
-    if (wait === 0) return guest.receive(frame, offload);
+    if (wait === 0) return guest.receive(frame, offload, queue);
     this.#receiving = this.#clock.after(Math.ceil(wait), () => this.#receiveAgain());
     return false;
   }

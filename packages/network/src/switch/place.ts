@@ -1,52 +1,27 @@
 /**
- * Where a network's switch is found while it runs: a socket and a file below ${XDG_RUNTIME_DIR}/lodge, or /tmp/lodge-UID where
- * there is no such variable. The file is locked by who serves the network, and holds the addresses that were given to machines.
+ * Where a network's switch is found while it runs: a socket and a file. The file is locked by who serves the network, and holds the
+ * addresses that were given to machines.
  */
 
-import {
-  closeSync,
-  constants,
-  ftruncateSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
-import { userInfo } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { closeSync, constants, ftruncateSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { Fcntl, lockRange } from "@lodge/linux";
 import { checkNetworkName } from "../definition/definition.ts";
-import { NetworkError } from "../errors.ts";
+import { runtimeFolder } from "../host/runtime-folder.ts";
 
 export interface SwitchPlace {
   readonly socket: string;
   readonly file: string;
 }
 
-/** Makes the folder, and trusts it only if nobody else can put anything there. */
-function folder(): string {
-  const { uid } = userInfo();
-  const base = process.env.XDG_RUNTIME_DIR ?? "";
-  const path = isAbsolute(base) ? join(base, "lodge") : `/tmp/lodge-${uid}`;
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-  const found = lstatSync(path);
-  if (found.isDirectory() && found.uid === uid && (found.mode & 0o077) === 0) return path;
-  throw new NetworkError(
-    "NETWORK_HOST",
-    `${path} is no folder of this user alone; remove it, or set XDG_RUNTIME_DIR to one that is`,
-  );
-}
-
 export function switchPlace(name: string): SwitchPlace {
-  const base = join(folder(), `net-${checkNetworkName(name)}`);
+  const base = join(runtimeFolder(), `net-${checkNetworkName(name)}`);
   return { socket: `${base}.sock`, file: `${base}.json` };
 }
 
 /** A file that says that the kernel forwards packets only for networks of ours. */
 export function forwardingMark(): string {
-  return join(folder(), "ip_forward");
+  return join(runtimeFolder(), "ip_forward");
 }
 
 /** The file, locked: as long as it is open there is no other switch of that name. */

@@ -1,32 +1,17 @@
-/** A tap: an Ethernet device of the host's kernel whose other end is a descriptor (Documentation/networking/tuntap.rst). */
+/** A tap: an Ethernet device of the host's kernel whose other ends are descriptors (Documentation/networking/tuntap.rst). */
 
-import {
-  Descriptor,
-  EpollEvent,
-  Errno,
-  ioctl,
-  iow,
-  OpenFlag,
-  open,
-  SystemError,
-  tryIoctl,
-  tryRead,
-  tryWrite,
-} from "@lodge/linux";
-import { NetworkError } from "../errors.ts";
-import { Ifreq, interfaceRequest, requestedName } from "../host/interface.ts";
+import { EpollEvent, ioctl, iow, tryRead, tryWrite } from "@lodge/linux";
+import { Ifreq } from "../host/interface.ts";
 import type { Poller } from "../host/poller.ts";
 import type { Offload } from "../port.ts";
 import { readVnetHeader, VnetHeader, writeVnetHeader } from "../vnet-header.ts";
+import { closeTap, type OpenTap } from "./open.ts";
 
-const PATH = "/dev/net/tun";
 /** linux/if_tun.h. */
-const TUNSETIFF = iow(0x54, 202, 4);
 const TUNSETOFFLOAD = iow(0x54, 208, 4);
-const TUNSETVNETHDRSZ = iow(0x54, 216, 4);
-const IFF_TAP = 0x2;
-const IFF_NO_PI = 0x1000;
-const IFF_VNET_HDR = 0x4000;
+const TUNSETQUEUE = iow(0x54, 217, 4);
+const IFF_ATTACH_QUEUE = 0x200;
+const IFF_DETACH_QUEUE = 0x400;
 const TapOffload = { CSUM: 1, TSO4: 2, TSO6: 4, ECN: 8 } as const;
 
 const HEADER = VnetHeader.LENGTH;
@@ -34,29 +19,34 @@ const LONGEST = 65535 + 18;
 /** Frames of one event, so that a flood leaves others their turn. */
 const MOST_AT_ONCE = 64;
 
+type Receive = (frame: Uint8Array, offload: Offload | undefined, queue: number) => void;
+
 export class TapDevice implements Disposable {
   readonly name: string;
-  readonly #file: Descriptor;
+  readonly queues: number;
+  readonly #tap: OpenTap;
   readonly #poller: Poller;
   readonly #incoming = new Uint8Array(HEADER + LONGEST);
   readonly #outgoing = new Uint8Array(HEADER + LONGEST);
   readonly #outgoingHeader = new DataView(this.#outgoing.buffer, 0, HEADER);
-  #receive: ((frame: Uint8Array, offload?: Offload) => void) | undefined;
-  /** Nothing is taken until {@link resume}. */
-  #paused = false;
+  #receive: Receive | undefined;
+  /** By queue: nothing is taken from it until {@link resume}. */
+  readonly #paused: boolean[];
+  /** Queues that the kernel gives frames to. */
+  #used: number;
 
-  /** Opens a tap of this name, and makes it if there is none; an empty name or `tap%d` has the kernel choose. */
-  constructor(name: string, poller: Poller) {
+  /** Has what was opened, and closes it. */
+  constructor(tap: OpenTap, poller: Poller) {
+    this.name = tap.name;
+    this.queues = tap.files.length;
+    this.#tap = tap;
     this.#poller = poller;
-    this.#file = new Descriptor(openTap(name));
-    try {
-      this.name = attach(this.#file.fd, name);
-      poller.add(this.#file.fd, (mask) => {
-        if (mask & EpollEvent.IN) this.#take();
+    this.#paused = tap.files.map(() => false);
+    this.#used = this.queues;
+    for (const [queue, { fd }] of tap.files.entries()) {
+      poller.add(fd, (mask) => {
+        if (mask & EpollEvent.IN) this.#take(queue);
       });
-    } catch (error) {
-      this.#file.close();
-      throw error;
     }
   }
 
@@ -65,79 +55,63 @@ export class TapDevice implements Disposable {
     const flags = checksum
       ? TapOffload.CSUM | (tcp4 ? TapOffload.TSO4 : 0) | (tcp6 ? TapOffload.TSO6 : 0) | TapOffload.ECN
       : 0;
-    ioctl(this.#file.fd, TUNSETOFFLOAD, flags, "TUNSETOFFLOAD");
+    ioctl(this.#tap.files[0]!.fd, TUNSETOFFLOAD, flags, "TUNSETOFFLOAD");
+  }
+
+  /** Has the kernel give frames to the first `count` queues only. */
+  useQueues(count: number): void {
+    const wanted = Math.min(Math.max(count, 1), this.queues);
+    while (this.#used !== wanted) {
+      const grows = this.#used < wanted;
+      const queue = grows ? this.#used : this.#used - 1;
+      const request = new DataView(new ArrayBuffer(Ifreq.SIZE));
+      request.setUint16(Ifreq.VALUE, grows ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE, true);
+      ioctl(this.#tap.files[queue]!.fd, TUNSETQUEUE, request.buffer, "TUNSETQUEUE");
+      this.#used += grows ? 1 : -1;
+    }
   }
 
   /** Who gets the kernel's frames; each is good until it returns. */
-  onFrame(receive: (frame: Uint8Array, offload?: Offload) => void): void {
+  onFrame(receive: Receive): void {
     this.#receive = receive;
-    this.#take();
+    for (let queue = 0; queue < this.queues; queue++) this.#take(queue);
   }
 
-  pause(): void {
-    this.#paused = true;
+  pause(queue = 0): void {
+    this.#paused[queue] = true;
   }
 
-  resume(): void {
-    this.#paused = false;
-    this.#take();
+  resume(queue = 0): void {
+    this.#paused[queue] = false;
+    this.#take(queue);
   }
 
   /** Gives the kernel a frame; it drops what it has no use for, as a card does. */
-  send(frame: Uint8Array, offload?: Offload): void {
+  send(frame: Uint8Array, offload?: Offload, queue = 0): void {
     if (frame.length > LONGEST) return;
     writeVnetHeader(this.#outgoingHeader, offload);
     this.#outgoing.set(frame, HEADER);
-    tryWrite(this.#file.fd, this.#outgoing.subarray(0, HEADER + frame.length));
+    const { fd } = this.#tap.files[queue < this.#used ? queue : 0]!;
+    tryWrite(fd, this.#outgoing.subarray(0, HEADER + frame.length));
   }
 
-  #take(): void {
+  #take(queue: number): void {
     if (this.#receive === undefined) return;
-    for (let count = 0; !this.#paused; count++) {
+    for (let count = 0; !this.#paused[queue]; count++) {
       if (count === MOST_AT_ONCE) {
-        setImmediate(() => this.#take());
+        setImmediate(() => this.#take(queue));
         return;
       }
-      const length = tryRead(this.#file.fd, this.#incoming) - HEADER;
+      const length = tryRead(this.#tap.files[queue]!.fd, this.#incoming) - HEADER;
       if (length < 0) return;
       const offload = readVnetHeader(new DataView(this.#incoming.buffer, 0, HEADER), length);
-      if (offload !== false) this.#receive(this.#incoming.subarray(HEADER, HEADER + length), offload);
+      if (offload !== false) this.#receive(this.#incoming.subarray(HEADER, HEADER + length), offload, queue);
     }
   }
 
   [Symbol.dispose](): void {
-    this.#paused = true;
-    this.#poller.remove(this.#file.fd);
-    this.#file.close();
+    this.#paused.fill(true);
+    for (const { fd } of this.#tap.files) this.#poller.remove(fd);
+    closeTap(this.#tap);
   }
-}
-
-function openTap(name: string): number {
-  try {
-    return open(PATH, OpenFlag.RDWR | OpenFlag.NONBLOCK);
-  } catch (error) {
-    const errno = error instanceof SystemError ? error.errno : 0;
-    const why = errno === Errno.ENOENT ? "this kernel has none (module tun)" : "no permission";
-    throw new NetworkError("NETWORK_HOST", `tap ${name}: ${PATH}: ${why}`, { cause: error });
-  }
-}
-
-/** Attaches the descriptor to the device; returns its name. */
-function attach(fd: number, name: string): string {
-  const request = interfaceRequest(name, "tap");
-  request.setUint16(Ifreq.VALUE, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
-  const result = tryIoctl(fd, TUNSETIFF, request.buffer);
-  if (result < 0) {
-    const why =
-      result === -Errno.EPERM
-        ? "no permission; make it for this user: ip tuntap add NAME mode tap user $USER"
-        : result === -Errno.EBUSY
-          ? "another program has it"
-          : result === -Errno.EINVAL
-            ? "there is a device of that name that is no tap"
-            : new SystemError(-result, "TUNSETIFF", name).message;
-    throw new NetworkError("NETWORK_HOST", `tap ${name}: ${why}`);
-  }
-  ioctl(fd, TUNSETVNETHDRSZ, Int32Array.of(HEADER), "TUNSETVNETHDRSZ");
-  return requestedName(request);
 }

@@ -4,6 +4,9 @@ import {
   checkVlan,
   type DatagramPlace,
   type Forward,
+  isMacvtapMode,
+  MACVTAP_MODES,
+  type MacvtapMode,
   parseAddress,
   parseDatagramPlace,
   parseFilter,
@@ -21,6 +24,8 @@ interface Card {
   readonly mac?: string;
   /** The largest IP packet. Default: 1500. */
   readonly mtu?: number;
+  /** Queues in each direction; as many as there are vCPUs is a good number. Default: 1. */
+  readonly queues?: number;
   /** A file that all frames are written to, for Wireshark. */
   readonly pcap?: string;
   /** Bytes a second that the guest gets, and that it sends. Default: no bound. */
@@ -42,9 +47,21 @@ export type NetworkOptions =
       readonly forwards?: readonly Forward[];
     })
   | (Card & {
-      /** A tap of the host. */
+      /** A tap of the host, or a macvtap that exists. */
       readonly mode: "tap";
       readonly ifname: string;
+    })
+  | (Card & {
+      /** Taps that are open already, one for each queue; they are closed with the machine. */
+      readonly mode: "tap";
+      readonly fds: readonly number[];
+    })
+  | (Card & {
+      /** A macvtap on a device of the host's: a station of its own beside it. */
+      readonly mode: "macvtap";
+      readonly device: string;
+      /** What it has to do with others on the device (ip-link(8)). Default: bridge. */
+      readonly kind?: MacvtapMode;
     })
   | (Card & {
       /** A Linux bridge of the host: a tap is made a port of it. */
@@ -70,13 +87,11 @@ export type NetworkOptions =
       readonly local: DatagramPlace;
       readonly remote: DatagramPlace;
     })
-  | (Pick<Card, "mac" | "mtu"> & {
+  | (Pick<Card, "mac" | "mtu" | "queues"> & {
       /** Another process carries the frames, in the guest's own memory: passt, Open vSwitch, DPDK. */
       readonly mode: "vhost-user";
       /** The Unix socket at which it listens. */
       readonly path: string;
-      /** Queues in each direction. Default: 1. */
-      readonly queues?: number;
     })
   | (Card & {
       /** A named network of this user's, with other machines on it. */
@@ -97,9 +112,9 @@ const MOST_CARDS = 16;
 export function parseNetwork(text: string, option: string): NetworkOptions | undefined {
   const kind = text.split(",")[0]!;
   // A network is named where its kind is.
-  const [mode, of] = /^(switch|bridge)=(.*)$/.exec(kind)?.slice(1) ?? [kind];
-  const ownMtu = ["mac", "pcap", "inbound", "outbound"];
-  const card = ["mac", "mtu", "pcap", "inbound", "outbound"];
+  const [mode, of] = /^(switch|bridge|macvtap)=(.*)$/.exec(kind)?.slice(1) ?? [kind];
+  const ownMtu = ["mac", "queues", "pcap", "inbound", "outbound"];
+  const card = ["mac", "mtu", "queues", "pcap", "inbound", "outbound"];
   switch (mode) {
     case "none":
       parseFields(text, option, []);
@@ -120,10 +135,33 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       };
     }
     case "tap": {
-      const { named } = parseFields(text, option, [...card, "ifname"]);
-      const ifname = named.get("ifname");
-      if (ifname === undefined) throw new VmmError("VMM_CONFIG", `${option} ${text}: which one? tap,ifname=NAME`);
-      return { mode: "tap", ...cardOf(named), ifname };
+      const { named } = parseFields(text, option, [...card, "ifname", "fd"]);
+      const [ifname, fd] = [named.get("ifname"), named.get("fd")];
+      if ((ifname === undefined) === (fd === undefined)) {
+        throw new VmmError(
+          "VMM_CONFIG",
+          `${option} ${text}: which one? tap,ifname=NAME, or tap,fd=N for one that is open`,
+        );
+      }
+      if (ifname !== undefined) return { mode: "tap", ...cardOf(named), ifname };
+      const fds = fd!.split(":").map((number) => parseCount(number, "fd"));
+      if (named.has("queues"))
+        throw new VmmError("VMM_CONFIG", `${option} ${text}: it has as many queues as descriptors`);
+      return { mode: "tap", ...cardOf(named), fds };
+    }
+    case "macvtap": {
+      const { named } = parseFields(text, option, [...ownMtu, "mode"]);
+      const kind = named.get("mode");
+      if (of === undefined || of === "") {
+        throw new VmmError(
+          "VMM_CONFIG",
+          `${option} ${text}: on which device? macvtap=NAME; ip link says what there is`,
+        );
+      }
+      if (kind !== undefined && !isMacvtapMode(kind)) {
+        throw new VmmError("VMM_CONFIG", `mode=${kind}: there is ${MACVTAP_MODES.join(", ")}`);
+      }
+      return { mode: "macvtap", ...cardOf(named), device: of, ...(kind !== undefined && { kind }) };
     }
     case "bridge": {
       const { named, listed } = parseFields(text, option, [...ownMtu, "filter"], ["ip", "dhcp"]);
@@ -166,21 +204,14 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
     }
     case "vhost-user": {
       const { named } = parseFields(text, option, ["mac", "mtu", "path", "queues"]);
-      const [path, queues] = [named.get("path"), named.get("queues")];
+      const path = named.get("path");
       if (path === undefined) {
         throw new VmmError(
           "VMM_CONFIG",
           `${option} ${text}: where does it listen? vhost-user,path=SOCKET, of passt --vhost-user or a switch`,
         );
       }
-      const { mac, mtu } = cardOf(named);
-      return {
-        mode: "vhost-user",
-        path,
-        ...(mac !== undefined && { mac }),
-        ...(mtu !== undefined && { mtu }),
-        ...(queues !== undefined && { queues: parseCount(queues, "queues") }),
-      };
+      return { mode: "vhost-user", path, ...cardOf(named) };
     }
     case "switch": {
       const { named } = parseFields(text, option, [...ownMtu, "vlan", "trunk", "filter"]);
@@ -203,7 +234,7 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
     default:
       throw new VmmError(
         "VMM_CONFIG",
-        `${option} ${text}: there is nat, switch=NAME, bridge=NAME, tap, stream, dgram, vhost-user and none`,
+        `${option} ${text}: there is nat, switch=NAME, bridge=NAME, tap, macvtap=DEVICE, stream, dgram, vhost-user and none`,
       );
   }
 }
@@ -230,7 +261,7 @@ function filterOf(named: ReadonlyMap<string, string>): { filter?: string } {
 }
 
 function cardOf(named: ReadonlyMap<string, string>): Card {
-  const [mac, mtu, pcap] = [named.get("mac"), named.get("mtu"), named.get("pcap")];
+  const [mac, mtu, queues, pcap] = ["mac", "mtu", "queues", "pcap"].map((name) => named.get(name));
   const rate = (direction: "inbound" | "outbound") => {
     const text = named.get(direction);
     return text === undefined ? {} : { [direction]: readRate(text, direction) };
@@ -238,6 +269,7 @@ function cardOf(named: ReadonlyMap<string, string>): Card {
   return {
     ...(mac !== undefined && { mac }),
     ...(mtu !== undefined && { mtu: parseCount(mtu, "mtu") }),
+    ...(queues !== undefined && { queues: parseCount(queues, "queues") }),
     ...(pcap !== undefined && { pcap }),
     ...rate("inbound"),
     ...rate("outbound"),

@@ -94,8 +94,8 @@ suite("the image debian", { skip }, () => {
       await using vm = await Machine.start({ ...options, console: console.write });
       const { stdout, status } = await vm.exec(["sh", "-c", "systemctl is-system-running --wait; hostname; id -un"]);
       assert.deepEqual([stdout, status], ["running\nlong-lived\nroot\n", 0]);
-      const names = await vm.exec(["sh", "-c", "ip -4 -o address show scope global; getent hosts gateway long-lived"]);
-      assert.match(names.stdout, /inet 10\.0\.2\.15\/24 .* dynamic .*\n(.*\n)*10\.0\.2\.2 +gateway\.lodge\.internal/);
+      const names = await vm.exec(["sh", "-c", "ip -4 -o address show scope global; getent ahostsv4 gateway"]);
+      assert.match(names.stdout, /inet 10\.0\.2\.15\/24 .* dynamic .*\n10\.0\.2\.2 /);
       await console.until("login: ");
       vm.type("root\n");
       await console.until("# ");

@@ -39,7 +39,7 @@ export const debian: ImageRecipe = {
   name: "debian",
   description: "a small Debian with systemd and apt on a disk",
   // The release of the contents: raise it with every change, so that images are built anew.
-  version: 1,
+  version: 2,
   build,
 };
 

@@ -77,6 +77,7 @@ export class NetDevice extends VirtioDevice {
     this.features = offered(port, mtu !== undefined, pairs > 1);
     if (saved !== undefined) this.#restore(saved);
     port.connect(this.#guestSide());
+    port.usePairs?.(this.#pairs);
   }
 
   /** Plugs the cable in or pulls it out. */
@@ -110,7 +111,7 @@ export class NetDevice extends VirtioDevice {
     const queue = this.link.queues[number];
     if (queue === undefined || this.#paused) return;
     if (number === this.#controlQueue) queue.serve((chain) => this.#control(queue, chain));
-    else if (number & 1) queue.serve((chain) => this.#transmit(queue, chain));
+    else if (number & 1) queue.serve((chain) => this.#transmit(queue, chain, number >> 1));
     else this.#hasRoom();
   }
 
@@ -125,7 +126,7 @@ export class NetDevice extends VirtioDevice {
     this.#port.room?.();
   }
 
-  #transmit(queue: Virtqueue, chain: Chain): void {
+  #transmit(queue: Virtqueue, chain: Chain, pair: number): void {
     const length = chain.readableBytes - VnetHeader.LENGTH;
     if (length >= 14 && length <= MAX_FRAME && this.#isUp) {
       chain.read(0, this.#headerBytes);
@@ -133,7 +134,7 @@ export class NetDevice extends VirtioDevice {
       if (offload !== false) {
         const frame = this.#frame.subarray(0, length);
         chain.read(VnetHeader.LENGTH, frame);
-        this.#port.transmit(frame, offload);
+        this.#port.transmit(frame, offload, pair);
       }
     }
     queue.push(chain, 0);
@@ -151,7 +152,7 @@ export class NetDevice extends VirtioDevice {
   #guestSide(): GuestSide {
     const device = this;
     return {
-      receive: (frame, offload) => this.#receive(frame, offload),
+      receive: (frame, offload, pair) => this.#receive(frame, offload, pair),
       get takes() {
         const on = device.#offloads;
         return {
@@ -163,10 +164,16 @@ export class NetDevice extends VirtioDevice {
     };
   }
 
-  #receive(frame: Uint8Array, offload?: Offload): boolean {
+  #usePairs(count: number): void {
+    this.#pairs = count;
+    this.#port.usePairs?.(count);
+  }
+
+  #receive(frame: Uint8Array, offload?: Offload, pair?: number): boolean {
     if (this.link.features === 0n || !this.#isUp || frame.length < 14 || frame.length > MAX_FRAME) return true;
     if (!this.#filter.accepts(frame, this.#mac, this.#has(NetFeature.CTRL_VLAN))) return true;
-    const queue = this.link.queues[2 * flowOf(frame, this.#pairs)] ?? this.link.queues[0];
+    const into = pair !== undefined && pair < this.#pairs ? pair : flowOf(frame, this.#pairs);
+    const queue = this.link.queues[2 * into] ?? this.link.queues[0];
     const chains =
       queue === undefined || this.#paused ? undefined : this.#takeRoom(queue, VnetHeader.LENGTH + frame.length);
     if (queue === undefined || chains === undefined) {
@@ -245,7 +252,7 @@ export class NetDevice extends VirtioDevice {
         return true;
       case Control.MQ:
         if (command !== 0 || u16 === undefined || u16 < 1 || u16 > this.#maxPairs) return false;
-        this.#pairs = u16;
+        this.#usePairs(u16);
         return true;
       case Control.GUEST_OFFLOADS:
         // Checksums are the first of what the driver may turn off; without them there is nothing else.
@@ -259,7 +266,7 @@ export class NetDevice extends VirtioDevice {
 
   override stop(): void {
     this.#filter = new ReceiveFilter();
-    this.#pairs = 1;
+    this.#usePairs(1);
     this.#offloads = true;
     this.#refused = false;
     this.#mac.set(this.#config.mac);

@@ -23,7 +23,7 @@ const WIRES: [string, Omit<Quality, "seed">, boolean][] = [
 ];
 
 suite("TCP over a bad cable", { skip: noNetworks }, () => {
-  before(enterOwnNetwork);
+  before(() => enterOwnNetwork());
   for (const [what, quality, offloads] of WIRES) {
     test(`${TRANSFERS} transfers of ${TRANSFER_MIB} MiB each way over ${what}`, async () => {
       using nat = new Nat({ loopback: true });
