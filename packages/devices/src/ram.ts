@@ -14,6 +14,9 @@ export interface GuestRam {
    */
   written(gpa: number, length: number): void;
 
+  /** The pieces of one buffer that it is made of; undefined where it is made of something else. */
+  readonly pieces?: readonly RamPiece[];
+
   /** What other programs map to see the same memory; undefined where none can. */
   readonly shared?: SharedRam | undefined;
 }
@@ -37,7 +40,7 @@ export interface RamPiece {
 export class MappedRam implements GuestRam {
   readonly shared: SharedRam | undefined;
   readonly #buffer: ArrayBufferLike;
-  readonly #pieces: readonly RamPiece[];
+  readonly pieces: readonly RamPiece[];
   readonly #written: (gpa: number, length: number) => void;
 
   /** `written` is told of what devices write; `file` holds the buffer, whose first byte is at `address`. */
@@ -53,13 +56,13 @@ export class MappedRam implements GuestRam {
       }
     }
     this.#buffer = buffer;
-    this.#pieces = pieces;
+    this.pieces = pieces;
     this.#written = written;
     this.shared = file && { ...file, pieces };
   }
 
   slice(gpa: number, length: number): Uint8Array | undefined {
-    for (const piece of this.#pieces) {
+    for (const piece of this.pieces) {
       const start = gpa - piece.gpa;
       // A guest's address may be anything up to 2^64: inexact there, but then it is outside too.
       if (start >= 0 && length >= 0 && start + length <= piece.sizeBytes) {

@@ -64,6 +64,20 @@ const jobs: Record<string, () => Promise<unknown>> = {
     socket.resetAndDestroy();
     return "reset";
   },
+  /** So many connections, each with a question and its answer, which stay until its input ends. */
+  idle: async () => {
+    const sockets: Socket[] = [];
+    for (let made = 0; made < number; made++) {
+      const socket = await open();
+      sockets.push(socket);
+      socket.write("ping");
+      await new Promise((resolve, reject) => socket.once("data", resolve).once("close", reject));
+    }
+    process.stdout.write("connected\n");
+    await new Promise((resolve) => process.stdin.once("end", resolve).resume());
+    for (const socket of sockets) socket.resetAndDestroy();
+    return number;
+  },
   /** Connects and reads nothing until its input ends. */
   stall: async () => {
     const socket = await open();

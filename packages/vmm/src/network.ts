@@ -1,7 +1,7 @@
 /** A network card of a machine, and what it is connected to. */
 
 import { randomBytes } from "node:crypto";
-import { NetDevice, VhostUserNetDevice } from "@lodge/devices";
+import { KernelBackEnd, NetDevice, VhostNetDevice } from "@lodge/devices";
 import {
   CapturePort,
   CLEAN_TRAFFIC,
@@ -27,7 +27,7 @@ export interface AttachedNetwork extends AsyncDisposable {
   readonly id: string;
   readonly options: NetworkOptions;
   readonly mac: string;
-  readonly device: NetDevice | VhostUserNetDevice;
+  readonly device: NetDevice | VhostNetDevice;
   /** Of a card with NAT: its port forwards, which may be changed while the machine runs, and what it is doing. */
   readonly nat: Nat | undefined;
 }
@@ -42,8 +42,8 @@ export async function attachNetwork(
   let { mac = madeUpMac() } = options;
   if (options.mode === "vhost-user") {
     const { path, mtu, queues: pairs } = options;
-    const device = await VhostUserNetDevice.connect({
-      path,
+    const device = await VhostNetDevice.connect({
+      server: { path },
       mac,
       onTrouble,
       ...(mtu !== undefined && { mtu }),
@@ -73,12 +73,15 @@ export async function attachNetwork(
     const tap = undo.use(TapPort.onBridge(bridge, queues));
     mtu = tap.mtu;
     const own = addresses.map((address) => parseAddress(address)!);
-    port = new FilterPort(tap, {
-      rules: parseFilter(filter),
-      mac: parseMac(mac)!,
-      addresses: own,
-      ...(dhcpServers && { dhcpServers: dhcpServers.map((address) => parseAddress(address)!) }),
-    });
+    const rules = parseFilter(filter);
+    port = tap;
+    if (rules.length > 0)
+      port = new FilterPort(tap, {
+        rules,
+        mac: parseMac(mac)!,
+        addresses: own,
+        ...(dhcpServers && { dhcpServers: dhcpServers.map((address) => parseAddress(address)!) }),
+      });
   } else if (options.mode === "dgram") {
     port = undo.use(new DatagramPort(options.local, options.remote));
   } else if (options.mode === "switch") {
@@ -105,9 +108,33 @@ export async function attachNetwork(
   }
   if (pcap !== undefined) port = new CapturePort(port, undo.use(new PcapFile(pcap)));
   const pairs = options.mode === "tap" && "fds" in options ? options.fds.length : queues;
-  const device = new NetDevice({ port, mac, pairs, ...(mtu !== undefined && { mtu }) });
+  const card = { mac, pairs, ...(mtu !== undefined && { mtu }) };
+  const device =
+    port instanceof TapPort && carriedByKernel(options)
+      ? undo.use(await VhostNetDevice.connect({ ...card, server: { tap: port }, onTrouble }))
+      : new NetDevice({ ...card, port });
+  if ("vhost" in options && options.vhost && device instanceof NetDevice) {
+    throw new NetworkError(
+      "NETWORK_CONFIG",
+      "vhost: frames do not come by the machine's process then; leave pcap=, limits and filters out (filter=none)",
+    );
+  }
   const resources = undo.move();
   return { id, options, mac, device, nat, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
+
+/** vhost-net, where it is wanted, or is there and not unwanted. */
+function carriedByKernel(options: NetworkOptions): boolean {
+  const wanted = "vhost" in options ? options.vhost : undefined;
+  if (wanted === false) return false;
+  const isThere = KernelBackEnd.isThere;
+  if (wanted && !isThere) {
+    throw new NetworkError(
+      "NETWORK_HOST",
+      "vhost: /dev/vhost-net is not there, or not for this user; modprobe vhost_net, and its owner may be changed",
+    );
+  }
+  return isThere;
 }
 
 /** A macvtap gives only frames for its own address, and who may use it need not be who may change that. */

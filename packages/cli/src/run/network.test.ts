@@ -24,6 +24,7 @@ for (const [net, message] of [
   ["tap,fd=2", "tap of descriptor 2: it is no tap, or TUNSETIFF did not attach it to a device"],
   ["tap,fd=77", "tap of descriptor 77: nothing is open there; it has to be passed on to this process"],
   ["tap,fd=77:78,queues=2", "--net tap,fd=77:78,queues=2: it has as many queues as descriptors"],
+  ["macvtap=lo,vhost=maybe", "vhost=maybe: it is on or off"],
   ["macvtap", "--net macvtap: on which device? macvtap=NAME; ip link says what there is"],
   ["macvtap=lo,mode=open", "mode=open: there is private, vepa, bridge, passthru"],
   ["macvtap=nothere", "macvtap on nothere: this host has no device of that name; ip link says which it has"],

@@ -9,13 +9,13 @@ export type { ConsolePort, PortOptions } from "./console/port.ts";
 export { type DriverLink, Feature, VirtioDevice } from "./device.ts";
 export { FsDevice } from "./fs/fs.ts";
 export { NetDevice, type NetOptions } from "./net/net.ts";
-export { VhostUserNetDevice, type VhostUserNetOptions } from "./net/vhost-user-net.ts";
-
+export { VhostNetDevice, type VhostNetOptions } from "./net/vhost-net.ts";
 export { P9Device } from "./p9/p9.ts";
 export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
 export type { SharedFolderOptions } from "./shared-folder/device.ts";
 export type { RegisterEvents } from "./transport/registers.ts";
 export { NO_VECTOR, Status } from "./transport/shared.ts";
 export { type TransportOptions, type VirtioInterrupts, VirtioTransport } from "./transport/transport.ts";
+export { KernelBackEnd, type ServedTap } from "./vhost/kernel-back-end.ts";
 export { UnixSockets } from "./vsock/unix-sockets.ts";
 export { VsockDevice, type VsockOptions } from "./vsock/vsock.ts";

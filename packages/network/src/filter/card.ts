@@ -20,6 +20,8 @@ export interface CardAddressesOptions {
   readonly mac: Uint8Array;
   /** The guest's addresses. Default: they are learnt. */
   readonly addresses?: readonly Uint8Array[];
+  /** Others', which it never has. */
+  readonly reserved?: readonly Uint8Array[];
   /** Whose DHCP answers count. Default: everybody's. */
   readonly dhcpServers?: readonly Uint8Array[];
 }
@@ -33,13 +35,13 @@ export class CardAddresses {
   #first: Uint8Array | undefined;
   readonly #book: AddressBook<CardAddresses>;
 
-  constructor({ mac, addresses: said = [], dhcpServers }: CardAddressesOptions) {
+  constructor({ mac, addresses: said = [], reserved = [], dhcpServers }: CardAddressesOptions) {
     this.#mac = mac;
     this.#said = said;
     this.#servers = dhcpServers;
     // Its own addresses of IPv6 it makes itself, one after the other; where some were said, only the link's.
     const networks = said.some((one) => one.length === 16) ? [LINK_LOCAL6!] : undefined;
-    this.#book = new AddressBook<CardAddresses>({ reserved: [], networks, leasedTo: () => undefined });
+    this.#book = new AddressBook<CardAddresses>({ reserved, networks, leasedTo: () => undefined });
   }
 
   mayUse(address: Uint8Array): boolean {

@@ -115,6 +115,22 @@ export class Interfaces implements Disposable {
     }
   }
 
+  /** One more address of IPv6, or the one that it has; nobody is asked whether it is free. */
+  addAddress6(name: string, address: Uint8Array, bits: number): void {
+    writeFileSync(`/proc/sys/net/ipv6/conf/${name}/accept_dad`, "0");
+    // struct in6_ifreq.
+    const request = new DataView(new ArrayBuffer(24));
+    new Uint8Array(request.buffer).set(address);
+    request.setUint32(16, bits, true);
+    request.setInt32(20, this.index(name) ?? 0, true);
+    const fd = socket(AddressFamily.INET6, SocketType.DGRAM);
+    const result = tryIoctl(fd, Request.SIOCSIFADDR, request.buffer);
+    close(fd);
+    if (result < 0 && result !== -Errno.EEXIST) {
+      throw new NetworkError("NETWORK_HOST", `device ${name}: an address of IPv6: ${describe(result, name)}`);
+    }
+  }
+
   /** Makes a device a port of a Linux bridge, and both of one MTU, which it returns. {@link checkBridge} comes first. */
   addToBridge(bridge: string, device: string): number {
     const mtu = this.mtu(bridge);

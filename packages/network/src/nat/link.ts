@@ -19,6 +19,12 @@ const MOST_NEIGHBOURS = 1024;
 /** IPv4 frames without DHCP's own are 60 bytes at least; cards pad, and so do we not: a virtual card takes any. */
 const UNKNOWN4 = new Uint8Array(4);
 
+/** Who leads out by IPv6: an address of the link, and whose it is there. */
+export interface Router6 {
+  readonly address: Uint8Array;
+  readonly mac: Uint8Array;
+}
+
 export interface Addresses {
   readonly mac: Uint8Array;
   readonly network: Prefix;
@@ -27,6 +33,7 @@ export interface Addresses {
   readonly gateway: Uint8Array;
   readonly gateway6: Uint8Array;
   readonly gatewayLocal6: Uint8Array;
+  readonly router6: Router6;
   readonly names: Uint8Array;
   readonly names6: Uint8Array;
 }

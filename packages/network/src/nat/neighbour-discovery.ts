@@ -44,14 +44,14 @@ function advertisement({ mac }: Addresses, own: Uint8Array, to: Uint8Array, soli
 
 /** What a router says: itself, the prefix to make addresses of, name servers (RFC 8106), and that DHCPv6 has more. */
 export function routerAdvertisement(link: GuestLink, to: Uint8Array, search: Uint8Array): Message {
-  const { mac, network6, names6, gatewayLocal6 } = link.addresses;
+  const { network6, names6, router6 } = link.addresses;
   const paddedSearch = new Uint8Array(Math.ceil(search.length / 8) * 8);
   paddedSearch.set(search);
   const body = new Uint8Array(16 + 8 + 8 + 32 + 24 + 8 + paddedSearch.length);
   // Hop limit 64; addresses and more from DHCPv6, too.
   body.set([Icmp6Type.ROUTER_ADVERTISEMENT, 0, 0, 0, 64, 0xc0]);
   putU16(body, 6, ROUTER_LIFE_S);
-  body.set(macOption(OptionType.SOURCE_MAC, mac), 16);
+  body.set(macOption(OptionType.SOURCE_MAC, router6.mac), 16);
   body.set([OptionType.MTU, 1], 24);
   putU32(body, 28, link.mtu);
   // On this link, and good for stateless configuration.
@@ -65,7 +65,7 @@ export function routerAdvertisement(link: GuestLink, to: Uint8Array, search: Uin
   body.set([OptionType.SEARCH, 1 + paddedSearch.length / 8], 88);
   putU32(body, 92, ROUTER_LIFE_S);
   body.set(paddedSearch, 96);
-  return message(gatewayLocal6, to, body);
+  return message(router6.address, to, body);
 }
 
 /** Answers what is about neighbours and routers; false for other messages. */

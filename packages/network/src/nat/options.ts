@@ -6,7 +6,7 @@ import { hostOf, type Prefix, parsePrefix } from "../packet/address.ts";
 import type { Stations } from "./dhcp/leases.ts";
 import type { Resolvers } from "./dns/upstream.ts";
 import type { Forward } from "./forward.ts";
-import type { Addresses } from "./link.ts";
+import type { Addresses, Router6 } from "./link.ts";
 
 export interface NatOptions {
   /** The guest's network, of 24 bits or less; the gateway is its second address, the name server its third. Default: 10.0.2.0/24. */
@@ -17,6 +17,8 @@ export interface NatOptions {
   readonly mtu?: number;
   /** Another's address that DHCP says leads out: this NAT gives addresses and names, and no way out. */
   readonly router?: Uint8Array;
+  /** The same of IPv6: its address of the link, which router advertisements are from. Default: the gateway. */
+  readonly router6?: Router6;
   /** No way out: the guest has DHCP, local names and what is forwarded to it. Default: false. */
   readonly restrict?: boolean;
   /** The gateway's address leads to this host's loopback address. Default: false. */
@@ -38,21 +40,27 @@ const LEAST_MTU = 1280;
 const MOST_MTU = 65520;
 
 /** Checks the addresses of a network and says whose they are. */
-export function addressesOf({ network = "10.0.2.0/24", network6 = "fd00:10:0:2::/64" }: NatOptions): Addresses {
+export function addressesOf({
+  network = "10.0.2.0/24",
+  network6 = "fd00:10:0:2::/64",
+  router6,
+}: NatOptions): Addresses {
   const four = prefix(network, 4);
   const six = prefix(network6, 16);
   if (four.bits < 8 || four.bits > 27) refuse(`network ${network}: it has 8 to 27 bits, such as 10.0.2.0/24`);
   if (six.bits !== 64) refuse(`network ${network6}: one of IPv6 has 64 bits, such as fd00:10:0:2::/64`);
   const gateway = hostOf(four, 2);
   const local = hostOf(parsePrefix("fe80::/64")!, 2);
+  // An address of the local administration, which says what it stands for.
+  const mac = Uint8Array.of(0x52, 0x55, ...gateway);
   return {
-    // An address of the local administration, which says what it stands for.
-    mac: Uint8Array.of(0x52, 0x55, ...gateway),
+    mac,
     network: four,
     network6: six,
     gateway,
     gateway6: hostOf(six, 2),
     gatewayLocal6: local,
+    router6: router6 ?? { address: local, mac },
     names: hostOf(four, 3),
     names6: hostOf(six, 3),
   };

@@ -98,6 +98,8 @@ export interface Welcome {
   readonly bridge?: string;
   /** Of such a network: its own DHCP server's address. */
   readonly dhcp?: string;
+  /** Of such a network: addresses that are no machine's. */
+  readonly reserved?: readonly string[];
 }
 
 /** A machine's place on a network, which it takes again when the network's process is another one. */

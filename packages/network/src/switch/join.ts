@@ -19,7 +19,7 @@ export interface Joined extends Disposable {
 export async function joinNetwork(options: MemberOptions): Promise<Joined> {
   using undo = new DisposableStack();
   const place = undo.use(await Membership.take(options));
-  const { mtu, bridge, dhcp } = place.welcome;
+  const { mtu, bridge, dhcp, reserved = [] } = place.welcome;
   let port: PacketPort = new SwitchClient(place);
   if (bridge !== undefined) {
     const tap = undo.use(TapPort.onBridge(bridge));
@@ -32,6 +32,7 @@ export async function joinNetwork(options: MemberOptions): Promise<Joined> {
     port = new FilterPort(tap, {
       rules: parseFilter(options.filter ?? CLEAN_TRAFFIC),
       mac: parseMac(options.mac)!,
+      reserved: reserved.flatMap((address) => parseAddress(address) ?? []),
       ...(server !== undefined && { dhcpServers: [server] }),
     });
   }

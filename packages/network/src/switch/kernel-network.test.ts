@@ -15,6 +15,7 @@ import { bridgeName } from "./kernel-network.ts";
 
 const CLIENT = join(import.meta.dirname, "../../testing/client.ts");
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
+const FORWARDING6 = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 class Member implements AsyncDisposable {
   readonly #joined: Joined;
@@ -78,13 +79,16 @@ suite("networks of the kernel", { skip: lacks("nft", "dhclient", "dig", "ping") 
     process.env.XDG_CONFIG_HOME = join(folder.path, "config");
     mkdirSync(process.env.XDG_RUNTIME_DIR, { mode: 0o700 });
     writeFileSync(FORWARDING, "0");
+    writeFileSync(FORWARDING6, "0");
     world = await Host.make();
     command("ip", "link", "add", "out", "type", "veth", "peer", "name", "in");
     world.take("in");
     command("ip", "address", "add", "192.0.2.1/24", "dev", "out");
     command("ip", "link", "set", "out", "up");
     await world.do("ip", "address", "add", "192.0.2.2/24", "dev", "in");
+    command("ip", "address", "add", "2001:db8:9::1/64", "dev", "out", "nodad");
     await world.do("ip", "link", "set", "in", "up");
+    await world.do("ip", "address", "add", "2001:db8:9::2/64", "dev", "in", "nodad");
     // It knows no way to the machines: only what is masqueraded comes back.
     const echo = world.start(process.execPath, CLIENT, "echo", "any", "7000");
     await once(echo.stdout!, "data");
@@ -112,6 +116,36 @@ suite("networks of the kernel", { skip: lacks("nft", "dhclient", "dig", "ping") 
       assert.equal(reached, "connected");
       await world.do("ip", "route", "add", "10.78.2.0/24", "via", "192.0.2.1");
       assert.equal((await world.run("ping", "-c", "1", "-W", "0.5", address)).stdout.includes("1 received"), false);
+      // Of IPv6 the kernel makes itself an address, and has the bridge for its router.
+      const own6 = async (member: Member) => {
+        const inet6 = /inet6 (fd00:10:78:2:5054\S*)\/64 (?!.*tentative)/;
+        await until(async () => inet6.test(await member.do("ip", "-6", "address", "show", "dev", "eth0")));
+        return inet6.exec(await member.do("ip", "-6", "address", "show", "dev", "eth0"))![1]!;
+      };
+      const two6 = await own6(two);
+      await own6(one);
+      assert.match(await one.do("ip", "-6", "route", "show", "default"), /via fe80::1 .*proto ra/);
+      for (const there of [two6, "fd00:10:78:2::1", "2001:db8:9::2"]) {
+        assert.match(await one.do("ping", "-c", "2", "-i", "0.1", there), /2 received/, there);
+      }
+      const reached6 = JSON.parse(await one.do(process.execPath, CLIENT, "connect", "2001:db8:9::2", "7000"));
+      assert.equal(reached6, "connected");
+      assert.match(
+        await one.do("dig", "+short", "@fd00:10:78:2::3", "gateway.lodge.internal", "AAAA"),
+        /^fd00:10:78:2::2$/m,
+      );
+      await world.do("ip", "route", "add", "fd00:10:78:2::/64", "via", "2001:db8:9::1");
+      assert.equal((await world.run("ping", "-c", "1", "-W", "0.5", two6)).stdout.includes("1 received"), false);
+      // Routers' advertisements are still heard where the host is no router.
+      assert.equal(readFileSync("/proc/sys/net/ipv6/conf/out/forwarding", "utf8").trim(), "0");
+      // Nobody else is the router.
+      await two.do("ip", "address", "add", "fd00:10:78:2::1/64", "dev", "eth0", "nodad");
+      const { stdout: asRouter } = await two.guest.host.run(
+        ...["ping", "-c", "1", "-W", "0.5", "-I", "fd00:10:78:2::1", "2001:db8:9::2"],
+      );
+      assert.match(asRouter, /0 received/);
+      await two.do("ip", "address", "del", "fd00:10:78:2::1/64", "dev", "eth0");
+
       const status = (await switchStatus("lab"))!;
       assert.deepEqual(
         status.ports.map((port) => [port.name, port.address]),
@@ -136,6 +170,7 @@ suite("networks of the kernel", { skip: lacks("nft", "dhclient", "dig", "ping") 
     }
     await until(() => isGone("lab"));
     await until(() => readFileSync(FORWARDING, "utf8").trim() === "0");
+    await until(() => readFileSync(FORWARDING6, "utf8").trim() === "0");
     await until(() => command("nft", "list", "tables") === "");
     await until(() => readdirSync(join(process.env.XDG_RUNTIME_DIR!, "lodge")).join() === "net-lab.json");
   });
@@ -151,6 +186,9 @@ suite("networks of the kernel", { skip: lacks("nft", "dhclient", "dig", "ping") 
       assert.match(await one.do("ping", "-c", "1", "10.78.4.1"), /1 received/);
       const { stdout } = await one.guest.host.run("ping", "-c", "1", "-W", "0.5", "192.0.2.2");
       assert.match(stdout, /0 received/);
+      await until(async () => (await one.do("ip", "-6", "route", "show", "default")).includes("fe80::1"));
+      const { stdout: six } = await one.guest.host.run("ping", "-c", "1", "-W", "0.5", "2001:db8:9::2");
+      assert.match(six, /0 received/);
       assert.equal(readFileSync(FORWARDING, "utf8").trim(), "0");
       process.kill((await switchStatus("a-longer-name"))!.pid, "SIGKILL");
     }

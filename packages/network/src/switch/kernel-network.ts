@@ -4,26 +4,29 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import type { NetworkDefinition } from "../definition/definition.ts";
 import { NetworkError } from "../errors.ts";
+import { IPV4, IPV6, startForwarding, stopForwarding } from "../host/forwarding.ts";
 import { Interfaces } from "../host/interface.ts";
+import type { Router6 } from "../nat/link.ts";
 import { hostOf, parsePrefix } from "../packet/address.ts";
-import { forwardingMark } from "./place.ts";
 
-const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const TABLE_PREFIX = "lodge_";
+const LINK_LOCAL6 = parsePrefix("fe80::/64")!;
 
 export class KernelNetwork implements Disposable {
   readonly #definition: NetworkDefinition;
   readonly #bridge: string;
   /** The host's own, which is the machines' router. */
   readonly router: Uint8Array;
+  /** The same of IPv6, of which a host may have none. */
+  readonly router6: Router6 | undefined;
 
   /** Throws a `NetworkError`; nothing is left behind then. */
   constructor(definition: NetworkDefinition) {
     this.#definition = definition;
-    const { name, mtu, network = "" } = definition;
+    const { name, mtu, network = "", network6 = "" } = definition;
     const prefix = parsePrefix(network)!;
     this.#bridge = bridgeName(name);
     this.router = hostOf(prefix, 1);
@@ -32,12 +35,23 @@ export class KernelNetwork implements Disposable {
     undo.defer(() => this[Symbol.dispose]());
     interfaces.makeBridge(this.#bridge, `network ${name}`);
     // It would be that of the least port otherwise, and another with every machine that comes or goes.
-    interfaces.setMac(this.#bridge, Uint8Array.of(0x52, 0x55, ...this.router));
+    const mac = Uint8Array.of(0x52, 0x55, ...this.router);
+    interfaces.setMac(this.#bridge, mac);
     interfaces.setAddress(this.#bridge, this.router, prefix.bits);
     if (mtu !== undefined) interfaces.setMtu(this.#bridge, mtu);
     interfaces.setUp(this.#bridge);
+    const prefix6 = parsePrefix(network6);
+    if (prefix6 !== undefined && existsSync(`/proc/sys/net/ipv6/conf/${this.#bridge}`)) {
+      const address = hostOf(LINK_LOCAL6, 1);
+      interfaces.addAddress6(this.#bridge, address, LINK_LOCAL6.bits);
+      interfaces.addAddress6(this.#bridge, hostOf(prefix6, 1), prefix6.bits);
+      this.router6 = { address, mac };
+    }
     nft(this.#rules(), `network ${name}`);
-    if (definition.mode === "nat") startForwarding();
+    if (definition.mode === "nat") {
+      startForwarding(IPV4);
+      if (this.router6 !== undefined) startForwarding(IPV6);
+    }
     undo.move();
   }
 
@@ -48,13 +62,15 @@ export class KernelNetwork implements Disposable {
 
   /** All of it takes effect at once, in place of what was there. */
   #rules(): string {
-    const { mode, network } = this.#definition;
+    const { mode, network, network6 } = this.#definition;
     const own = `"${this.#bridge}"`;
-    const out =
-      mode === "nat"
-        ? `iifname ${own} ip saddr ${network} accept
-           oifname ${own} ip daddr ${network} ct state established,related accept`
-        : "";
+    const families = [["ip", network] as const, ...(this.router6 ? [["ip6", network6] as const] : [])];
+    const lines = (line: (family: string, network: string | undefined) => string) =>
+      mode === "nat" ? families.map(([family, of]) => line(family, of)).join("\n") : "";
+    const out = lines(
+      (family, of) => `iifname ${own} ${family} saddr ${of} accept
+        oifname ${own} ${family} daddr ${of} ct state established,related accept`,
+    );
     return `
       table inet ${this.#table}
       delete table inet ${this.#table}
@@ -70,18 +86,26 @@ export class KernelNetwork implements Disposable {
           mode === "nat"
             ? `chain postrouting {
           type nat hook postrouting priority srcnat; policy accept;
-          ip saddr ${network} oifname != ${own} masquerade
+          ${lines((family, of) => `${family} saddr ${of} oifname != ${own} masquerade`)}
         }`
             : ""
         }
       }`;
   }
 
+  /** Addresses that are no machine's. */
+  get reserved(): readonly Uint8Array[] {
+    const { network6 = "" } = this.#definition;
+    return [this.router, ...(this.router6 ? [this.router6.address, hostOf(parsePrefix(network6)!, 1)] : [])];
+  }
+
   [Symbol.dispose](): void {
     using interfaces = new Interfaces();
     interfaces.removeBridge(this.#bridge);
     spawnSync("nft", ["delete", "table", "inet", this.#table]);
-    stopForwarding();
+    // Unless another network of ours needs it.
+    const { stdout } = spawnSync("nft", ["list", "tables", "inet"], { encoding: "utf8" });
+    if (!stdout.includes(` ${TABLE_PREFIX}`)) for (const family of [IPV4, IPV6]) stopForwarding(family);
   }
 }
 
@@ -100,21 +124,4 @@ function nft(rules: string, what: string): void {
   }
   if (status === 0) return;
   throw new NetworkError("NETWORK_HOST", `${what}: nft: ${stderr.trim().split("\n")[0]}`);
-}
-
-/** A mark says that it was off before, also to those that come after a crash. */
-function startForwarding(): void {
-  if (readFileSync(FORWARDING, "utf8").trim() !== "0") return;
-  writeFileSync(forwardingMark(), "");
-  writeFileSync(FORWARDING, "1");
-}
-
-/** As it was, unless another network of ours needs it. */
-function stopForwarding(): void {
-  const mark = forwardingMark();
-  if (!existsSync(mark)) return;
-  const { stdout } = spawnSync("nft", ["list", "tables", "inet"], { encoding: "utf8" });
-  if (stdout.includes(` ${TABLE_PREFIX}`)) return;
-  writeFileSync(FORWARDING, "0");
-  rmSync(mark, { force: true });
 }

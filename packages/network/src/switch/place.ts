@@ -19,11 +19,6 @@ export function switchPlace(name: string): SwitchPlace {
   return { socket: `${base}.sock`, file: `${base}.json` };
 }
 
-/** A file that says that the kernel forwards packets only for networks of ours. */
-export function forwardingMark(): string {
-  return join(runtimeFolder(), "ip_forward");
-}
-
 /** The file, locked: as long as it is open there is no other switch of that name. */
 export class SwitchFile implements Disposable {
   readonly #fd: number;

@@ -59,6 +59,7 @@ export class SwitchServer implements AsyncDisposable {
   readonly #resources: DisposableStack;
   /** The kernel's bridge that carries the network, if one does. */
   readonly #bridge: string | undefined;
+  readonly #kernel: KernelNetwork | undefined;
   readonly #clients = new Set<Socket>();
   /** By their cards' addresses. */
   readonly #members = new Map<string, Member>();
@@ -91,17 +92,19 @@ export class SwitchServer implements AsyncDisposable {
     this.#server = createServer((socket) => void this.#welcome(socket));
     using undo = new DisposableStack();
     const kernel = definition.bridge ? undo.use(new KernelNetwork(definition)) : undefined;
+    this.#kernel = kernel;
     this.#bridge = kernel && bridgeName(definition.name);
-    if (mode !== "bare") this.#nat = undo.use(this.#makeNat(kernel?.router, leases));
+    if (mode !== "bare") this.#nat = undo.use(this.#makeNat(kernel, leases));
     if (this.#nat && this.#bridge !== undefined) attachTo(undo.use(TapPort.onBridge(this.#bridge)), this.#nat);
     else if (this.#nat) this.#attachGateway(this.#nat);
     this.#resources = undo.move();
   }
 
-  #makeNat(router: Uint8Array | undefined, leases: SwitchServerOptions["leases"]): Nat {
+  #makeNat(kernel: KernelNetwork | undefined, leases: SwitchServerOptions["leases"]): Nat {
     const { mode, network, network6, mtu, loopback, forwards = [] } = this.#definition;
     const nat = new Nat({
-      ...(router !== undefined && { router }),
+      ...(kernel !== undefined && { router: kernel.router }),
+      ...(kernel?.router6 !== undefined && { router6: kernel.router6 }),
       ...(network !== undefined && { network }),
       ...(network6 !== undefined && { network6 }),
       ...(mtu !== undefined && { mtu }),
@@ -151,15 +154,20 @@ export class SwitchServer implements AsyncDisposable {
     }
   }
 
+  /** The gateway's addresses. */
+  get #reserved(): readonly Uint8Array[] {
+    const gateway = this.#nat?.addresses;
+    if (gateway === undefined) return [];
+    return [gateway.gateway, gateway.gateway6, gateway.gatewayLocal6, gateway.names, gateway.names6];
+  }
+
   /** The gateway and its addresses are in the first VLAN only. */
   #book(vlan: number): AddressBook<Member> {
     let book = this.#books.get(vlan);
     if (book !== undefined) return book;
     const gateway = vlan === DEFAULT_VLAN ? this.#nat?.addresses : undefined;
     book = new AddressBook<Member>({
-      reserved: gateway
-        ? [gateway.gateway, gateway.gateway6, gateway.gatewayLocal6, gateway.names, gateway.names6]
-        : [],
+      reserved: gateway ? this.#reserved : [],
       networks: gateway && [gateway.network, gateway.network6],
       leasedTo: (address) => gateway && this.#members.get(this.#leased.get(addressKey(address)) ?? ""),
     });
@@ -240,6 +248,7 @@ export class SwitchServer implements AsyncDisposable {
     sendLine(socket, {
       mtu: this.#definition.mtu ?? DEFAULT_MTU,
       bridge: this.#bridge!,
+      reserved: [...this.#reserved, ...(this.#kernel?.reserved ?? [])].map(formatAddress),
       ...(dhcp !== undefined && { dhcp }),
     });
     receiveLine(socket).then(

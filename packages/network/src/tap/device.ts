@@ -43,11 +43,11 @@ export class TapDevice implements Disposable {
     this.#poller = poller;
     this.#paused = tap.files.map(() => false);
     this.#used = this.queues;
-    for (const [queue, { fd }] of tap.files.entries()) {
-      poller.add(fd, (mask) => {
-        if (mask & EpollEvent.IN) this.#take(queue);
-      });
-    }
+  }
+
+  /** Of its queues, for who serves them in this one's place. */
+  get fds(): readonly number[] {
+    return this.#tap.files.map(({ fd }) => fd);
   }
 
   /** What the kernel may leave undone in the frames that it gives. */
@@ -71,10 +71,15 @@ export class TapDevice implements Disposable {
     }
   }
 
-  /** Who gets the kernel's frames; each is good until it returns. */
+  /** Who gets the kernel's frames; each is good until it returns. Said once: nobody reads the tap before. */
   onFrame(receive: Receive): void {
     this.#receive = receive;
-    for (let queue = 0; queue < this.queues; queue++) this.#take(queue);
+    for (const [queue, { fd }] of this.#tap.files.entries()) {
+      this.#poller.add(fd, (mask) => {
+        if (mask & EpollEvent.IN) this.#take(queue);
+      });
+      this.#take(queue);
+    }
   }
 
   pause(queue = 0): void {

@@ -76,6 +76,15 @@ export class TapPort implements PacketPort, Disposable {
     return this.#tap.name;
   }
 
+  /** Of its queues, for who carries the guest's frames in this one's place; it is not connected to a device then. */
+  get fds(): readonly number[] {
+    return this.#tap.fds;
+  }
+
+  takeOffloads(takes: GuestSide["takes"]): void {
+    this.#tap.takeOffloads(takes);
+  }
+
   connect(guest: GuestSide): void {
     this.#guest = guest;
     this.#tap.onFrame((frame, offload, queue) => this.#deliver(frame, offload, queue));

@@ -33,6 +33,11 @@ interface Card {
   readonly outbound?: Rate;
 }
 
+interface TapCard extends Card {
+  /** The kernel carries the frames in the guest's own memory (vhost-net). Default: where it can and nothing here is to see them. */
+  readonly vhost?: boolean;
+}
+
 /** A card, and what it is connected to. */
 export type NetworkOptions =
   | (Card & {
@@ -46,24 +51,24 @@ export type NetworkOptions =
       readonly loopback?: boolean;
       readonly forwards?: readonly Forward[];
     })
-  | (Card & {
+  | (TapCard & {
       /** A tap of the host, or a macvtap that exists. */
       readonly mode: "tap";
       readonly ifname: string;
     })
-  | (Card & {
+  | (TapCard & {
       /** Taps that are open already, one for each queue; they are closed with the machine. */
       readonly mode: "tap";
       readonly fds: readonly number[];
     })
-  | (Card & {
+  | (TapCard & {
       /** A macvtap on a device of the host's: a station of its own beside it. */
       readonly mode: "macvtap";
       readonly device: string;
       /** What it has to do with others on the device (ip-link(8)). Default: bridge. */
       readonly kind?: MacvtapMode;
     })
-  | (Card & {
+  | (TapCard & {
       /** A Linux bridge of the host: a tap is made a port of it. */
       readonly mode: "bridge";
       readonly bridge: string;
@@ -135,7 +140,7 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       };
     }
     case "tap": {
-      const { named } = parseFields(text, option, [...card, "ifname", "fd"]);
+      const { named } = parseFields(text, option, [...card, "vhost", "ifname", "fd"]);
       const [ifname, fd] = [named.get("ifname"), named.get("fd")];
       if ((ifname === undefined) === (fd === undefined)) {
         throw new VmmError(
@@ -143,14 +148,14 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
           `${option} ${text}: which one? tap,ifname=NAME, or tap,fd=N for one that is open`,
         );
       }
-      if (ifname !== undefined) return { mode: "tap", ...cardOf(named), ifname };
+      if (ifname !== undefined) return { mode: "tap", ...tapCardOf(named), ifname };
       const fds = fd!.split(":").map((number) => parseCount(number, "fd"));
       if (named.has("queues"))
         throw new VmmError("VMM_CONFIG", `${option} ${text}: it has as many queues as descriptors`);
-      return { mode: "tap", ...cardOf(named), fds };
+      return { mode: "tap", ...tapCardOf(named), fds };
     }
     case "macvtap": {
-      const { named } = parseFields(text, option, [...ownMtu, "mode"]);
+      const { named } = parseFields(text, option, [...ownMtu, "vhost", "mode"]);
       const kind = named.get("mode");
       if (of === undefined || of === "") {
         throw new VmmError(
@@ -161,10 +166,10 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       if (kind !== undefined && !isMacvtapMode(kind)) {
         throw new VmmError("VMM_CONFIG", `mode=${kind}: there is ${MACVTAP_MODES.join(", ")}`);
       }
-      return { mode: "macvtap", ...cardOf(named), device: of, ...(kind !== undefined && { kind }) };
+      return { mode: "macvtap", ...tapCardOf(named), device: of, ...(kind !== undefined && { kind }) };
     }
     case "bridge": {
-      const { named, listed } = parseFields(text, option, [...ownMtu, "filter"], ["ip", "dhcp"]);
+      const { named, listed } = parseFields(text, option, [...ownMtu, "vhost", "filter"], ["ip", "dhcp"]);
       if (of === undefined || of === "") {
         throw new VmmError(
           "VMM_CONFIG",
@@ -178,7 +183,7 @@ export function parseNetwork(text: string, option: string): NetworkOptions | und
       if (noServer !== undefined) throw new VmmError("VMM_CONFIG", `dhcp=${noServer}: this is no address of IPv4`);
       return {
         mode: "bridge",
-        ...cardOf(named),
+        ...tapCardOf(named),
         bridge: of,
         ...filterOf(named),
         addresses,
@@ -274,6 +279,11 @@ function cardOf(named: ReadonlyMap<string, string>): Card {
     ...rate("inbound"),
     ...rate("outbound"),
   };
+}
+
+function tapCardOf(named: ReadonlyMap<string, string>): TapCard {
+  const vhost = named.get("vhost");
+  return { ...cardOf(named), ...(vhost !== undefined && { vhost: parseSwitch(vhost, "vhost") }) };
 }
 
 /** `AVERAGE[:PEAK[:BURST]]`, sizes a second and, the last, at once. */

@@ -24,9 +24,9 @@ import {
 } from "@lodge/linux";
 import { Feature } from "../device.ts";
 import { TestGuest } from "../testing/guest.ts";
-import { PROTOCOL_FEATURES, ProtocolFeature, Request } from "../vhost-user/protocol.ts";
+import { PROTOCOL_FEATURES, ProtocolFeature, Request } from "../vhost/user-protocol.ts";
 import { Config, Control, NetFeature } from "./layout.ts";
-import { VhostUserNetDevice, type VhostUserNetOptions } from "./vhost-user-net.ts";
+import { VhostNetDevice, type VhostNetOptions } from "./vhost-net.ts";
 
 const MAC = "52:54:00:12:34:56";
 const FEATURES = Feature.VERSION_1 | Feature.EVENT_IDX | NetFeature.MRG_RXBUF | PROTOCOL_FEATURES;
@@ -118,8 +118,8 @@ class Script implements Disposable {
   }
 }
 
-async function begin(script: Script, undo: DisposableStack, options: Partial<VhostUserNetOptions> = {}) {
-  const device = undo.use(await VhostUserNetDevice.connect({ path: script.path, mac: MAC, ...options }));
+async function begin(script: Script, undo: DisposableStack, options: Partial<VhostNetOptions> = {}) {
+  const device = undo.use(await VhostNetDevice.connect({ server: { path: script.path }, mac: MAC, ...options }));
   const file = undo.use(new Eventfd());
   const guest = new TestGuest(device, { file: { fd: file.fd, address: 0x7000_0000_0000 } });
   return { device, guest };
@@ -199,8 +199,8 @@ test("a back end is told the memory and the rings, and gives them back", async (
   // Another machine goes on with it.
   await guest.transport.close();
   device[Symbol.dispose]();
-  const options = { path: script.path, mac: MAC, pairs: 2, mtu: 1400 };
-  const second = undo.use(await VhostUserNetDevice.connect(options, saved.device));
+  const options = { server: { path: script.path }, mac: MAC, pairs: 2, mtu: 1400 };
+  const second = undo.use(await VhostNetDevice.connect(options, saved.device));
   const file = { fd: 0, address: 0x7000_0000_0000 };
   const successor = new TestGuest(second, { saved: saved.transport, from: guest, file });
   script.heard.length = 0;
@@ -264,7 +264,7 @@ test("an answer that is none, or none at all, is the end of the connection and n
 test("memory that nobody else can have is refused, and rings that are nonsense go to nobody", async () => {
   using undo = new DisposableStack();
   const script = undo.use(new Script());
-  const device = undo.use(await VhostUserNetDevice.connect({ path: script.path, mac: MAC }));
+  const device = undo.use(await VhostNetDevice.connect({ server: { path: script.path }, mac: MAC }));
   assert.throws(() => new TestGuest(device), { code: "DEVICE_CONFIGURATION", message: /memory is not shared/ });
 
   const second = await begin(script, undo);

@@ -4,7 +4,7 @@
  * machine's memory is there as a whole from its start on.
  */
 
-import type { SharedRam } from "../../ram.ts";
+import type { RamPiece } from "../../ram.ts";
 
 export const Request = {
   GET_FEATURES: 1,
@@ -64,13 +64,19 @@ export function vringAddress(
   return fields([queue, 0, BigInt(descriptors), BigInt(used), BigInt(available), noLog]);
 }
 
-/** All of the guest's memory: for each piece its guest physical address, size, our address and place in the file. */
-export function memoryTable({ pieces, address }: SharedRam): Uint8Array {
+/**
+ * All of the guest's memory: for each piece its guest physical address, size, our address, and its place in the file; the kernel's
+ * table has 0 there.
+ */
+export function memoryTable(
+  { pieces, address }: { readonly pieces: readonly RamPiece[]; readonly address: number },
+  inFile: boolean,
+): Uint8Array {
   const regions = pieces.flatMap(({ gpa, sizeBytes, offset }) => [
     BigInt(gpa),
     BigInt(sizeBytes),
     BigInt(address + offset),
-    BigInt(offset),
+    inFile ? BigInt(offset) : 0n,
   ]);
   return fields([pieces.length, 0, ...regions]);
 }

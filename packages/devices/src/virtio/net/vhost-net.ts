@@ -1,8 +1,8 @@
 /**
- * A network device whose frames another process carries: passt, Open vSwitch, DPDK. That process has the guest's memory and
- * the rings in it; the driver's doorbells reach it without this one where they are eventfds. What is done here is what has
- * nothing to do with frames: the configuration, the control queue, the rings' beginning and end, and the connection, which
- * comes again after the other process was away. To the guest that is a pulled cable.
+ * A network device whose frames are carried elsewhere: by another process (vhost-user: passt, Open vSwitch, DPDK), or by the kernel
+ * (vhost-net). Who does has the guest's memory and the rings in it; the driver's doorbells reach it without this process where they
+ * are eventfds. What is done here is what has nothing to do with frames: the configuration, the control queue, the rings' beginning
+ * and end, and the connection, which comes again after another process was away. To the guest that is a pulled cable.
  */
 
 import { Eventfd } from "@lodge/linux";
@@ -10,7 +10,9 @@ import { DeviceError } from "../../errors.ts";
 import { flag, integer, type SavedState, stateRecord } from "../../state.ts";
 import { DeviceType, type DriverLink, Feature, VirtioDevice } from "../device.ts";
 import { type Chain, SplitQueue, type Virtqueue } from "../queue/index.ts";
-import { BackEnd, type Vring } from "../vhost-user/back-end.ts";
+import type { BackEnd, Vring } from "../vhost/back-end.ts";
+import { KernelBackEnd, type ServedTap } from "../vhost/kernel-back-end.ts";
+import { UserBackEnd } from "../vhost/user-back-end.ts";
 import { type CardOptions, MOST_PAIRS, NetConfig } from "./config.ts";
 import { CONTROL_ERR, CONTROL_OK, Control, LinkStatus, NetFeature } from "./layout.ts";
 
@@ -30,9 +32,11 @@ const FRAME_FEATURES =
   NetFeature.HOST_ECN |
   NetFeature.MRG_RXBUF;
 
-export interface VhostUserNetOptions extends CardOptions {
-  /** The Unix socket at which it listens. */
-  readonly path: string;
+/** Another process, by the Unix socket at which it listens; or the kernel, by the tap whose frames it carries. */
+export type VhostServer = { readonly path: string } | { readonly tap: ServedTap };
+
+export interface VhostNetOptions extends CardOptions {
+  readonly server: VhostServer;
   /** Told when it went away, and when it came back without what the guest uses. */
   readonly onTrouble?: (message: string) => void;
 }
@@ -43,14 +47,15 @@ const record = stateRecord("vhost-user-net", 1, {
   pairs: integer(1, MOST_PAIRS),
 });
 
-export class VhostUserNetDevice extends VirtioDevice implements Disposable {
+export class VhostNetDevice extends VirtioDevice implements Disposable {
   readonly type = DeviceType.NET;
   readonly features: bigint;
   readonly queueSizes: readonly number[];
   readonly config: Uint8Array;
   readonly #config: NetConfig;
-  readonly #options: VhostUserNetOptions;
+  readonly #options: VhostNetOptions;
   readonly #maxPairs: number;
+  readonly #needsFile: boolean;
   /** By queue: what the back end rings, and what the driver rings unless its doorbell is an eventfd. */
   readonly #calls: readonly Eventfd[];
   readonly #kicks: readonly Eventfd[];
@@ -74,29 +79,30 @@ export class VhostUserNetDevice extends VirtioDevice implements Disposable {
   #last: Promise<void> = Promise.resolve();
 
   /** Connects to the back end, which decides what the card can do. Throws a `NetworkError`. */
-  static async connect(options: VhostUserNetOptions, saved?: SavedState): Promise<VhostUserNetDevice> {
+  static async connect(options: VhostNetOptions, saved?: SavedState): Promise<VhostNetDevice> {
     const config = new NetConfig(options);
     using undo = new DisposableStack();
-    const backEnd = undo.use(await BackEnd.connect(options.path));
+    const backEnd = undo.use(await connect(options.server));
     const { pairs = 1 } = options;
     if (pairs > backEnd.pairs) {
       throw new DeviceError(
         "DEVICE_CONFIGURATION",
-        `vhost-user ${options.path}: ${pairs} queues in each direction, and who listens there serves ${backEnd.pairs}`,
+        `${nameOf(options.server)}: ${pairs} queues in each direction, and who listens there serves ${backEnd.pairs}`,
       );
     }
-    const device = new VhostUserNetDevice(options, config, backEnd, saved);
+    const device = new VhostNetDevice(options, config, backEnd, saved);
     undo.move();
     return device;
   }
 
-  private constructor(options: VhostUserNetOptions, config: NetConfig, backEnd: BackEnd, saved?: SavedState) {
+  private constructor(options: VhostNetOptions, config: NetConfig, backEnd: BackEnd, saved?: SavedState) {
     super();
     const { mtu, pairs = 1 } = options;
     this.#options = options;
     this.#config = config;
     this.config = config.bytes;
     this.#maxPairs = pairs;
+    this.#needsFile = backEnd.needsFile;
     this.queueSizes = Array.from({ length: 2 * pairs + 1 }, () => QUEUE_SIZE);
     this.features =
       NetFeature.MAC |
@@ -116,10 +122,10 @@ export class VhostUserNetDevice extends VirtioDevice implements Disposable {
   }
 
   override connect(link: DriverLink): void {
-    if (link.ram.shared === undefined) {
+    if (link.ram.shared === undefined && this.#needsFile) {
       throw new DeviceError(
         "DEVICE_CONFIGURATION",
-        `vhost-user ${this.#options.path}: the machine's memory is not shared, so nobody else can serve its rings`,
+        `${nameOf(this.#options.server)}: the machine's memory is not shared, so nobody else can serve its rings`,
       );
     }
     super.connect(link);
@@ -194,7 +200,7 @@ export class VhostUserNetDevice extends VirtioDevice implements Disposable {
   #trouble(what: string): void {
     if (what === this.#said) return;
     this.#said = what;
-    this.#options.onTrouble?.(`vhost-user ${this.#options.path}: ${what}`);
+    this.#options.onTrouble?.(`${nameOf(this.#options.server)}: ${what}`);
   }
 
   #connectLater(): void {
@@ -203,7 +209,7 @@ export class VhostUserNetDevice extends VirtioDevice implements Disposable {
   }
 
   #connect(): void {
-    BackEnd.connect(this.#options.path).then(
+    connect(this.#options.server).then(
       (backEnd) => this.#returned(backEnd),
       () => this.#connectLater(),
     );
@@ -269,14 +275,13 @@ export class VhostUserNetDevice extends VirtioDevice implements Disposable {
   }
 
   async #handOver(backEnd: BackEnd): Promise<void> {
-    const { shared } = this.link.ram;
     const rings = this.#calls.flatMap((call, number) => {
       const queue = this.link.queues[number];
       return queue instanceof SplitQueue && queue.usable ? [this.#vring(queue, number, call)] : [];
     });
-    if (shared === undefined || rings.length === 0) return;
+    if (rings.length === 0) return;
     this.#served = rings;
-    await backEnd.start(this.link.features, shared, rings, this.#pairs);
+    await backEnd.start(this.link.features, this.link.ram, rings, this.#pairs);
     this.#said = "";
     // What was available before.
     for (const { queue } of rings) this.#kick(queue)!.signal();
@@ -285,7 +290,7 @@ export class VhostUserNetDevice extends VirtioDevice implements Disposable {
   #vring({ layout, position }: Virtqueue, queue: number, call: Eventfd): Vring {
     const { ram } = this.link;
     // The queue was opened, so its parts are in RAM.
-    const place = (gpa: number) => ram.shared!.address + ram.slice(gpa, 1)!.byteOffset;
+    const place = (gpa: number) => ram.slice(gpa, 1)!.byteOffset;
     return {
       queue,
       size: layout.size,
@@ -372,4 +377,12 @@ export class VhostUserNetDevice extends VirtioDevice implements Disposable {
     for (const watch of this.#watches) watch[Symbol.dispose]();
     for (const eventfd of [...this.#calls, ...this.#kicks]) eventfd.close();
   }
+}
+
+async function connect(server: VhostServer): Promise<BackEnd> {
+  return "tap" in server ? new KernelBackEnd(server.tap) : UserBackEnd.connect(server.path);
+}
+
+function nameOf(server: VhostServer): string {
+  return "tap" in server ? "vhost-net" : `vhost-user ${server.path}`;
 }

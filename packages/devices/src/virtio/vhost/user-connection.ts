@@ -14,7 +14,7 @@ import {
   watchReadable,
 } from "@lodge/linux";
 import { NetworkError } from "@lodge/network";
-import { Header, message, type Request } from "./protocol.ts";
+import { Header, message, type Request } from "./user-protocol.ts";
 
 /** The longest answer that anything here asks for is a u64. */
 const LONGEST_ANSWER = 64;

@@ -1,9 +1,10 @@
-/** Who serves a device's rings, at the other end of a {@link Connection}: what it can do, and the rings that it has. */
+/** Another process that serves a device's rings, at the other end of a {@link Connection}: what it can do, and the rings that it has. */
 
 import { NetworkError } from "@lodge/network";
-import type { SharedRam } from "../../ram.ts";
+import type { GuestRam } from "../../ram.ts";
 import { Feature } from "../device.ts";
-import { Connection } from "./connection.ts";
+import type { BackEnd, Vring } from "./back-end.ts";
+import { Connection } from "./user-connection.ts";
 import {
   memoryTable,
   OUR_PROTOCOL_FEATURES,
@@ -13,32 +14,19 @@ import {
   u64,
   vringAddress,
   vringState,
-} from "./protocol.ts";
+} from "./user-protocol.ts";
 
-/** A ring as the back end is given it. Addresses are this process's. */
-export interface Vring {
-  readonly queue: number;
-  readonly size: number;
-  /** Where it goes on: the available ring's index. */
-  readonly base: number;
-  readonly descriptors: number;
-  readonly available: number;
-  readonly used: number;
-  /** Eventfds: the driver rings, and the back end does. */
-  readonly kick: number;
-  readonly call: number;
-}
-
-export class BackEnd implements Disposable {
+export class UserBackEnd implements BackEnd {
   /** The device's and the rings' features that it has. */
   readonly features: bigint;
   /** Pairs of queues that it serves at most. */
   readonly pairs: number;
+  readonly needsFile = true;
   readonly #connection: Connection;
   readonly #protocol: bigint;
 
   /** Connects to a Unix socket, and asks what it can do. Throws a `NetworkError`. */
-  static async connect(path: string): Promise<BackEnd> {
+  static async connect(path: string): Promise<UserBackEnd> {
     using undo = new DisposableStack();
     const connection = undo.use(new Connection(path));
     const refuse = (why: string): never => {
@@ -58,7 +46,7 @@ export class BackEnd implements Disposable {
     }
     if (!(features & Feature.VERSION_1)) refuse("who listens there knows only the virtio before version 1");
     undo.move();
-    return new BackEnd(connection, features, protocol, pairs);
+    return new UserBackEnd(connection, features, protocol, pairs);
   }
 
   private constructor(connection: Connection, features: bigint, protocol: bigint, pairs: number) {
@@ -79,21 +67,29 @@ export class BackEnd implements Disposable {
   }
 
   /** Has it serve rings in this memory for a driver that chose `features`. */
-  async start(features: bigint, ram: SharedRam, rings: readonly Vring[], enabledPairs: number): Promise<void> {
+  async start(
+    features: bigint,
+    { shared: ram }: GuestRam,
+    rings: readonly Vring[],
+    enabledPairs: number,
+  ): Promise<void> {
+    if (ram === undefined) throw new Error("the guest's memory is in no file");
     const connection = this.#connection;
     const protocol = this.#protocol === 0n ? 0n : PROTOCOL_FEATURES;
     connection.send(Request.SET_FEATURES, u64((features & this.features) | protocol));
     // A descriptor for each piece, although all are of one file.
     const files = ram.pieces.map(() => ram.fd);
     if (this.#protocol & ProtocolFeature.REPLY_ACK) {
-      await connection.confirm(Request.SET_MEM_TABLE, memoryTable(ram), files);
+      await connection.confirm(Request.SET_MEM_TABLE, memoryTable(ram, true), files);
     } else {
-      connection.send(Request.SET_MEM_TABLE, memoryTable(ram), files);
+      connection.send(Request.SET_MEM_TABLE, memoryTable(ram, true), files);
     }
-    for (const { queue, size, base, call, kick, ...addresses } of rings) {
+    for (const { queue, size, base, call, kick, descriptors, available, used } of rings) {
+      const { address } = ram;
+      const parts = { descriptors: address + descriptors, available: address + available, used: address + used };
       connection.send(Request.SET_VRING_NUM, vringState(queue, size));
       connection.send(Request.SET_VRING_BASE, vringState(queue, base));
-      connection.send(Request.SET_VRING_ADDR, vringAddress(queue, addresses));
+      connection.send(Request.SET_VRING_ADDR, vringAddress(queue, parts));
       connection.send(Request.SET_VRING_CALL, u64(BigInt(queue)), [call]);
       connection.send(Request.SET_VRING_KICK, u64(BigInt(queue)), [kick]);
     }
