@@ -5,12 +5,14 @@ import type { GuestSide, Offload, PacketPort } from "./port.ts";
 export abstract class PortAround implements PacketPort {
   readonly takesOffloads: boolean;
   readonly givesOffloads: boolean;
+  readonly hasLargeDatagrams: boolean;
   protected readonly inner: PacketPort;
 
   constructor(inner: PacketPort) {
     this.inner = inner;
     this.takesOffloads = inner.takesOffloads;
     this.givesOffloads = inner.givesOffloads;
+    this.hasLargeDatagrams = inner.hasLargeDatagrams ?? false;
   }
 
   abstract transmit(frame: Uint8Array, offload?: Offload, queue?: number): void;

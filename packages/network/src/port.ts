@@ -11,6 +11,11 @@ export interface Offload {
     readonly headerBytes: number;
     readonly congestion: boolean;
   };
+  /**
+   * UDP in an IP packet longer than its link takes, to be sent in fragments with `size` bytes behind headers of `headerBytes` (UFO).
+   * Only where both sides say that they have it.
+   */
+  readonly fragments?: { readonly size: number; readonly headerBytes: number };
 }
 
 export interface PacketPort {
@@ -18,6 +23,8 @@ export interface PacketPort {
   readonly takesOffloads: boolean;
   /** Whether what it delivers may be so too, if the guest takes that ({@link GuestSide.takes}). */
   readonly givesOffloads: boolean;
+  /** Whether it takes UDP whole that the guest leaves to be sent in {@link Offload.fragments}, and delivers such. Default: false. */
+  readonly hasLargeDatagrams?: boolean;
   /**
    * A frame from the guest, without FCS, out of its pair `queue` (0 unless said). The callee may write to it, and has it until it
    * returns.
@@ -40,7 +47,12 @@ export interface GuestSide {
    */
   receive(frame: Uint8Array, offload?: Offload, queue?: number): boolean;
   /** What the guest's driver takes now. */
-  readonly takes: { readonly checksum: boolean; readonly tcp4: boolean; readonly tcp6: boolean };
+  readonly takes: {
+    readonly checksum: boolean;
+    readonly tcp4: boolean;
+    readonly tcp6: boolean;
+    readonly udp?: boolean;
+  };
 }
 
 /** Puts the checksum (RFC 1071) where an {@link Offload} wants it. */

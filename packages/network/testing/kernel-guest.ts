@@ -18,11 +18,14 @@ export interface KernelGuestOptions {
 export class KernelGuest implements AsyncDisposable {
   readonly host: Host;
   readonly wire: Wire;
+  /** What its driver takes; may be changed. */
+  readonly takes: { udp: boolean };
   readonly #poller: Poller;
   readonly #tap: TapDevice;
 
-  private constructor(host: Host, poller: Poller, tap: TapDevice, wire: Wire) {
+  private constructor(host: Host, poller: Poller, tap: TapDevice, wire: Wire, takes: { udp: boolean }) {
     this.host = host;
+    this.takes = takes;
     this.#poller = poller;
     this.#tap = tap;
     this.wire = wire;
@@ -37,7 +40,7 @@ export class KernelGuest implements AsyncDisposable {
     const poller = new Poller();
     const tap = new TapDevice(openTap("guest%d"), poller);
     host.take(tap.name);
-    const takes = { checksum: offloads, tcp4: offloads, tcp6: offloads };
+    const takes = { checksum: offloads, tcp4: offloads, tcp6: offloads, udp: offloads };
     tap.takeOffloads(takes);
     await host.do("ip", "link", "set", tap.name, "name", "eth0", "address", mac, "mtu", "1500", "up");
     const wire = new Wire(quality);
@@ -50,7 +53,7 @@ export class KernelGuest implements AsyncDisposable {
     };
     port.connect(side);
     tap.onFrame((frame, offload) => wire.carry(frame, offload, (carried, what) => port.transmit(carried, what)));
-    return new KernelGuest(host, poller, tap, wire);
+    return new KernelGuest(host, poller, tap, wire, takes);
   }
 
   /** Gives it the address that the first guest of a NAT has, without asking for it. */

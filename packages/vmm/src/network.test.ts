@@ -1,6 +1,7 @@
 /** A machine's network as its guest has it: by DHCP and DNS as soon as there is a command, through user-mode NAT. */
 
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
@@ -42,6 +43,21 @@ test("tiny has its address and names before its first command; ports lead in and
   assert.match(await run("nslookup gateway"), /Address: 10\.0\.2\.2\n/);
   assert.equal(await run(`wget -q -O /tmp/page http://10.0.2.2:${port}/ && wc -c < /tmp/page`), "200000\n");
   await assert.rejects(run("wget -q -O - http://10.0.2.2:1/"), /Connection refused/);
+
+  // Datagrams of 8 KiB come whole: nobody cuts them, nor puts them together again (RFC 1350, RFC 2348).
+  const tftp = createSocket("udp4").bind(0, "127.0.0.1");
+  await once(tftp, "listening");
+  whenDone.defer(() => tftp.close());
+  tftp.on("message", (asked, from) => {
+    const block = asked.readUInt16BE(0) === 4 ? asked.readUInt16BE(2) : undefined;
+    const data = Buffer.from(page.slice((block ?? 0) * 8192, ((block ?? 0) + 1) * 8192));
+    const answer =
+      block === undefined ? Buffer.from("\0\x06blksize\x008192\0") : Buffer.from([0, 3, 0, block + 1, ...data]);
+    if (block === undefined || block * 8192 <= page.length) tftp.send(answer, from.port, from.address);
+  });
+  const { port: tftpPort } = tftp.address();
+  assert.equal(await run(`tftp -g -b 8192 -r page -l /tmp/tftp 10.0.2.2 ${tftpPort} && wc -c < /tmp/tftp`), "200000\n");
+  assert.equal(await run("awk '/^Ip: [0-9]/ { print $15, $16 }' /proc/net/snmp"), "0 0\n");
 
   const [network] = machine.networks;
   const inward = network!.nat!.forwards.list[0]!.ports[0]!;

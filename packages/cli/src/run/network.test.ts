@@ -2,6 +2,10 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempDisposableSync, readdirSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { noImage } from "../../testing/image.ts";
@@ -58,12 +62,53 @@ for (const [net, message] of [
   ["tap,ifname=a/b", /up to 15 characters/],
 ] as const) {
   test(`--net ${net}: one line and status 2`, { skip: noImage }, () => {
-    const { stderr, status } = spawnSync(process.execPath, [bin, "run", "--net", net, "--", "true"], {
-      encoding: "utf8",
-    });
-    assert.equal(status, 2, stderr);
-    const line = /lodge: (?!booting)(.*)\n$/.exec(stderr)?.[1];
+    const line = refused(net);
     if (typeof message === "string") assert.equal(line, message);
-    else assert.match(line ?? "", message);
+    else assert.match(line, message);
   });
+}
+
+test("a port that is taken, in a range too: one line and status 2", { skip: noImage }, async () => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  for (const ports of [port, `${port - 1}..${port}`]) {
+    const line = refused(`nat,hostfwd=tcp::${ports}-:80`);
+    assert.match(line, new RegExp(`^cannot forward 127\\.0\\.0\\.1 port ${port}: the port is taken`));
+  }
+  server.close();
+});
+
+const asRoot = process.getuid?.() === 0 ? false : "only root has a permission to give up";
+for (const [net, message] of [
+  ["bridge=lo", "bridge lo: no permission to add a port; CAP_NET_ADMIN is needed"],
+  ["tap,ifname=mine0", "tap mine0: no permission; make it for this user: ip tuntap add NAME mode tap user $USER"],
+  [
+    "macvtap=lo",
+    "macvtap on lo: no permission to make one; CAP_NET_ADMIN is needed, or one made for this user: tap,ifname=NAME",
+  ],
+] as const) {
+  test(`--net ${net} without permission: one line, status 2, and nothing left`, { skip: noImage || asRoot }, () => {
+    const devices = () => readdirSync("/sys/class/net");
+    using folder = mkdtempDisposableSync(join(tmpdir(), "lodge-nobody-"));
+    const before = devices();
+    assert.equal(refused(net, folder.path), message);
+    assert.deepEqual(devices(), before);
+    const run = join(folder.path, "lodge");
+    assert.deepEqual(existsSync(run) ? readdirSync(run) : [], []);
+  });
+}
+
+/** What `lodge run` says of a network; with a folder, as who may not change networks, and has that for what is running. */
+function refused(net: string, folder?: string): string {
+  const command = [process.execPath, bin, "run", "--net", net, "--", "true"];
+  if (folder !== undefined) command.unshift("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin");
+  const { stderr, status } = spawnSync(command[0]!, command.slice(1), {
+    encoding: "utf8",
+    env: { ...process.env, ...(folder !== undefined && { XDG_RUNTIME_DIR: folder }) },
+  });
+  assert.equal(status, 2, stderr);
+  return (/lodge: (?!booting)(.*)\n$/.exec(stderr)?.[1] ?? "")
+    .replace(/; see lodge --help$/, "")
+    .replace(/^.*is invalid\. /, "");
 }

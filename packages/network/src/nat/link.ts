@@ -1,6 +1,7 @@
 /** Ethernet towards the guests: who has which address (ARP, RFC 826; NDP, RFC 4861), and headers for what is sent to them. */
 
 import { addressKey, addressOfKey, isWithin, type Prefix, sameAddress } from "../packet/address.ts";
+import { fold, pseudoHeader } from "../packet/checksum.ts";
 import {
   ArpOperation,
   type ArpPacket,
@@ -9,8 +10,11 @@ import {
   Ethernet,
   EtherType,
   putEthernet,
+  putU16,
 } from "../packet/ethernet.ts";
-import { type IpHeader, ipHeaderLength, putIp } from "../packet/ip.ts";
+import { type IpHeader, IpProtocol, ipHeaderLength, putIp } from "../packet/ip.ts";
+import { Udp } from "../packet/udp.ts";
+import type { Offload } from "../port.ts";
 import { solicitation } from "./neighbour-discovery.ts";
 import { Wire } from "./wire.ts";
 
@@ -125,13 +129,27 @@ export class GuestLink {
   sendIp(header: Omit<IpHeader, "length">, payload: Uint8Array): void {
     const headerLength = ipHeaderLength(header.destination);
     const at = Ethernet.LENGTH + headerLength;
-    if (headerLength + payload.length > this.mtu) {
+    const isLong = headerLength + payload.length > this.mtu;
+    const { takes } = this.wire;
+    if (isLong && !(takes.checksum && takes.udp && header.protocol === IpProtocol.UDP)) {
       this.#sendFragments(header, payload);
       return;
     }
     const frame = new Uint8Array(at + payload.length);
     frame.set(payload, at);
-    if (this.putHeaders(frame, { ...header, length: payload.length })) this.wire.send(frame);
+    if (!this.putHeaders(frame, { ...header, length: payload.length })) return;
+    if (isLong) this.wire.send(frame, this.#asFragments(frame, at, header));
+    else this.wire.send(frame);
+  }
+
+  /** A datagram that the guest takes as one, as if it were yet to be sent in fragments. */
+  #asFragments(frame: Uint8Array, at: number, { source, destination }: Omit<IpHeader, "length">): Offload {
+    putU16(frame, at + Udp.CHECKSUM, fold(pseudoHeader(source, destination, IpProtocol.UDP, frame.length - at)));
+    const room = this.mtu - (at - Ethernet.LENGTH) - (destination.length === 16 ? 8 : 0);
+    return {
+      checksum: { start: at, offset: Udp.CHECKSUM },
+      fragments: { size: room & ~7, headerBytes: at + Udp.HEADER },
+    };
   }
 
   #fragmentId = 1;

@@ -352,19 +352,22 @@ suite("NAT with Linux as the guest", { skip: noNetworks }, () => {
     assert.equal(bytes, 64 * MIB);
   });
 
-  test("datagrams, in pieces too, and the word that nobody is there", async () => {
-    const echo = world.start(process.execPath, CLIENT, "echo", "any", "7007");
-    await once(echo.stdout!, "data");
-    for (const bytes of [1, 1472, 1473, 9000, 60_000]) {
-      const got = await client("datagram", WORLD, 7007, bytes);
-      const hash = createHash("sha256").update(Buffer.alloc(bytes, "d")).digest("hex");
-      assert.deepEqual(got, { bytes, sha256: hash, from: WORLD }, `${bytes} bytes`);
-    }
-    assert.deepEqual(await client("datagram", WORLD, 9, 10), { error: "ECONNREFUSED" });
-    assert.deepEqual(await client("datagram", "10.0.2.2", 9, 10), { error: "ECONNREFUSED" });
-    echo.kill();
-    await once(echo, "close");
-  });
+  for (const udp of [true, false]) {
+    test(`datagrams, long ones ${udp ? "whole" : "in pieces"}, and the word that nobody is there`, async () => {
+      guest.takes.udp = udp;
+      const echo = world.start(process.execPath, CLIENT, "echo", "any", "7007");
+      await once(echo.stdout!, "data");
+      for (const bytes of [1, 1472, 1473, 9000, 60_000]) {
+        const got = await client("datagram", WORLD, 7007, bytes);
+        const hash = createHash("sha256").update(Buffer.alloc(bytes, "d")).digest("hex");
+        assert.deepEqual(got, { bytes, sha256: hash, from: WORLD }, `${bytes} bytes`);
+      }
+      assert.deepEqual(await client("datagram", WORLD, 9, 10), { error: "ECONNREFUSED" });
+      assert.deepEqual(await client("datagram", "10.0.2.2", 9, 10), { error: "ECONNREFUSED" });
+      echo.kill();
+      await once(echo, "close");
+    });
+  }
 
   test("forwarded ports lead into the guest, and come and go", async () => {
     const echo = guest.host.start(process.execPath, CLIENT, "echo", "any", "8000");

@@ -49,6 +49,7 @@ export interface NatStatus {
 export class Nat implements PacketPort, Disposable {
   readonly takesOffloads = true;
   readonly givesOffloads = true;
+  readonly hasLargeDatagrams = true;
   readonly mtu: number;
   readonly forwards: Forwards;
   readonly #poller: Poller;

@@ -3,7 +3,7 @@
 import { EpollEvent, ioctl, iow, tryRead, tryWrite } from "@lodge/linux";
 import { Ifreq } from "../host/interface.ts";
 import type { Poller } from "../host/poller.ts";
-import type { Offload } from "../port.ts";
+import type { GuestSide, Offload } from "../port.ts";
 import { readVnetHeader, VnetHeader, writeVnetHeader } from "../vnet-header.ts";
 import { closeTap, type OpenTap } from "./open.ts";
 
@@ -12,7 +12,8 @@ const TUNSETOFFLOAD = iow(0x54, 208, 4);
 const TUNSETQUEUE = iow(0x54, 217, 4);
 const IFF_ATTACH_QUEUE = 0x200;
 const IFF_DETACH_QUEUE = 0x400;
-const TapOffload = { CSUM: 1, TSO4: 2, TSO6: 4, ECN: 8 } as const;
+/** Linux since 4.14 has taken UFO from taps and given none, whatever it is told. */
+const TapOffload = { CSUM: 1, TSO4: 2, TSO6: 4, ECN: 8, UFO: 16 } as const;
 
 const HEADER = VnetHeader.LENGTH;
 const LONGEST = 65535 + 18;
@@ -51,10 +52,9 @@ export class TapDevice implements Disposable {
   }
 
   /** What the kernel may leave undone in the frames that it gives. */
-  takeOffloads({ checksum, tcp4, tcp6 }: { checksum: boolean; tcp4: boolean; tcp6: boolean }): void {
-    const flags = checksum
-      ? TapOffload.CSUM | (tcp4 ? TapOffload.TSO4 : 0) | (tcp6 ? TapOffload.TSO6 : 0) | TapOffload.ECN
-      : 0;
+  takeOffloads({ checksum, tcp4, tcp6, udp = false }: GuestSide["takes"]): void {
+    const { CSUM, TSO4, TSO6, ECN, UFO } = TapOffload;
+    const flags = checksum ? CSUM | (tcp4 ? TSO4 : 0) | (tcp6 ? TSO6 : 0) | ECN | (udp ? UFO : 0) : 0;
     ioctl(this.#tap.files[0]!.fd, TUNSETOFFLOAD, flags, "TUNSETOFFLOAD");
   }
 
@@ -109,7 +109,7 @@ export class TapDevice implements Disposable {
       }
       const length = tryRead(this.#tap.files[queue]!.fd, this.#incoming) - HEADER;
       if (length < 0) return;
-      const offload = readVnetHeader(new DataView(this.#incoming.buffer, 0, HEADER), length);
+      const offload = readVnetHeader(new DataView(this.#incoming.buffer, 0, HEADER), length, true);
       if (offload !== false) this.#receive(this.#incoming.subarray(HEADER, HEADER + length), offload, queue);
     }
   }

@@ -8,11 +8,12 @@ import { TapDevice } from "./device.ts";
 import { macOf, macvtapPath, OwnMacvtap } from "./macvtap.ts";
 import { adoptTap, closeTap, type OpenTap, openQueues, openTap } from "./open.ts";
 
-const NOTHING: GuestSide["takes"] = { checksum: false, tcp4: false, tcp6: false };
+const NOTHING: GuestSide["takes"] = { checksum: false, tcp4: false, tcp6: false, udp: false };
 
 export class TapPort implements PacketPort, Disposable {
   readonly takesOffloads = true;
   readonly givesOffloads = true;
+  readonly hasLargeDatagrams = true;
   /** What it is to be given frames by, from one queue of the guest's each. */
   readonly queues: number;
   /** The device's, where its cards have to have it: a bridge's, a macvtap's. */
@@ -101,9 +102,10 @@ export class TapPort implements PacketPort, Disposable {
 
   /** A driver that sends has said what it takes. */
   #tell(takes: GuestSide["takes"]): void {
-    const { checksum, tcp4, tcp6 } = this.#told;
-    if (takes.checksum === checksum && takes.tcp4 === tcp4 && takes.tcp6 === tcp6) return;
-    this.#told = { checksum: takes.checksum, tcp4: takes.tcp4, tcp6: takes.tcp6 };
+    const { checksum, tcp4, tcp6, udp = false } = takes;
+    const told = this.#told;
+    if (told.checksum === checksum && told.tcp4 === tcp4 && told.tcp6 === tcp6 && told.udp === udp) return;
+    this.#told = { checksum, tcp4, tcp6, udp };
     this.#tap.takeOffloads(this.#told);
   }
 

@@ -12,12 +12,14 @@ const MAC = "52:54:00:12:34:56";
 class Port implements PacketPort {
   readonly takesOffloads: boolean;
   readonly givesOffloads: boolean;
+  readonly hasLargeDatagrams: boolean;
   readonly frames: { frame: Uint8Array; offload: Offload | undefined }[] = [];
   guest!: GuestSide;
   rooms = 0;
   constructor(offloads = true) {
     this.takesOffloads = offloads;
     this.givesOffloads = offloads;
+    this.hasLargeDatagrams = offloads;
   }
   transmit(frame: Uint8Array, offload?: Offload): void {
     this.frames.push({ frame: frame.slice(), offload });
@@ -125,12 +127,19 @@ test("offloads are told to the port as they were negotiated, and checked", () =>
   assert.deepEqual(send({ ...wanted, GSO_TYPE: 0x81, GSO_SIZE: 1400, HDR_LEN: 54 }), [
     { checksum, segments: { version: 4, size: 1400, headerBytes: 54, congestion: true } },
   ]);
+  assert.deepEqual(send({ ...wanted, GSO_TYPE: 3, GSO_SIZE: 1376, HDR_LEN: 42 }), [
+    { checksum, fragments: { size: 1376, headerBytes: 42 } },
+  ]);
+  const { guest: tcpOnly } = start(port, ~NetFeature.HOST_UFO);
+  tcpOnly.send(1, [tcpOnly.give(header({ ...wanted, GSO_TYPE: 3, GSO_SIZE: 1376 })), tcpOnly.give(frame)]);
+  assert.deepEqual(port.frames, []);
   for (const bad of [
     { ...wanted, CSUM_START: 1999 },
     { ...wanted, CSUM_OFFSET: 65535 },
     { ...wanted, GSO_TYPE: 1, GSO_SIZE: 0 },
     { ...wanted, GSO_TYPE: 4, GSO_SIZE: 1, HDR_LEN: 2001 },
-    { ...wanted, GSO_TYPE: 3, GSO_SIZE: 1 },
+    { ...wanted, GSO_TYPE: 3, GSO_SIZE: 0 },
+    { ...wanted, GSO_TYPE: 5, GSO_SIZE: 1400 },
     { GSO_TYPE: 1, GSO_SIZE: 100 },
   ]) {
     assert.deepEqual(send(bad), [], JSON.stringify(bad));
@@ -150,6 +159,19 @@ test("what the guest does not take is finished for it", () => {
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
   const before = (frame[16]! << 8) | frame[17]!;
   assert.equal((sum + before) % 0xffff, 0);
+
+  for (const [features, udp] of [
+    [-1n, true],
+    [~NetFeature.GUEST_UFO, false],
+  ] as const) {
+    const port = new Port();
+    const { guest } = start(port, features);
+    assert.equal(port.guest.takes.udp, udp);
+    const room = guest.room(200);
+    guest.send(0, [room]);
+    port.guest.receive(frame.slice(), { ...offload, ...(udp && { fragments: { size: 8, headerBytes: 42 } }) });
+    assert.equal(guest.bytes(room)[1], udp ? 3 : 0);
+  }
 
   for (const [features, flags, expected] of [
     [-1n, 1, frame],

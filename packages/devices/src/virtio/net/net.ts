@@ -142,7 +142,7 @@ export class NetDevice extends VirtioDevice {
 
   /** What the header asks for; undefined for nothing, false for what was not negotiated or does not fit the frame. */
   #readOffload(length: number): Offload | undefined | false {
-    const offload = readVnetHeader(this.#header, length);
+    const offload = readVnetHeader(this.#header, length, this.#has(NetFeature.HOST_UFO));
     if (!offload) return offload;
     if (!this.#has(NetFeature.CSUM)) return false;
     if (offload.segments === undefined) return offload;
@@ -159,6 +159,7 @@ export class NetDevice extends VirtioDevice {
           checksum: on && device.#has(NetFeature.GUEST_CSUM),
           tcp4: on && device.#has(NetFeature.GUEST_TSO4),
           tcp6: on && device.#has(NetFeature.GUEST_TSO6),
+          udp: on && device.#has(NetFeature.GUEST_UFO),
         };
       },
     };
@@ -305,7 +306,8 @@ export class NetDevice extends VirtioDevice {
 }
 
 function offered(port: PacketPort, mtu: boolean, pairs: boolean): bigint {
-  const { CSUM, HOST_TSO4, HOST_TSO6, HOST_ECN, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN } = NetFeature;
+  const { CSUM, HOST_TSO4, HOST_TSO6, HOST_ECN, HOST_UFO } = NetFeature;
+  const { GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, GUEST_UFO } = NetFeature;
   return (
     NetFeature.MAC |
     NetFeature.STATUS |
@@ -319,6 +321,7 @@ function offered(port: PacketPort, mtu: boolean, pairs: boolean): bigint {
     (mtu ? NetFeature.MTU : 0n) |
     (pairs ? NetFeature.MQ : 0n) |
     (port.takesOffloads ? CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN : 0n) |
+    (port.hasLargeDatagrams ? HOST_UFO | GUEST_UFO : 0n) |
     (port.givesOffloads ? GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN | NetFeature.CTRL_GUEST_OFFLOADS : 0n)
   );
 }
