@@ -11,7 +11,7 @@ import { bootFunction } from "./guest-boot.ts";
 import { labUnavailable, runInLab } from "./lab.ts";
 
 const root = join(import.meta.dirname, "..");
-const skip = labUnavailable() ?? false;
+const skip = (await labUnavailable()) ?? false;
 /** The runner gives a file ten minutes. */
 const timeoutMs = 9 * 60_000;
 

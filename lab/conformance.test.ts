@@ -12,7 +12,7 @@ import { connectLab, labUnavailable } from "./lab.ts";
 
 const CONFORMANCE = join(import.meta.dirname, "../packages/kvm/conformance");
 
-const skip = labUnavailable() ?? false;
+const skip = (await labUnavailable()) ?? false;
 const long = process.env.LODGE_LONG === "1";
 /**
  * The runner gives a file ten minutes, two hours with --long. A calm machine needs one or two for all cases; on a busy one the

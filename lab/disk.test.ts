@@ -27,7 +27,7 @@ qemu-img check -q /tmp/disk.qcow2
 qemu-img convert -f qcow2 -O raw /tmp/disk.qcow2 /tmp/disk.raw
 sha256sum /tmp/disk.raw | cut -c1-64`;
 
-test("a qcow2 disk on kvm-amd", { skip: labUnavailable() ?? false }, async () => {
+test("a qcow2 disk on kvm-amd", { skip: (await labUnavailable()) ?? false }, async () => {
   // Inside there is no network to make it with.
   await prepareImage("tiny");
   const { stdout, stderr, status } = await runInLab(["sh", "-c", HOST, "sh", GUEST], {

@@ -45,7 +45,7 @@ function removeAbandoned(cache: string): void {
   }
 }
 
-function buildKernel(cache: string, replace: boolean): string {
+async function buildKernel(cache: string, replace: boolean): Promise<string> {
   const missing = missingTools(toolsToBuild);
   if (missing !== undefined) throw new LabError("UNAVAILABLE", missing);
   mkdirSync(cache, { recursive: true });
@@ -54,7 +54,7 @@ function buildKernel(cache: string, replace: boolean): string {
   try {
     const made = join(unfinished, "made");
     mkdirSync(made);
-    const target = join(cache, `${kernelPrefix}${fetchKernel(made)}`);
+    const target = join(cache, `${kernelPrefix}${await fetchKernel(made)}`);
     if (replace) {
       for (const [index, old] of cachedKernels(cache).entries()) renameSync(old, join(unfinished, `old-${index}`));
     }
@@ -71,9 +71,10 @@ function buildKernel(cache: string, replace: boolean): string {
 }
 
 /** Finds the image, or builds what is missing of it. Once there, apt is not asked again unless `rebuild` says so. */
-export function prepareImage(options: { rebuild?: boolean } = {}): LabImage {
+export async function prepareImage(options: { rebuild?: boolean } = {}): Promise<LabImage> {
   const cache = cacheDirectory();
-  const kernel = (options.rebuild ? undefined : cachedKernels(cache).at(-1)) ?? buildKernel(cache, !!options.rebuild);
+  const cached = options.rebuild ? undefined : cachedKernels(cache).at(-1);
+  const kernel = cached ?? (await buildKernel(cache, options.rebuild === true));
   const ingredients = readIngredients();
   const image = {
     kernel: join(kernel, "vmlinux"),

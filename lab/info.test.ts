@@ -19,7 +19,7 @@ const script = `
   test -c /dev/net/tun -a -c /dev/vhost-net
 `;
 
-test("lodge info is right in the lab", { skip: labUnavailable() ?? false }, async () => {
+test("lodge info is right in the lab", { skip: (await labUnavailable()) ?? false }, async () => {
   const { stdout, stderr, status } = await runInLab(["bash", "-c", script], { cwd: root, timeoutMs: 8 * 60_000 });
   assert.equal(status, 0, stderr);
   const { report, ...said } = JSON.parse(stdout);

@@ -15,12 +15,12 @@ const tools = [
   ["/usr/sbin/tgtd", "tgt"],
 ] as const;
 
-function unavailable(): string | false {
+async function unavailable(): Promise<string | false> {
   const absent = tools.filter(([program]) => !existsSync(program)).map(([, name]) => name);
   if (absent.length > 0) return `${absent.join(", ")}: not installed`;
-  const why = labUnavailable();
+  const why = await labUnavailable();
   if (why !== undefined) return why;
-  const { modules } = prepareImage();
+  const { modules } = await prepareImage();
   if (globSync("kernel/drivers/scsi/iscsi_tcp.*", { cwd: modules }).length > 0) return false;
   return "the lab's kernel was fetched when it was kept without SCSI: node lab/main.ts --rebuild true";
 }
@@ -44,7 +44,7 @@ const script = `
   exec node packages/storage/testing/iscsi-session.ts 127.0.0.1 ${TARGET} /run/one
 `;
 
-test("an iSCSI target's units: logged in, found, written, logged out", { skip: unavailable() }, async () => {
+test("an iSCSI target's units: logged in, found, written, logged out", { skip: await unavailable() }, async () => {
   const { stdout, stderr, status } = await runInLab(["bash", "-c", script], { cwd: root, timeoutMs: 8 * 60_000 });
   assert.equal(status, 0, stderr);
   const seen = JSON.parse(stdout);

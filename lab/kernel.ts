@@ -2,6 +2,8 @@
 
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { VmmError } from "../packages/vmm/src/errors.ts";
+import { type DebianArchive, downloadPackages, unpackFiles } from "../packages/vmm/src/images/debian-packages.ts";
 import { LabError } from "./errors.ts";
 import { decompress } from "./modules.ts";
 import { runTool } from "./tools.ts";
@@ -11,48 +13,6 @@ const metaPackage = "linux-image-amd64";
 // The rest (sound, graphics, drivers of hardware) is most of the package, and nothing of it exists in the lab.
 const kept =
   /^\.(\/usr)?\/(boot\/(vmlinuz|config)-[^/]+|lib\/modules\/[^/]+\/(modules\.[^/]+|kernel\/((arch|block|crypto|fs|lib|mm|net|virt)\/.*|drivers\/((block|char|crypto|firmware|md|nvme|vfio|vhost|virtio)\/.*|scsi\/[^/]*(scsi|sd_mod)[^/]*|net\/([^/]+|(bonding|ipvlan|vxlan|wireguard)\/[^/]+)))))$/;
-
-/** apt's options for a package index of our own, for machines whose lists are absent or too old (containers). */
-function privateLists(directory: string): string[] {
-  const lists = join(directory, "lists");
-  const cache = join(directory, "apt-cache");
-  mkdirSync(join(lists, "partial"), { recursive: true });
-  mkdirSync(join(cache, "archives", "partial"), { recursive: true });
-  return ["-o", `Dir::State::lists=${lists}`, "-o", `Dir::Cache=${cache}`];
-}
-
-function download(directory: string, options: readonly string[]): string {
-  const dependencies = runTool("apt-cache", [...options, "depends", "--important", metaPackage]).toString();
-  const name = /^ *\|?Depends: (linux-image-\S+)$/m.exec(dependencies)?.[1];
-  if (name === undefined) throw new LabError("BUILD", `apt knows no kernel behind ${metaPackage}`);
-  runTool("apt-get", [...options, "-q", "download", name], { cwd: directory });
-  const archive = readdirSync(directory).find((entry) => entry.startsWith(`${name}_`) && entry.endsWith(".deb"));
-  if (archive === undefined) throw new LabError("BUILD", `apt-get download ${name} left no file`);
-  return join(directory, archive);
-}
-
-function fetchPackage(directory: string): string {
-  // Root's apt would otherwise want to become a user who cannot write here.
-  const options = process.getuid?.() === 0 ? ["-o", "APT::Sandbox::User=root"] : [];
-  try {
-    return download(directory, options);
-  } catch (cause) {
-    if (!(cause instanceof LabError) || cause.code !== "BUILD") throw cause;
-  }
-  const own = [...options, ...privateLists(directory)];
-  try {
-    runTool("apt-get", [...own, "-q", "update"]);
-    return download(directory, own);
-  } catch (cause) {
-    const said = cause instanceof Error ? cause.message : String(cause);
-    throw new LabError(
-      "BUILD",
-      `apt cannot fetch the lab's kernel (${metaPackage}). The first use needs a Debian with its package sources and a ` +
-        `network, later ones do not. ${said}`,
-      { cause },
-    );
-  }
-}
 
 /**
  * The ELF kernel inside a bzImage (boot protocol: setup_sects at 0x1f1, payload_offset and payload_length at 0x248). QEMU
@@ -75,19 +35,13 @@ export function elfKernel(bzImage: Buffer): Buffer {
 /**
  * Fills `directory` with vmlinuz, vmlinux and modules/ (with the kernel's configuration) and returns the kernel's name: release and package version.
  */
-export function fetchKernel(directory: string): string {
+export async function fetchKernel(directory: string): Promise<string> {
   const scratch = join(directory, "scratch");
-  mkdirSync(scratch);
-  const archive = fetchPackage(scratch);
   const tree = join(scratch, "tree");
-  mkdirSync(tree);
-  const files = runTool("dpkg-deb", ["--fsys-tarfile", archive]);
-  const listed = runTool("tar", ["-t"], { input: files }).toString().split("\n");
-  const release = listed.map((path) => /\/lib\/modules\/([^/]+)\/$/.exec(path)?.[1]).find((name) => name !== undefined);
-  if (release === undefined) throw new LabError("BUILD", `${archive} holds no modules`);
-  const list = join(scratch, "list");
-  writeFileSync(list, listed.filter((path) => kept.test(path) && !path.endsWith("/")).join("\n"));
-  runTool("tar", ["-x", "-C", tree, "--no-same-owner", "--verbatim-files-from", "-T", list], { input: files });
+  mkdirSync(tree, { recursive: true });
+  const [archive, files] = await fetchPackage(scratch, tree);
+  const release = files.map((path) => /\/boot\/vmlinuz-([^/]+)$/.exec(path)?.[1]).find((name) => name !== undefined);
+  if (release === undefined) throw new LabError("BUILD", `${archive.name} holds no kernel`);
 
   const image = readFileSync(join(tree, "boot", `vmlinuz-${release}`));
   writeFileSync(join(directory, "vmlinuz"), image);
@@ -98,6 +52,16 @@ export function fetchKernel(directory: string): string {
   // Where other distributions have it, so that one folder is enough inside.
   renameSync(join(tree, "boot", `config-${release}`), join(directory, "modules", "config"));
   rmSync(scratch, { recursive: true });
-  const version = archive.split("_")[1] ?? "unknown";
-  return `${release}_${decodeURIComponent(version).replaceAll(/[^\w.+~-]/g, "-")}`;
+  return `${release}_${archive.version.replaceAll(/[^\w.+~-]/g, "-")}`;
+}
+
+/** The package, and what was unpacked of it into `tree`. */
+async function fetchPackage(scratch: string, tree: string): Promise<[DebianArchive, string[]]> {
+  try {
+    const [archive] = (await downloadPackages([`${metaPackage}*`], scratch)) as [DebianArchive];
+    return [archive, await unpackFiles(archive, tree, (path) => kept.test(path))];
+  } catch (cause) {
+    if (!(cause instanceof VmmError)) throw cause;
+    throw new LabError("BUILD", `the lab's kernel: ${cause.message}`, { cause });
+  }
 }

@@ -11,7 +11,7 @@ import { test } from "node:test";
 import { labUnavailable, runInLab } from "./lab.ts";
 import { nasty } from "./nasty.ts";
 
-const skip = labUnavailable() ?? false;
+const skip = (await labUnavailable()) ?? false;
 const main = join(import.meta.dirname, "main.ts");
 
 /** QEMU processes below a process. */

@@ -61,7 +61,7 @@ export function labEnvironment(cwd: string): Record<string, string> {
 }
 
 /** Why the lab cannot run here, for tests to skip with. Builds the lab if that was not done yet (some seconds, once). */
-export function labUnavailable(): string | undefined {
+export async function labUnavailable(): Promise<string | undefined> {
   if (process.env.LODGE_LAB !== undefined) return "this is the lab itself";
   if (process.platform !== "linux" || process.arch !== "x64") {
     return `the lab shares the host's programs with an x86-64 guest; this is ${process.platform} on ${process.arch}`;
@@ -69,7 +69,7 @@ export function labUnavailable(): string | undefined {
   const missing = missingTools(toolsToRun);
   if (missing !== undefined) return missing;
   try {
-    prepareImage();
+    await prepareImage();
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
@@ -94,7 +94,7 @@ export async function connectLab(
   const cwd = workingDirectory(options.cwd ?? process.cwd());
   const mark = `lodge-lab-end-${randomBytes(16).toString("hex")}`;
   const env = { ...labEnvironment(cwd), ...options.env };
-  const image = prepareImage();
+  const image = await prepareImage();
   const job = () => encodeJob({ argv, env, cwd, mark, modules: image.modules, nowMs: Date.now() });
   job(); // What cannot be encoded is refused before anything starts.
 

@@ -13,7 +13,7 @@ const tools = [
   ["/usr/sbin/thin_check", "thin-provisioning-tools"],
 ] as const;
 const absent = tools.filter(([program]) => spawnSync(program, ["--help"]).error !== undefined).map(([, name]) => name);
-const skip = absent.length > 0 ? `${absent.join(", ")}: not installed` : (labUnavailable() ?? false);
+const skip = absent.length > 0 ? `${absent.join(", ")}: not installed` : ((await labUnavailable()) ?? false);
 
 /** There is no udev in the lab: LVM makes the device nodes itself. */
 const script = `

@@ -21,8 +21,8 @@ async function main(): Promise<number> {
     process.stdout.write(usage);
     return 0;
   }
-  if (rebuild) prepareImage({ rebuild });
-  const reason = labUnavailable();
+  if (rebuild) await prepareImage({ rebuild });
+  const reason = await labUnavailable();
   if (reason !== undefined) throw new LabError("UNAVAILABLE", reason);
   if (rebuild && command.length === 0) return 0;
 

@@ -78,7 +78,7 @@ test("a stock kernel works our shared folders, and nothing outside them", { skip
   writeFileSync(at("fixed/file"), "fixed");
   const work = new P9Device({ folder: at("work"), tag: "work" });
   const fixed = new P9Device({ folder: at("fixed"), tag: "fixed", readOnly: true });
-  const image = prepareImage();
+  const image = await prepareImage();
   let said = "";
   const machine = await Pc.create({
     accelerator: "soft",

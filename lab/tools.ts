@@ -28,7 +28,7 @@ export function missingTools(tools: readonly Tool[]): string | undefined {
 
 const largestOutputBytes = 512 * 1024 * 1024;
 
-/** Runs a tool to its end and returns its stdout. The lab is built synchronously: a test asks for it before it is defined. */
+/** Runs a tool to its end and returns its stdout. */
 export function runTool(tool: Tool, args: readonly string[], options: { cwd?: string; input?: Buffer } = {}): Buffer {
   const path = findProgram(tool);
   if (path === undefined) throw new LabError("UNAVAILABLE", missingTools([tool]) ?? `${tool} is missing`);
