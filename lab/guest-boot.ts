@@ -8,17 +8,20 @@
 const ATTEMPT_S = 160;
 
 /**
- * A shell function: `boot ARGUMENT...` is `lodge run ARGUMENT...` there. Its status is that of the last attempt, 124 when that has
- * not ended.
+ * Shell functions: `attempt PROGRAM ARGUMENT...` runs what boots a guest, and `boot ARGUMENT...` is `lodge run ARGUMENT...` there.
+ * The status is that of the last attempt, 124 when that has not ended.
  */
 export const bootFunction = `
-  boot() {
+  attempt() {
     for attempt in 1 2 3; do
       status=0
-      timeout ${ATTEMPT_S} "$NODE" packages/cli/bin/lodge.js run --accel kvm --append nopv "$@" 2>/tmp/boot-errors || status=$?
+      timeout ${ATTEMPT_S} "$@" 2>/tmp/boot-errors || status=$?
       cat /tmp/boot-errors >&2
       [ $status -eq 124 ] || grep -q '[Kk]ernel panic' /tmp/boot-errors || return $status
       echo "attempt $attempt: the guest has not come to its end (status $status)" >&2
     done
     return $status
+  }
+  boot() {
+    attempt "$NODE" packages/cli/bin/lodge.js run --accel kvm --append nopv "$@"
   }`;
