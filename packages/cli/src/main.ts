@@ -86,6 +86,8 @@ function report(error: unknown): number {
     return REFUSED;
   }
   if (error instanceof Interrupted) return error.status;
+  // What went wrong first, not what could not be undone because of it.
+  if (error instanceof SuppressedError) return report(error.suppressed);
   say(oneLine(error instanceof Error ? error.message : String(error)));
   if (process.env.LODGE_DEBUG === "1") console.error(error);
   const code = error instanceof Error && "code" in error ? String(error.code) : "";

@@ -60,6 +60,8 @@ export type ByteSink = (bytes: Uint8Array) => void;
 /** What every machine keeps to. */
 export const MachineLimits = {
   SMALLEST_MEMORY: 16 * 2 ** 20,
+  /** What the hypervisors take, and guests' addresses are laid out for. */
+  LARGEST_MEMORY: 512 * 2 ** 30,
   /** The steps in which memory is given. */
   MEMORY_GRAIN: 2 * 2 ** 20,
   /** Above this, APIC ids need 32-bit destinations, which nothing here configures. */

@@ -210,6 +210,7 @@ test("what cannot be is refused in words that say what to do", async () => {
     [{ image: "tinny" }, /there is no image "tinny"/],
     [{ memory: "lots" }, /memory "lots" is no size/],
     [{ memory: "1M" }, /at least 16M/],
+    [{ memory: "2T" }, /memory 2T: a machine has at most 512G/],
     [{ cpus: 0 }, /0 vCPUs: a machine has 1 to/],
     [{ cpus: { count: 4, sockets: 3 } }, /4 vCPUs are not 3 sockets/],
     [{ kernel: "/no/such/kernel" }, /kernel \/no\/such\/kernel: there is no such file/],
@@ -221,6 +222,9 @@ test("what cannot be is refused in words that say what to do", async () => {
     [{ cpu: "i486" }, /i486/],
     [{ gdbPort: 70000 }, /gdb port 70000/],
     [{ disks: [{ file: "/no/such/disk" }] }, /\/no\/such\/disk/],
+    [{ disks: [{ file: "a" }, { file: "./a", readonly: true }] }, /\.\/a is two of the machine's disks/],
+    [{ qmp: "/no/such/folder/qmp" }, /QMP socket \/no\/such\/folder\/qmp: there is no such folder/],
+    [{ qmp: `/tmp/${"x".repeat(103)}` }, /its path has more than 107 bytes/],
     [{ disks: [{ file: "a", serial: "x".repeat(21) }] }, /disk a: its serial/],
     [{ shares: [{ folder: "/no/such/folder", tag: "a" }] }, /folder \/no\/such\/folder cannot be shared/],
     [

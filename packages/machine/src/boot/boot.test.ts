@@ -180,6 +180,7 @@ test("kernels that ask for what there is not are refused, with what it is", asyn
     [multiboot1([0xf4], 0x8003), /asks for what is not known \(0x8000\)/],
     [multiboot2([0xf4], [99, 0, 0, 0, ...words(8)]), /tag 99/],
     [multiboot2([0xf4], [1, 0, 0, 0, ...words(12, 77), 0, 0, 0, 0]), /Multiboot 2 tag 77/],
+    [elf32(Uint8Array.of(0xf4)).subarray(0, 7), /an ELF file that ends within its header/],
     [elf32(Uint8Array.of(0xf4)), /32-bit ELF file without a Multiboot header/],
     [elf32(Uint8Array.of(0xf4)).subarray(0, 60), /program header table|cut off/],
     [Buffer.concat([gzipSync(Buffer.alloc(10000))]).subarray(0, 30), /damaged or cut off/],

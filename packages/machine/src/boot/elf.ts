@@ -25,21 +25,24 @@ const Class = { BITS_32: 1, BITS_64: 2 } as const;
 const LITTLE_ENDIAN = 1;
 const Machine = { I386: 3, X86_64: 62 } as const;
 const SegmentType = { LOAD: 1, NOTE: 4 } as const;
+const HEADER_32 = 52;
+const HEADER_64 = 64;
 const MAX_SEGMENTS = 256;
 
 export function isElf(file: Uint8Array): boolean {
-  return file.length >= 20 && viewOf(file).getUint32(0, true) === MAGIC;
+  return file.length >= 4 && viewOf(file).getUint32(0, true) === MAGIC;
 }
 
 /** Reads an ELF file for this processor. Refused with what is wrong in it. */
 export function readElf(file: Uint8Array): Elf {
   const data = viewOf(file);
+  if (file.length < HEADER_32) throw kernelError("the kernel is an ELF file that ends within its header");
   const machine = data.getUint16(18, true);
   const bits = file[4] === Class.BITS_64 ? 64 : 32;
   if (file[5] !== LITTLE_ENDIAN || (machine !== Machine.I386 && machine !== Machine.X86_64)) {
     throw kernelError(`the kernel is an ELF file for another processor (e_machine ${machine})`);
   }
-  const header = bits === 64 ? 64 : 52;
+  const header = bits === 64 ? HEADER_64 : HEADER_32;
   if (file.length < header) throw kernelError("the kernel is an ELF file that ends within its header");
   const word = (at: number) => (bits === 64 ? number64(data, at) : data.getUint32(at, true));
   const entry = word(24);

@@ -1,6 +1,7 @@
 /** What a machine's memory is made of on the host, where it shall not be plain anonymous memory. */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, statfsSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import type { GuestMemory } from "@lodge/kvm";
 import {
   Advice,
@@ -18,6 +19,7 @@ import {
   Protection,
   Seal,
 } from "@lodge/linux";
+import { mib } from "../boot/loader.ts";
 import { MachineError } from "../errors.ts";
 
 export interface MemoryBacking {
@@ -52,6 +54,7 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
   using undo = new DisposableStack();
   try {
     if (hugePages === "2M") checkHuge(sizeBytes);
+    if (file !== undefined) checkRoom(file, sizeBytes);
     const holder = openHolder(sizeBytes, backing);
     if (holder !== undefined) {
       undo.use(holder);
@@ -80,6 +83,20 @@ export function releaseMemory({ buffer, sizeBytes, wasm }: GuestMemory): void {
   const flags = MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.NORESERVE | MapFlag.FIXED;
   const protection = Protection.READ | Protection.WRITE;
   mmap({ address: addressOf(buffer), length: wasm?.buffer.byteLength ?? sizeBytes, protection, flags });
+}
+
+/** A page of a file for which its file system has no room ends the process (SIGBUS) when the guest touches it. */
+function checkRoom(file: string, sizeBytes: number): void {
+  const { bsize, blocks, bavail } = statfsSync(dirname(file));
+  // File systems without an end of their own say that they have no blocks at all.
+  if (blocks === 0) return;
+  const freeBytes = bavail * bsize;
+  const hasBytes = (statSync(file, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+  if (sizeBytes - hasBytes <= freeBytes) return;
+  throw new MachineError(
+    "MACHINE_HOST",
+    `the machine's memory takes ${mib(sizeBytes - hasBytes)} in ${file}, and its file system has ${mib(freeBytes)} free`,
+  );
 }
 
 function checkHuge(sizeBytes: number): void {

@@ -147,6 +147,9 @@ function checkMemory(wanted: string | number): number {
       `memory ${wanted}: a machine has at least ${formatSize(MachineLimits.SMALLEST_MEMORY)}, in steps of ${formatSize(MachineLimits.MEMORY_GRAIN)}`,
     );
   }
+  if (bytes > MachineLimits.LARGEST_MEMORY) {
+    refuse(`memory ${wanted}: a machine has at most ${formatSize(MachineLimits.LARGEST_MEMORY)}`);
+  }
   return bytes;
 }
 

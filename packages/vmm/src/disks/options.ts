@@ -1,5 +1,6 @@
 /** What a user says of a disk. */
 
+import { resolve } from "node:path";
 import type { ErrorPolicy } from "@lodge/devices";
 import { CACHE_MODES, type CacheMode, type Limits } from "@lodge/storage/terms";
 import { parseCount, parseFields, parseSwitch } from "../configuration/fields.ts";
@@ -83,8 +84,13 @@ export function checkDisks(disks: readonly DiskOptions[]): readonly DiskOptions[
     throw new VmmError("VMM_CONFIG", message);
   };
   const serials = new Map<string, string>();
-  for (const { file, serial, limits } of disks) {
+  const files = new Map<string, boolean>();
+  for (const { file, serial, limits, readonly: readOnly = false } of disks) {
     if (file === "") refuse("a disk without a file");
+    const path = resolve(file);
+    if (files.has(path) && !(readOnly && files.get(path)))
+      refuse(`${file} is two of the machine's disks: only one that is readonly in each of them can be`);
+    files.set(path, readOnly);
     checkLimits(file, limits);
     if (serial === undefined) continue;
     if (!/^[ -~]{1,20}$/.test(serial))

@@ -40,6 +40,7 @@ export const debian: ImageRecipe = {
   description: "a small Debian with systemd and apt on a disk",
   // The release of the contents: raise it with every change, so that images are built anew.
   version: 2,
+  roomBytes: 2 * 2 ** 30,
   build,
 };
 

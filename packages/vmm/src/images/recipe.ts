@@ -5,6 +5,8 @@ export interface ImageRecipe {
   readonly description: string;
   /** Another one is another image, although the name is the same. */
   readonly version: number;
+  /** What a build takes of the file system while it goes on. */
+  readonly roomBytes: number;
   /** Makes the image's files, working in an empty directory that is removed afterwards. `say` is told each step. */
   build(directory: string, say: (step: string) => void, signal?: AbortSignal): Promise<ImageFiles>;
 }

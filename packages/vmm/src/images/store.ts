@@ -5,7 +5,7 @@
  */
 
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, statfs, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, isAbsolute, join } from "node:path";
 import { VmmError } from "../errors.ts";
@@ -92,6 +92,7 @@ async function build(recipe: ImageRecipe, link: string, options: PrepareOptions)
   const { progress = () => {}, signal } = options;
   const store = imageStore();
   await mkdir(store, { recursive: true });
+  await requireRoom(store, recipe);
   const scratch = await mkdtemp(join(store, `${UNFINISHED}${process.pid}-`));
   try {
     const work = join(scratch, "work");
@@ -113,6 +114,18 @@ async function build(recipe: ImageRecipe, link: string, options: PrepareOptions)
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
+}
+
+/** apt and others say other things when a file system is full. */
+async function requireRoom(store: string, { name, roomBytes }: ImageRecipe): Promise<void> {
+  const { bavail, bsize } = await statfs(store);
+  if (bavail * bsize >= roomBytes) return;
+  const mib = (bytes: number) => `${Math.floor(bytes / 2 ** 20)} MiB`;
+  throw new VmmError(
+    "VMM_IMAGE",
+    `building the image ${name} takes ${mib(roomBytes)} in ${store}, where ${mib(bavail * bsize)} are free: ` +
+      "make room, or set XDG_CACHE_HOME to a folder that has it",
+  );
 }
 
 /** Directories of processes that are gone, unless a link leads there. A build's process id stands in the name. */

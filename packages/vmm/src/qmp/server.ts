@@ -1,7 +1,9 @@
 /** The socket on which QMP is spoken. */
 
+import { existsSync } from "node:fs";
 import { lstat, rm } from "node:fs/promises";
 import { createConnection, createServer, type Socket } from "node:net";
+import { dirname } from "node:path";
 import { VmmError } from "../errors.ts";
 import type { LifeEvent } from "../life.ts";
 import type { Machine } from "../machine.ts";
@@ -18,6 +20,9 @@ export interface QmpServer extends AsyncDisposable {
   tell(event: LifeEvent): void;
 }
 
+/** As the system has it (unix(7): `sun_path`, less the zero behind it). */
+const LONGEST_PATH = 107;
+
 /** Listens on a Unix socket, whose file is this server's while it lives. Any number of clients. */
 export async function serveQmp(machine: Machine, path: string): Promise<QmpServer> {
   const clients = new Map<Socket, QmpSession>();
@@ -33,6 +38,10 @@ export async function serveQmp(machine: Machine, path: string): Promise<QmpServe
       if (!session.feed(bytes)) socket.destroy();
     });
   });
+  if (Buffer.byteLength(path) > LONGEST_PATH) {
+    throw new VmmError("VMM_CONFIG", `QMP socket ${path}: its path has more than ${LONGEST_PATH} bytes`);
+  }
+  if (!existsSync(dirname(path))) throw new VmmError("VMM_CONFIG", `QMP socket ${path}: there is no such folder`);
   await removeStale(path);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
