@@ -13,7 +13,7 @@ const root = join(import.meta.dirname, "..");
 const timeoutMs = 9 * 60_000;
 
 test("vhost-net carries frames of a tap and of a macvtap, on KVM and in software", {
-  skip: labUnavailable() ?? false,
+  skip: (await labUnavailable()) ?? false,
 }, async () => {
   const source = `
     import { spawnSync } from "node:child_process";
