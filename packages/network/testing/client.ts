@@ -122,7 +122,8 @@ const jobs: Record<string, () => Promise<unknown>> = {
     const { createServer } = await import("node:net");
     const server = createServer({ allowHalfOpen: true }, (socket) => socket.on("error", () => {}).pipe(socket));
     server.listen(port, host === "any" ? undefined : host, () => process.stdout.write("listening\n"));
-    const datagrams = createSocket("udp4");
+    // Of both families.
+    const datagrams = createSocket("udp6");
     datagrams.on("message", (data, { address, port: from }) => datagrams.send(data, from, address));
     datagrams.bind(port);
     await new Promise(() => {});

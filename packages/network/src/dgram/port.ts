@@ -21,6 +21,7 @@ import {
   trySendTo,
 } from "@lodge/linux";
 import { NetworkError } from "../errors.ts";
+import { removeAbandonedSocket } from "../host/abandoned-socket.ts";
 import { Poller } from "../host/poller.ts";
 import { formatAddress, parseAddress, sameAddress } from "../packet/address.ts";
 import { finishChecksum, type GuestSide, type Offload, type PacketPort } from "../port.ts";
@@ -69,7 +70,9 @@ export class DatagramPort implements PacketPort, Disposable {
     using undo = new DisposableStack();
     undo.defer(() => close(this.#fd));
     try {
-      bindSocket(this.#fd, encode(local));
+      const address = encode(local);
+      if ("path" in local) removeAbandonedSocket(local.path);
+      bindSocket(this.#fd, address);
     } catch (error) {
       throw refusal(local, error);
     }

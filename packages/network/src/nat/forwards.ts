@@ -23,6 +23,7 @@ import {
   tryAccept,
 } from "@lodge/linux";
 import { NetworkError } from "../errors.ts";
+import { removeAbandonedSocket } from "../host/abandoned-socket.ts";
 import { DatagramSocket } from "../host/datagram-socket.ts";
 import type { Poller } from "../host/poller.ts";
 import { HostSocket } from "../host/tcp-socket.ts";
@@ -116,7 +117,9 @@ export class Forwards implements Disposable {
   #listenUnix(path: string, forward: Forward): Disposable {
     const fd = socket(AddressFamily.UNIX, SocketType.STREAM);
     try {
-      bindSocket(fd, encodeUnixPath(path));
+      const address = encodeUnixPath(path);
+      removeAbandonedSocket(path);
+      bindSocket(fd, address);
       listen(fd, BACKLOG);
     } catch (error) {
       close(fd);

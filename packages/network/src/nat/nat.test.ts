@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { mkdtempDisposableSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
@@ -378,19 +379,28 @@ suite("NAT with Linux as the guest", { skip: noNetworks }, () => {
       return text(socket);
     };
     const socketPath = join(folder, "web");
-    const forwards = ["tcp::0-:8000", `unix:${socketPath}-:8000`, "udp::0-:8000", "tcp:[::1]:0-10.0.2.15:8000"].map(
-      parseForward,
-    );
+    const six = /fd00:10:0:2:5054[^/]*/.exec(await guest.host.do("ip", "-6", "address", "show", "dev", "eth0"))![0];
+    const forwards = [
+      ...["tcp::0-:8000", `unix:${socketPath}-:8000`, "udp::0-:8000", "tcp:[::1]:0-10.0.2.15:8000"],
+      ...[`udp:[::1]:0-[${six}]:8000`, "tcp::20000..20002-:7999"],
+    ].map(parseForward);
     const ports = forwards.map((forward) => nat.forwards.add(forward)[0]!);
     assert.equal(await ask({ port: ports[0]!, host: "127.0.0.1" }), "hello");
     assert.equal(await ask({ path: socketPath }), "hello");
     assert.equal(await ask({ port: ports[3]!, host: "::1" }), "hello");
-    const { createSocket } = await import("node:dgram");
-    const socket = createSocket("udp4");
-    socket.send("datagram", ports[2]!, "127.0.0.1");
-    const [answer] = (await once(socket, "message")) as [Buffer];
-    assert.equal(answer.toString(), "datagram");
-    socket.close();
+    // Of a range, each port leads to its own of the guest.
+    assert.equal(await ask({ port: 20001, host: "127.0.0.1" }), "hello");
+    for (const port of [20000, 20002]) await assert.rejects(ask({ port, host: "127.0.0.1" }), { code: "ECONNRESET" });
+    for (const [family, address, port] of [
+      ["udp4", "127.0.0.1", ports[2]!],
+      ["udp6", "::1", ports[4]!],
+    ] as const) {
+      const socket = createSocket(family);
+      socket.send("datagram", port, address);
+      const [answer] = (await once(socket, "message")) as [Buffer];
+      assert.equal(answer.toString(), "datagram");
+      socket.close();
+    }
 
     await using taken = await serve(() => {});
     const first = taken.port - 1;

@@ -7,6 +7,7 @@
 import { rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { NetworkError } from "../errors.ts";
+import { removeAbandonedSocket } from "../host/abandoned-socket.ts";
 import { finishChecksum, type GuestSide, type Offload, type PacketPort } from "../port.ts";
 import { FrameReader, framed } from "./frames.ts";
 
@@ -38,6 +39,7 @@ export class StreamPort implements PacketPort, AsyncDisposable {
     port.#server = server;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     server.once("error", reject);
+    if ("path" in place) removeAbandonedSocket(place.path);
     server.listen("path" in place ? { path: place.path } : { host: place.host, port: place.port }, resolve);
     try {
       await promise;
