@@ -74,7 +74,7 @@ test("vhost-net carries frames of a tap and of a macvtap, on KVM and in software
 const short = process.env.LODGE_LONG === "1" ? false : "a guest's boot in the lab takes minutes: ./test --long";
 
 test("Debian's driver on KVM sends and gets 4 MiB through vhost-net with two queues, in segments of 64 KiB", {
-  skip: short || (labUnavailable() ?? false),
+  skip: short || ((await labUnavailable()) ?? false),
 }, async () => {
   await prepareImage("tiny");
   const server = `require("node:net").createServer({ allowHalfOpen: true }, (socket) => {
