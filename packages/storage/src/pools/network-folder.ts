@@ -1,5 +1,6 @@
 /** A folder on a network file system, which is mounted where it is used. */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { StorageError } from "../errors.ts";
@@ -48,7 +49,8 @@ export class NetworkFolderPool extends FolderPool {
       await run(MOUNT, "-t", type, ...(options === undefined ? [] : ["-o", options]), "--", source, this.folder);
     } catch (cause) {
       const helper = HELPERS.get(type);
-      const hint = helper === undefined ? "" : `; mount needs Debian's package ${helper} for it`;
+      const missing = helper !== undefined && !existsSync(`/sbin/mount.${type}`);
+      const hint = missing ? `; mount needs Debian's package ${helper} for it` : "";
       throw new StorageError("STORAGE_HOST", `${(cause as Error).message}${hint}`, { cause });
     }
     this.#mounted = true;
