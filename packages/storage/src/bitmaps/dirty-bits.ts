@@ -77,6 +77,12 @@ export class DirtyBits {
     }
   }
 
+  copy(): DirtyBits {
+    const copy = new DirtyBits(this.#sizeBytes, this.granularity);
+    copy.load(this.#bytes, 0);
+    return copy;
+  }
+
   /** Sets what the other has set; granularities may differ. */
   merge(other: DirtyBits): void {
     for (let run = other.next(0); run !== undefined; run = other.next(run.offset + run.length)) {

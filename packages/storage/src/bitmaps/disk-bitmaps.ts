@@ -67,7 +67,7 @@ export class DiskBitmaps {
   /** One that is no job's now and worth something. */
   async find(name: string): Promise<DirtyBitmap> {
     const kept = await this.#kept();
-    const found = this.#own.find(name) ?? kept?.list.find((one) => one.name === name);
+    const found = await this.#known(name);
     if (found === undefined) {
       const lost = kept?.abandoned.some((one) => one.name === name);
       const what = "whoever wrote the image last has not kept it: it can only be removed";
@@ -99,12 +99,33 @@ export class DiskBitmaps {
     (bitmap.persistent ? kept! : this.#own).enable(bitmap, enabled);
   }
 
+  /** What is called to have the bitmap of this name, or that there is none, as it is now; the image may be opened anew meanwhile. */
+  async remember(name: string): Promise<() => Promise<void>> {
+    const before = await this.#known(name);
+    const bits = before?.bits.copy();
+    const { persistent = false, enabled = true } = before ?? {};
+    return async () => {
+      if (bits === undefined) {
+        if ((await this.#known(name)) !== undefined) await this.remove(name);
+        return;
+      }
+      const { granularity } = bits;
+      if ((await this.#known(name)) === undefined) await this.add(name, { granularity, persistent });
+      (await this.find(name)).bits = bits;
+      await this.enable(name, enabled);
+    };
+  }
+
   /** Sets in the bitmap what the others have set. */
   async merge(name: string, sources: readonly string[]): Promise<void> {
     const target = await this.find(name);
     const from: DirtyBitmap[] = [];
     for (const source of sources) from.push(await this.find(source));
     for (const { bits } of from) target.bits.merge(bits);
+  }
+
+  async #known(name: string): Promise<DirtyBitmap | undefined> {
+    return this.#own.find(name) ?? (await this.#kept())?.list.find((one) => one.name === name);
   }
 
   async #kept(): Promise<PersistentBitmaps | undefined> {

@@ -172,3 +172,29 @@ test("what is neither file nor block device is refused", async () => {
     message: /neither a regular file nor a block device/,
   });
 });
+
+test("one moment of two drives: their requests wait, what is done for it does not, what it began does", async () => {
+  const drives = [1, 2].map(() => new Drive(new RawImage(new MemoryStore(MIB))));
+  const order: string[] = [];
+  const write = (index: number, value: number) =>
+    drives[index]!.write(0, [new Uint8Array(512).fill(value)]).then(() => order.push(`write ${index}`));
+  await Promise.all(drives.map((_, index) => write(index, 1)));
+  let later = Promise.resolve();
+  const { promise: over, resolve } = Promise.withResolvers<void>();
+  await Drive.held(drives, async () => {
+    const writes = drives.map((_, index) => write(index, 2));
+    await drives[1]!.drained(async () => void order.push("inside"));
+    const begin = new Uint8Array(512);
+    for (const drive of drives) await drive.image.read(0, [begin]);
+    assert.equal(begin[0], 1);
+    // Like a job, which goes on when the moment is over.
+    later = over.then(() => drives[0]!.drained(async () => void order.push("drained")));
+    void Promise.all(writes).then(() => resolve());
+    order.push("end");
+  });
+  await later;
+  assert.deepEqual(order, ["write 0", "write 1", "inside", "end", "write 1", "write 0", "drained"]);
+  await Drive.held(drives, () => Promise.reject(new Error("no"))).catch(() => order.push("failed"));
+  await write(0, 3);
+  assert.deepEqual(order.slice(-2), ["failed", "write 0"]);
+});

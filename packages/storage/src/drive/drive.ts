@@ -1,5 +1,6 @@
 /** An image as a machine's disk uses it: with its cache mode, its limits, and a size that may change while it runs. */
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import { DiskBitmaps } from "../bitmaps/disk-bitmaps.ts";
 import type { Disk } from "../disk.ts";
 import { StorageError } from "../errors.ts";
@@ -24,6 +25,9 @@ export interface WriteWatch {
   /** After a write has ended, well or not; its end waits for it. Never rejects. */
   after?(offset: number, length: number): Promise<void> | void;
 }
+
+/** The drives that whoever works now holds: see {@link Drive.held}. */
+const holding = new AsyncLocalStorage<Set<Drive>>();
 
 export class Drive implements Disk {
   readonly cache: CacheMode;
@@ -86,7 +90,21 @@ export class Drive implements Disk {
 
   /** Works while no request is at work; those that come meanwhile wait. */
   drained<T>(work: () => Promise<T>): Promise<T> {
-    return this.#gate.alone(work);
+    return holding.getStore()?.has(this) === true ? work() : this.#gate.alone(work);
+  }
+
+  /**
+   * Works at one moment of several drives: none has a request at work, and what has one {@link drained} meanwhile on
+   * behalf of this work does not wait. All who hold several name them in the same order.
+   */
+  static held<T>(drives: readonly Drive[], work: () => Promise<T>): Promise<T> {
+    const held = new Set(drives);
+    const from = (index: number): Promise<T> => {
+      const drive = drives[index];
+      return drive === undefined ? holding.run(held, work) : drive.#gate.alone(() => from(index + 1));
+    };
+    // What goes on behind it (a job that was begun) holds nothing any more.
+    return from(0).finally(() => held.clear());
   }
 
   /** Goes on with another image, of the same content. To be called while it is {@link drained}; returns the one before. */

@@ -14,17 +14,22 @@ export interface ExternalSnapshotOptions {
 
 /**
  * Has the drive go on in the qcow2 image at `path`, which is made. Merging it again is `startCommit`, and taking it out of the
- * chain `startStream`. The guest's requests wait meanwhile. If it fails, the drive goes on as before.
+ * chain `startStream`. The guest's requests wait meanwhile. If it fails, the drive goes on as before. Returns what takes it
+ * back, for whoever holds the drive still.
  */
 export async function takeSnapshot(
   drive: Drive,
   path: string,
   { existing = false }: ExternalSnapshotOptions = {},
-): Promise<void> {
+): Promise<() => Promise<void>> {
   refuseOccupied(drive, "snapshot");
   const { name, format, sizeBytes, readOnly } = drive.image;
   const backing = { name: isNbdUri(name) ? name : resolve(name), format };
   if (!existing) await createImage(path, { format: "qcow2", sizeBytes, backing });
+  const goBack = async () => {
+    drive.replaceImage(await openImage(name, { ...drive.opening, format, readOnly }));
+    if (!existing) await removeMade(path);
+  };
   await drive.drained(async () => {
     refuseOccupied(drive, "snapshot");
     // Two handles would lock each other out: the one image is closed, and read by the other from now on.
@@ -32,9 +37,12 @@ export async function takeSnapshot(
     try {
       drive.replaceImage(await openImage(path, { ...drive.opening, format: "qcow2", readOnly }));
     } catch (cause) {
-      drive.replaceImage(await openImage(name, { ...drive.opening, format, readOnly }));
-      if (!existing) await removeMade(path);
+      await goBack();
       throw cause;
     }
   });
+  return async () => {
+    await drive.image.close();
+    await goBack();
+  };
 }

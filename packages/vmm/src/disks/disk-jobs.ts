@@ -89,10 +89,10 @@ export class DiskJobs implements AsyncDisposable {
     return startCommit(this.#drive, { ...options, ...this.#watched });
   }
 
-  /** The disk goes on in a new image, of qcow2, on the one it has. */
-  async snapshot(file: string, options: { existing?: boolean } = {}): Promise<void> {
+  /** The disk goes on in a new image, of qcow2, on the one it has. Returns what takes it back while the disk is held. */
+  async snapshot(file: string, options: { existing?: boolean } = {}): Promise<() => Promise<void>> {
     const { takeSnapshot } = await import("@lodge/storage/jobs");
-    await takeSnapshot(this.#drive, file, options);
+    return takeSnapshot(this.#drive, file, options);
   }
 
   /** The files of the disk's images, from the one that is written down. */

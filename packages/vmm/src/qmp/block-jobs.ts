@@ -68,11 +68,7 @@ export const BLOCK_JOB_COMMANDS: Readonly<Record<string, Command>> = {
     takes: ["device", "snapshot-file"],
     may: ["format", "mode"],
     run: async (machine, args) => {
-      if (args.format !== undefined && args.format !== "qcow2") {
-        throw new QmpError("Parameter 'format' expects qcow2: nothing else has a backing file");
-      }
-      const existing = oneOf(args, "mode", ["absolute-paths", "existing"], "absolute-paths") === "existing";
-      await diskOf(machine, args.device, "GenericError").jobs.snapshot(text(args, "snapshot-file"), { existing });
+      await snapshot(machine, args);
       return {};
     },
   },
@@ -117,6 +113,15 @@ export const BLOCK_JOB_COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
 };
+
+/** A disk goes on in a new image; returns what takes that back while the disk is held. */
+export function snapshot(machine: Machine, args: Arguments): Promise<() => Promise<void>> {
+  if (args.format !== undefined && args.format !== "qcow2") {
+    throw new QmpError("Parameter 'format' expects qcow2: nothing else has a backing file");
+  }
+  const existing = oneOf(args, "mode", ["absolute-paths", "existing"], "absolute-paths") === "existing";
+  return diskOf(machine, args.device, "GenericError").jobs.snapshot(text(args, "snapshot-file"), { existing });
+}
 
 async function begins(
   machine: Machine,

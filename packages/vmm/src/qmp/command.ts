@@ -14,6 +14,14 @@ export interface Command {
   readonly run: (machine: Machine, args: Arguments) => unknown;
 }
 
+/** Refuses arguments that a command does not know, and that it needs and are not there. */
+export function checkNames({ takes, may = [] }: Pick<Command, "takes" | "may">, args: Arguments): void {
+  const missing = takes.find((taken) => !Object.hasOwn(args, taken));
+  if (missing !== undefined) throw new QmpError(`Parameter '${missing}' is missing`);
+  const unknown = Object.keys(args).find((given) => !takes.includes(given) && !may.includes(given));
+  if (unknown !== undefined) throw new QmpError(`Parameter '${unknown}' is unexpected`);
+}
+
 export function wholeNumber(value: unknown, name: string): number {
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
   throw new QmpError(`Parameter '${name}' expects a whole number`);

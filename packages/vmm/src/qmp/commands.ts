@@ -5,10 +5,11 @@ import type { AttachedDisk } from "../disks/attached-disk.ts";
 import type { LifeEvent, MachineEnd } from "../life.ts";
 import type { Machine } from "../machine.ts";
 import { BLOCK_JOB_COMMANDS, jobEvents } from "./block-jobs.ts";
-import { type Arguments, type Command, diskOf, wholeNumber } from "./command.ts";
+import { type Arguments, type Command, checkNames, diskOf, wholeNumber } from "./command.ts";
 import { HOTPLUG_COMMANDS } from "./hotplug.ts";
 import { NETWORK_COMMANDS } from "./network.ts";
 import { QmpError, VERSION } from "./protocol.ts";
+import { transaction } from "./transaction.ts";
 
 /** What block_set_io_throttle limits; a limit of one direction alone is refused. */
 const THROTTLE = ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] as const;
@@ -54,6 +55,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
   block_set_io_throttle: { takes: ["device", ...THROTTLE], run: throttle },
   ...BLOCK_JOB_COMMANDS,
+  transaction,
   ...HOTPLUG_COMMANDS,
   balloon: {
     takes: ["value"],
@@ -99,10 +101,7 @@ export function commandNames(): string[] {
 export async function perform(machine: Machine, name: string, args: Arguments): Promise<unknown> {
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) throw new QmpError(`The command ${name} has not been found`, "CommandNotFound");
-  const missing = command.takes.find((taken) => !Object.hasOwn(args, taken));
-  if (missing !== undefined) throw new QmpError(`Parameter '${missing}' is missing`);
-  const unknown = Object.keys(args).find((given) => !command.takes.includes(given) && !command.may?.includes(given));
-  if (unknown !== undefined) throw new QmpError(`Parameter '${unknown}' is unexpected`);
+  checkNames(command, args);
   try {
     return await command.run(machine, args);
   } catch (error) {
