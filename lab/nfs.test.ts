@@ -14,7 +14,7 @@ const tools = [
   ["/usr/bin/qemu-img", "qemu-utils"],
 ] as const;
 const absent = tools.filter(([program]) => !existsSync(program)).map(([, name]) => name);
-const skip = absent.length > 0 ? `${absent.join(", ")}: not installed` : (labUnavailable() ?? false);
+const skip = absent.length > 0 ? `${absent.join(", ")}: not installed` : ((await labUnavailable()) ?? false);
 
 /** rpc.mountd answers the kernel's questions about exports; it goes with the lab, as do the kernel's own threads. */
 const script = `

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { BusyGuest } from "../../testing/busy-guest.ts";
+import { HeldStore } from "../../testing/held-store.ts";
 import { expectContent, makeChain, momentOf } from "../../testing/job-disk.ts";
 import { MemoryStore } from "../../testing/memory-store.ts";
 import { qemuMissing } from "../../testing/qemu.ts";
@@ -110,5 +111,32 @@ test("a target that fails ends the backup, and the guest does not notice", async
   await assert.rejects(startBackup(drive, new RawImage(store), { sync: "incremental" }), /needs the name of a bitmap/);
   await assert.rejects(startBackup(drive, new RawImage(store), { bitmap: "none" }), /there is none of that name/);
   assert.equal(drive.watch, undefined);
+  await drive.close();
+});
+
+test("a write across parts that are to be copied, of which the job takes the last while the first is copied", async () => {
+  const part = 65536;
+  const before = Buffer.alloc(8 * part, 1);
+  const source = new HeldStore(MemoryStore.of(before));
+  const drive = new Drive(source);
+  await drive.bitmaps.add("some");
+  for (const at of [0, 2, 4]) await drive.write(at * part, [new Uint8Array(512).fill(1)]);
+  const target = new MemoryStore(8 * part);
+  const job = await startBackup(drive, new RawImage(target), { sync: "incremental", bitmap: "some", speed: 1 });
+  // The first part goes at once; the job waits for its turn to copy another.
+  while (job.progress.doneBytes < part) await new Promise(setImmediate);
+  source.hold();
+  const asked = source.asked;
+  const write = drive.write(2 * part, [Buffer.alloc(3 * part, 9)]);
+  await asked;
+  job.speed = 0;
+  // What the job does now needs no answer of anybody.
+  await new Promise(setImmediate);
+  source.release();
+  await write;
+  assert.equal(await job.ended, "completed");
+  for (const at of [0, 2, 4]) {
+    assert.ok(target.bytes.subarray(at * part, (at + 1) * part).equals(before.subarray(0, part)), `part ${at}`);
+  }
   await drive.close();
 });

@@ -56,20 +56,38 @@ export class Copying {
     const next = this.#next(MOST_BYTES);
     if (next === undefined) return;
     await steps?.turn(next.length);
-    // Another may have taken it meanwhile.
     const range = this.#next(next.length);
     if (range === undefined) return;
     this.#at = range.offset + range.length;
-    // From here on the bit says whether it was written again.
-    this.bits.clear(range.offset, range.length);
     try {
-      await this.alone(range.offset, range.length, () => this.#copy(range.offset, range.length));
-      steps?.did(range.length);
+      await this.alone(range.offset, range.length, () => this.#copyAll(range, steps));
     } catch (cause) {
-      this.bits.set(range.offset, range.length);
       if (!(cause instanceof CopyError)) throw cause;
       if (steps === undefined) throw cause.cause;
       await steps.failed(cause.cause as Error, cause.operation);
+    }
+  }
+
+  /**
+   * Copies what is still to be copied of a range that nobody else has. Not before may its bits be cleared: whoever has it,
+   * and waits for nobody, would take it for copied, and overwrite it.
+   */
+  async #copyAll(range: Range, steps: JobSteps | undefined): Promise<void> {
+    const end = range.offset + range.length;
+    for (let at = range.offset; at < end; ) {
+      const run = this.bits.next(at, end - at);
+      if (run === undefined || run.offset >= end) return;
+      const length = Math.min(run.length, end - run.offset);
+      at = run.offset + length;
+      // From here on the bit says whether it was written again.
+      this.bits.clear(run.offset, length);
+      try {
+        await this.#copy(run.offset, length);
+      } catch (cause) {
+        this.bits.set(run.offset, length);
+        throw cause;
+      }
+      steps?.did(length);
     }
   }
 
