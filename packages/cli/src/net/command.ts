@@ -128,7 +128,10 @@ function removeCommand(): Command {
       readNetwork(name);
       const machines = (await switchStatus(name))?.ports.length;
       if (machines !== undefined) {
-        throw new NetworkError("NETWORK_HOST", `network ${name} is in use, by ${machines} machines; end them first`);
+        throw new NetworkError(
+          "NETWORK_HOST",
+          `network ${name} is in use, by ${machines === 1 ? "a machine; end it" : `${machines} machines; end them`} first`,
+        );
       }
       removeNetwork(name);
       forgetSwitch(name);

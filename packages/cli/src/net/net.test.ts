@@ -50,7 +50,7 @@ suite("lodge net", () => {
         /one {2}52:54:00:00:00:01\n {2}VLAN 10\n {2}sent 1 frames, 16 bytes; received 0/,
       );
       const refused = net("rm", "inner");
-      assert.deepEqual(refused.stderr, "lodge: network inner is in use, by 1 machines; end them first\n");
+      assert.deepEqual(refused.stderr, "lodge: network inner is in use, by a machine; end it first\n");
       assert.equal(refused.status, 2);
     }
     while (/served by/.test(good("show", "inner")));

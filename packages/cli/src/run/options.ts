@@ -65,7 +65,7 @@ export function addRunOptions(command: Command): Command {
     .option("--disk <file>", DISK_HELP, addDisk)
     .option(
       "--net <network>",
-      "nat[,hostfwd=tcp:127.0.0.1:8080-:80][,restrict][,loopback], switch=NAME[,vlan=N][,trunk=N:N-N][,filter=RULES], bridge=NAME[,ip=ADDRESS][,dhcp=ADDRESS][,filter=RULES], tap,ifname=NAME, stream,path=SOCKET[,server], dgram,local=PLACE,remote=PLACE, vhost-user,path=SOCKET[,queues=N] or none; ,pcap=FILE,inbound=RATE,outbound=RATE; may be repeated",
+      "nat[,hostfwd=tcp:127.0.0.1:8080-:80][,restrict][,loopback], switch=NAME[,vlan=N][,trunk=N:N-N][,filter=RULES], bridge=NAME[,ip=ADDRESS][,dhcp=ADDRESS][,filter=RULES], tap,ifname=NAME[,vhost=on|off], tap,fd=N[:N], macvtap=DEVICE[,mode=MODE], stream,path=SOCKET[,server], dgram,local=PLACE,remote=PLACE, vhost-user,path=SOCKET or none; each with mac=ADDRESS,mtu=N,queues=N,pcap=FILE,inbound=RATE,outbound=RATE; may be repeated",
       addNetwork,
     )
     .option("--share <folder>", "a folder of the host: HOSTDIR:TAG[:ro]; may be repeated", parseShare)
