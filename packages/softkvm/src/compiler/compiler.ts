@@ -10,6 +10,7 @@ import { type Handlers, importOutside } from "../interpreter/handlers.ts";
 import type { Member, Region, Seed } from "../interpreter/regions.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
 import { RegionWriter } from "./region.ts";
+import { ENOUGH_RUNS, Warmth } from "./warmth.ts";
 
 /** A region's bounds: what one function may grow to. */
 const MAX_BLOCKS = 128;
@@ -31,6 +32,7 @@ export class Compiler {
   readonly #base: number;
   /** Blocks that are no more drop out by themselves. */
   readonly #samples = new WeakMap<Block, number>();
+  readonly #warmth = new Warmth();
   /** Blocks that a region contains and that were run by the interpreter often nevertheless. */
   readonly #isWarmInside = new WeakSet<Block>();
   /** What regions asked to take in. */
@@ -57,14 +59,20 @@ export class Compiler {
     this.#compile([this.#gather([{ block, distance: 0, isLoose: region === undefined }])]);
   }
 
-  /** The interpreter has run this block often, wherever the guest is found. */
-  warm(block: Block): void {
-    if (block.region === undefined || this.#isWarmInside.has(block)) {
+  /** The interpreter has come to a step of this block's runs, wherever the guest is found. `budgets`: how many have ended. */
+  warm(block: Block, budgets: number): void {
+    const isInside = this.#isWarmInside.has(block);
+    const more = isInside ? 0 : this.#warmth.next(block, budgets);
+    if (more > 0) {
+      this.#blocks.countOn(block, more);
+      return;
+    }
+    if (block.region === undefined || isInside) {
       this.#compile([this.#gather([{ block, distance: 0, isLoose: block.region === undefined }])]);
       return;
     }
     this.#isWarmInside.add(block);
-    this.#blocks.countOn(block, HOT_INSIDE / HOT);
+    this.#blocks.countOn(block, (ENOUGH_RUNS * HOT_INSIDE) / HOT);
   }
 
   /**

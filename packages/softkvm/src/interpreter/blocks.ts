@@ -219,9 +219,9 @@ export class Blocks {
     view.setUint32(record + Record.handler, view.getUint32(record + BlockHeader.handler, true), true);
   }
 
-  /** A block shall be run `factor` times as often again until that is told. */
-  countOn(block: Block, factor: number): void {
-    this.#regions.interpret(block, this.#runs * factor);
+  /** A block shall be run so often again until that is told; more often where code was written over. */
+  countOn(block: Block, runs: number): void {
+    this.#regions.interpret(block, runs * 2 ** Math.min(this.rewrites(block), MOST_DOUBLINGS));
   }
 
   /** How often compiled code in a block's page was written over. */
@@ -409,7 +409,7 @@ export class Blocks {
   /** A block is new, and the interpreter's. */
   #interpret(block: Block): void {
     this.waitAgain(block);
-    if (canBegin(block)) this.countOn(block, 2 ** Math.min(this.rewrites(block), MOST_DOUBLINGS));
+    if (canBegin(block)) this.countOn(block, this.#runs);
   }
 
   #adopt(block: Block, kept: readonly [low: number, high: number]): void {

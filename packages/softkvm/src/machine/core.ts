@@ -5,6 +5,7 @@
 
 import { ExitReason, MpState } from "@lodge/kvm";
 import { Compiler } from "../compiler/compiler.ts";
+import { FIRST_RUNS } from "../compiler/warmth.ts";
 import { Budget } from "../cpu/budget.ts";
 import { Mode, NO_FAULT, Seg, State, Vector } from "../cpu/layout.ts";
 import { CpuState } from "../cpu/state.ts";
@@ -33,12 +34,6 @@ import { DueEvents } from "./due-events.ts";
 import { KeptCode } from "./kept-code.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { UnconfirmedCode } from "./unconfirmed-code.ts";
-
-/**
- * How often the interpreter runs a block until that is compiled, wherever the budget ends: for guests that do a lot of
- * different things again and again, like a kernel's way of a request to a device and back.
- */
-const RUNS = 10000;
 
 /**
  * What a vCPU's memory area takes: its state, jump cache and records. With 16 of them there is room for the bits of pages
@@ -161,7 +156,7 @@ export class Core {
       else this.#blocks.written(page, 4096);
     });
     const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
-    this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, RUNS);
+    this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, FIRST_RUNS);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
     this.#kept = new KeptCode(outside.codeStore, this.#blocks);
     this.debug = new Debugger(this.processor, {
@@ -389,7 +384,7 @@ export class Core {
         state.copy64(State.rip, State.blockRip);
         this.#blocks.settle(record);
         this.#found((block) => {
-          if (block.record === record) this.#compiler.warm(block);
+          if (block.record === record) this.#compiler.warm(block, this.#budgets);
         });
         return record;
       }
@@ -418,6 +413,7 @@ export class Core {
 
   /** Time to look around, and at what runs: what does when the budget ends is what runs most, and is compiled. */
   #budgetEnded(): void {
+    this.#budgets += 1;
     this.state.set32(State.budget, Budget.full);
     this.mustLook = true;
     const { state } = this;
@@ -438,6 +434,8 @@ export class Core {
       this.#compiler.sample(block);
     });
   }
+  /** How many have ended: the guest's own time, however busy the host is. */
+  #budgets = 0;
   /** Where the guest was found when its budget ended last. */
   #sampled: Block | undefined;
   #sampledLow = 0;
