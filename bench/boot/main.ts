@@ -43,7 +43,8 @@ export default async function run({ quick = false, only = [] }: Options = {}): P
 
   const lodge = join(import.meta.dirname, "../../packages/cli/bin/lodge.js");
   // As ./lodge starts it: a processor is left to the vCPU.
-  const own = [`--v8-pool-size=${Math.min(4, Math.max(1, availableParallelism() - 1))}`, lodge];
+  const pool = Math.min(4, Math.max(1, availableParallelism() - 1));
+  const own = [`--v8-pool-size=${pool}`, "--max-semi-space-size=2", lodge];
   const append = only.includes("kvm") ? APPEND_IN_LAB : APPEND;
   const machine = ["--memory", "512M", "--kernel", kernel, "--append", append];
   const bare = ["-M", "pc", "-m", "512", "-display", "none", "-serial", "stdio", "-no-reboot"];

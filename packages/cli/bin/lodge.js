@@ -22,6 +22,9 @@ if (folder !== undefined) module.enableCompileCache(folder);
 // What the software processor's compiler knows of branches (wasm/code.ts) counts in this engine only on request.
 setFlagsFromString("--experimental-wasm-branch-hinting");
 
+// Where ./lodge has bounded this thread's young objects: the vCPUs' threads have the engine's own bounds.
+setFlagsFromString("--max-semi-space-size=0");
+
 import("../src/main.ts")
   .then(({ main }) => main(process.argv.slice(2)))
   .catch((error) => {
