@@ -312,6 +312,110 @@ suite("closing", () => {
   });
 });
 
+/** How each state is come to, and the guest's next sequence number and what it has acknowledged then. */
+const STATES: Record<string, (script: Script) => readonly [sequence: number, acknowledgement: number]> = {
+  SYN_RECEIVED: (script) => {
+    script.connection.opened();
+    return [1, 0];
+  },
+  ESTABLISHED: (script) => {
+    script.establish();
+    return [1, 1];
+  },
+  FIN_WAIT_1: (script) => {
+    script.establish().far.ended = true;
+    script.connection.ready();
+    return [1, 1];
+  },
+  FIN_WAIT_2: (script) => {
+    STATES.FIN_WAIT_1!(script);
+    script.guest(1, 2, ACK);
+    return [1, 2];
+  },
+  CLOSE_WAIT: (script) => {
+    script.establish().guest(1, 1, ACK | FIN);
+    return [2, 1];
+  },
+  CLOSING: (script) => {
+    STATES.FIN_WAIT_1!(script);
+    script.guest(1, 1, ACK | FIN);
+    return [2, 1];
+  },
+  LAST_ACK: (script) => {
+    STATES.CLOSE_WAIT!(script);
+    script.far.ended = true;
+    script.connection.ready();
+    return [2, 1];
+  },
+  TIME_WAIT: (script) => {
+    STATES.FIN_WAIT_2!(script);
+    script.guest(1, 2, ACK | FIN);
+    return [2, 2];
+  },
+};
+
+suite("in every state", () => {
+  for (const [state, reach] of Object.entries(STATES)) {
+    const inState = () => {
+      const script = new Script();
+      const [sequence, acknowledgement] = reach(script);
+      assert.equal(script.connection.state, state);
+      script.heard();
+      return { script, sequence, acknowledgement };
+    };
+
+    test(`${state}: a reset ends it, and nothing is left; one beside it does not`, () => {
+      const { script, sequence, acknowledgement } = inState();
+      script.guest(sequence + 5, acknowledgement, RST);
+      script.guest(sequence + 100_000, acknowledgement, RST);
+      script.guest(sequence - 1, acknowledgement, RST);
+      assert.deepEqual([script.gone, script.connection.state], [false, state]);
+      script.guest(sequence, acknowledgement, RST);
+      assert.deepEqual([script.gone, script.clock.timers, script.connection.heldBytes], [true, 0, 0]);
+    });
+
+    test(`${state}: a SYN, and data that nobody may send any more, change nothing`, () => {
+      const { script, sequence, acknowledgement } = inState();
+      script.guest(sequence + 3, acknowledgement, SYN);
+      assert.deepEqual([script.gone, script.connection.state], [false, state]);
+      if (["CLOSE_WAIT", "CLOSING", "LAST_ACK", "TIME_WAIT"].includes(state)) {
+        // Its FIN was the end.
+        script.guest(sequence, acknowledgement, ACK | PSH, "more");
+        assert.equal(script.far.received.length, 0);
+        assert.equal(script.connection.state, state);
+      }
+    });
+
+    test(`${state}: silence is its end in time, or costs nothing`, () => {
+      const { script } = inState();
+      script.clock.pass(3_600_000);
+      // Where both ends are open there is nothing to wait for; where one is, the far side may take as long as it likes.
+      const stays = ["ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_2"].includes(state);
+      assert.deepEqual([script.connection.state, script.gone], stays ? [state, false] : ["CLOSED", true]);
+      if (stays) assert.ok(script.clock.timers <= 1);
+      else assert.equal(script.clock.timers, 0);
+    });
+  }
+
+  test("a FIN that acknowledges ours: from FIN_WAIT_1 at once to TIME_WAIT", () => {
+    const script = new Script();
+    STATES.FIN_WAIT_1!(script);
+    script.heard();
+    script.guest(1, 2, ACK | FIN, "bye");
+    assert.deepEqual([script.connection.state, script.said()], ["TIME_WAIT", ["ACK 2:5"]]);
+    assert.equal(script.far.received.toString(), "bye");
+  });
+
+  test("a FIN with the acknowledgement that opens it: from SYN_RECEIVED at once to CLOSE_WAIT", () => {
+    const script = new Script();
+    STATES.SYN_RECEIVED!(script);
+    script.heard();
+    script.guest(1, 1, ACK | FIN, "question");
+    assert.deepEqual([script.connection.state, script.said()], ["CLOSE_WAIT", ["ACK 1:10"]]);
+    assert.deepEqual([script.far.received.toString(), script.far.log], ["question", ["end"]]);
+  });
+});
+
 suite("resets and forgeries", () => {
   test("a reset at exactly the right number ends it; one beside it is challenged (RFC 5961)", () => {
     const script = new Script().establish();
