@@ -2,17 +2,21 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { ExitReason, exitError, flatProtectedMode } from "@lodge/kvm";
+import { gettid } from "@lodge/linux";
 import { openSoft } from "@lodge/softkvm";
 import { LOOPS, Word } from "./loops.ts";
+import { waitedUs } from "./waited.ts";
 
 const CODE = 0x1000;
 
-const { handle, loop, words, stopped } = workerData as {
+const { handle, loop, words, stopped, waited } = workerData as {
   handle: Parameters<ReturnType<typeof openSoft>["attachVm"]>[0];
   loop: keyof typeof LOOPS;
   words: Int32Array;
   stopped: BigInt64Array;
+  waited: Float64Array;
 };
+const threadId = gettid();
 const hypervisor = openSoft();
 const vm = hypervisor.attachVm(handle);
 using vcpu = vm.createVcpu(0);
@@ -20,11 +24,13 @@ new Uint8Array(vm.memory.buffer).set(LOOPS[loop], CODE);
 vcpu.setCpuid(hypervisor.supportedCpuid());
 vcpu.setSregs(flatProtectedMode(vcpu.getSregs()));
 vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(CODE), rsp: 0x8000n, rflags: 2n });
-parentPort!.postMessage(vcpu.kickHandle);
+parentPort!.postMessage({ handle: vcpu.kickHandle, threadId });
 for (;;) {
   const reason = vcpu.run();
   if (reason !== ExitReason.INTR) throw exitError(vcpu.page);
   stopped[0] = process.hrtime.bigint();
+  // By now it has waited for nothing else.
+  waited[0] = waitedUs(threadId);
   const isLast = Atomics.load(words, Word.last) === 1;
   Atomics.add(words, Word.stops, 1);
   Atomics.notify(words, Word.stops);

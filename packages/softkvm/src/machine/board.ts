@@ -23,10 +23,10 @@ export const Attention = {
 } as const;
 
 const SLOTS = 1024;
-const WORDS = 4;
+const WORDS = 8;
 
 /** Words of a vCPU's slot. */
-const Vcpu = { attention: 0, state: 1, acknowledged: 2, waiters: 3 } as const;
+const Vcpu = { attention: 0, state: 1, acknowledged: 2, waiters: 3, sleeping: 4 } as const;
 /** Words of a notifier's slot. `owner` is the vCPU slot to wake, plus 1. */
 const NotifierWord = { count: 0, owner: 1, used: 2 } as const;
 
@@ -54,6 +54,7 @@ export class Board {
         continue;
       }
       Atomics.store(this.#words, at + Vcpu.attention, 0);
+      Atomics.store(this.#words, at + Vcpu.sleeping, 0);
       return slot;
     }
     throw new KvmError("KVM_INVALID", `this process has ${SLOTS} vCPUs, and no more is possible`);
@@ -68,7 +69,8 @@ export class Board {
   ask(slot: number, bits: number): void {
     const at = vcpuAt(slot);
     Atomics.or(this.#words, at + Vcpu.attention, bits);
-    Atomics.notify(this.#words, at + Vcpu.attention);
+    // It says that it sleeps before it looks at what it is asked for last. Mostly it runs, and asks itself as often as others do.
+    if (Atomics.load(this.#words, at + Vcpu.sleeping) !== 0) Atomics.notify(this.#words, at + Vcpu.attention);
   }
 
   /** Asks, and waits until the vCPU has taken note or is out of the guest, where it looks before it enters again. */
@@ -122,7 +124,10 @@ export class Board {
 
   /** Sleeps until asked for something, or the time is over. */
   sleep(slot: number, timeoutMs: number): void {
-    Atomics.wait(this.#words, vcpuAt(slot) + Vcpu.attention, 0, timeoutMs);
+    const at = vcpuAt(slot);
+    Atomics.store(this.#words, at + Vcpu.sleeping, 1);
+    Atomics.wait(this.#words, at + Vcpu.attention, 0, timeoutMs);
+    Atomics.store(this.#words, at + Vcpu.sleeping, 0);
   }
 
   #acknowledge(slot: number): void {
