@@ -2,19 +2,18 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { ExitReason, exitError, flatProtectedMode } from "@lodge/kvm";
-import { gettid } from "@lodge/linux";
+import { gettid, processorTimeUs } from "@lodge/linux";
 import { openSoft } from "@lodge/softkvm";
 import { LOOPS, Word } from "./loops.ts";
-import { waitedUs } from "./waited.ts";
 
 const CODE = 0x1000;
 
-const { handle, loop, words, stopped, waited } = workerData as {
+const { handle, loop, words, stopped, busy } = workerData as {
   handle: Parameters<ReturnType<typeof openSoft>["attachVm"]>[0];
   loop: keyof typeof LOOPS;
   words: Int32Array;
   stopped: BigInt64Array;
-  waited: Float64Array;
+  busy: Float64Array;
 };
 const threadId = gettid();
 const hypervisor = openSoft();
@@ -29,8 +28,7 @@ for (;;) {
   const reason = vcpu.run();
   if (reason !== ExitReason.INTR) throw exitError(vcpu.page);
   stopped[0] = process.hrtime.bigint();
-  // By now it has waited for nothing else.
-  waited[0] = waitedUs(threadId);
+  busy[0] = processorTimeUs(threadId);
   const isLast = Atomics.load(words, Word.last) === 1;
   Atomics.add(words, Word.stops, 1);
   Atomics.notify(words, Word.stops);

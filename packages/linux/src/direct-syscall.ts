@@ -13,8 +13,28 @@ import { bind, lastErrno } from "./libc.ts";
 /** asm/unistd_64.h of x86-64; asm-generic/unistd.h, which arm64 has. */
 export const SystemCall =
   process.arch === "arm64"
-    ? { openat: 56, close: 57, getrusage: 165, ioctl: 29, madvise: 233, munmap: 215, mmap: 222, mprotect: 226 }
-    : { openat: 257, close: 3, getrusage: 98, mmap: 9, mprotect: 10, munmap: 11, ioctl: 16, madvise: 28 };
+    ? {
+        openat: 56,
+        close: 57,
+        getrusage: 165,
+        clock_gettime: 113,
+        ioctl: 29,
+        madvise: 233,
+        munmap: 215,
+        mmap: 222,
+        mprotect: 226,
+      }
+    : {
+        openat: 257,
+        close: 3,
+        getrusage: 98,
+        clock_gettime: 228,
+        mmap: 9,
+        mprotect: 10,
+        munmap: 11,
+        ioctl: 16,
+        madvise: 28,
+      };
 
 /** Makes a call of up to three arguments whose result has 31 bits; returns it, or the negative `errno`. */
 export function trySyscall(number: number, a = 0, b = 0, c = 0): number {

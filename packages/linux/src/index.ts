@@ -76,7 +76,16 @@ export {
   viewMemory,
 } from "./memory.ts";
 export { Namespace, setns, unshare } from "./namespaces.ts";
-export { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded, voluntarySwitches } from "./scheduling.ts";
+export {
+  getAffinity,
+  Prctl,
+  prctl,
+  processorTimeUs,
+  setAffinity,
+  setThreadName,
+  threadEnded,
+  voluntarySwitches,
+} from "./scheduling.ts";
 export {
   blockedSignals,
   blockSignals,

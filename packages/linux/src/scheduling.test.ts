@@ -5,7 +5,16 @@ import { test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { refused } from "../testing/refusal.ts";
-import { getAffinity, Prctl, prctl, setAffinity, setThreadName, threadEnded, voluntarySwitches } from "./scheduling.ts";
+import {
+  getAffinity,
+  Prctl,
+  prctl,
+  processorTimeUs,
+  setAffinity,
+  setThreadName,
+  threadEnded,
+  voluntarySwitches,
+} from "./scheduling.ts";
 import { gettid, interruptOnly, SIGRTMIN, sendSignal } from "./signals.ts";
 
 /** No Linux gives out a thread number of 2^22 (PID_MAX_LIMIT) or more. */
@@ -64,6 +73,23 @@ test("a wait is counted as the kernel counts it", () => {
   const counted = voluntarySwitches();
   assert.ok(counted > before);
   assert.ok(counted >= first && counted <= told(), `${counted}, and the kernel says ${first}`);
+});
+
+test("a thread's processor time grows while it works, as Node's own does, and not while it waits", () => {
+  const used = () => {
+    const { user, system } = process.threadCpuUsage();
+    return user + system;
+  };
+  const before = [used(), processorTimeUs(gettid()), used()];
+  let now = used();
+  while (now < before[0]! + 20_000) now = used();
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+  const after = [used(), processorTimeUs(gettid()), used()];
+  for (const [first, time, last] of [before, after]) {
+    // Node's two parts are cut to whole microseconds.
+    assert.ok(time! >= first! && time! <= last! + 2, `${first} ${time} ${last}`);
+  }
+  refused(() => processorTimeUs(NO_THREAD), "EINVAL", "clock_gettime", `of thread ${NO_THREAD}`);
 });
 
 test("a thread's name is its comm, cut at 15 bytes", () => {

@@ -75,6 +75,19 @@ export function voluntarySwitches(): number {
   return usage[VOLUNTARY_SWITCHES]!;
 }
 
+/** Of a thread by its number, its processor time to the nanosecond (linux/posix-timers_types.h: MAKE_THREAD_CPUCLOCK). */
+const threadClock = (tid: number) => (~tid << 3) | 6;
+const time = new Uint32Array(new ArrayBuffer(16));
+let timeAddress = 0;
+
+/** How long a thread of this process has been on a processor, in microseconds. */
+export function processorTimeUs(tid: number): number {
+  timeAddress ||= addressOf(time);
+  const result = trySyscall(SystemCall.clock_gettime, threadClock(tid), timeAddress);
+  if (result < 0) throw new SystemError(-result, "clock_gettime", `of thread ${tid}`);
+  return (time[0]! + time[1]! * 2 ** 32) * 1e6 + time[2]! / 1000;
+}
+
 /** linux/prctl.h: PR_*. */
 export const Prctl = {
   SET_PDEATHSIG: 1,
