@@ -416,6 +416,8 @@ export class Core {
     this.#budgets += 1;
     this.state.set32(State.budget, Budget.full);
     this.mustLook = true;
+    // Whoever asks would wait for the compiler, which may take milliseconds.
+    if (this.#outside.asked) return;
     const { state } = this;
     const [low, high] = [state.get32(State.rip), state.get32(State.rip + 4)];
     const last = this.#sampled;
