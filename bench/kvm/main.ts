@@ -3,9 +3,9 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { BUILD, compileC } from "../compile.ts";
 import { compare, type Figure, median, type Results } from "../harness.ts";
-import { creations, exits } from "./machine.ts";
 import { resident } from "./smaps.ts";
 
 const EXITS = 50_000;
@@ -14,11 +14,12 @@ const MIB = 2 ** 20;
 
 export default async function run(): Promise<Results> {
   using _ = await heldMachine();
+  using ours = new OurSide();
   const comparisons = [
     await compare({
       what: "exit round trip, port write",
       unit: "ns",
-      ours: () => exits(EXITS),
+      ours: () => ours.ask(`exits ${EXITS}`),
       theirs: () => c("exits", EXITS)[0]!,
       rounds: 15,
       limit: 1.1,
@@ -26,7 +27,7 @@ export default async function run(): Promise<Results> {
     await compare({
       what: "machine to its first instruction",
       unit: "us",
-      ours: () => median(creations(MACHINES)) / 1000,
+      ours: async () => (await ours.ask(`create ${MACHINES}`)) / 1000,
       theirs: () => median(c("create", MACHINES)) / 1000,
       rounds: 15,
       limit: 1.5,
@@ -82,9 +83,37 @@ function c(command: string, count: number): number[] {
 }
 
 /** Node as the lodge command starts it: sources that were run once before are not compiled anew. */
+const asLodge = { ...process.env, NODE_COMPILE_CACHE: join(BUILD, "compiled") };
+
 function node(...args: string[]): string {
-  return execFileSync(process.execPath, args, {
-    encoding: "utf8",
-    env: { ...process.env, NODE_COMPILE_CACHE: join(BUILD, "compiled") },
-  });
+  return execFileSync(process.execPath, args, { encoding: "utf8", env: asLodge });
+}
+
+/** One process for all rounds. Node's compiler of types is not in it, because all that it loads has been run before. */
+class OurSide implements Disposable {
+  readonly #answers: AsyncIterator<string>;
+  readonly #send: (line: string) => void;
+  readonly #end: () => void;
+
+  constructor() {
+    node(child, "create");
+    const { stdin, stdout } = spawn(process.execPath, [child, "serve"], {
+      stdio: ["pipe", "pipe", "inherit"],
+      env: asLodge,
+    });
+    this.#answers = createInterface({ input: stdout })[Symbol.asyncIterator]();
+    this.#send = (line) => stdin.write(`${line}\n`);
+    this.#end = () => stdin.end();
+  }
+
+  async ask(line: string): Promise<number> {
+    this.#send(line);
+    const { done, value } = await this.#answers.next();
+    if (done) throw new Error("the process that makes our machines has ended");
+    return Number(value);
+  }
+
+  [Symbol.dispose](): void {
+    this.#end();
+  }
 }
