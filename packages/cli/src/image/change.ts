@@ -37,19 +37,29 @@ export function resizeCommand(): Command {
     });
 }
 
+interface CommitFlags {
+  format?: string;
+  base?: string;
+  keep?: true;
+  progress?: true;
+  quiet?: true;
+}
+
 export function commitCommand(): Command {
   return new Command("commit")
     .argument("<file>", "the image, which is empty afterwards")
     .description("write what an image holds into its backing image")
     .option("-f, --format <format>", "the image's format; its content decides unless it is given")
+    .option("-b, --base <file>", "write it, with those between, into this image further below; all stay as they are")
     .option("-d, --keep", "leave the image as it is")
     .option("-p, --progress", "show how far it is")
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
-    .action(async (file: string, flags: { format?: string; keep?: true; progress?: true; quiet?: true }) => {
-      const { format, keep = false } = flags;
+    .action(async (file: string, flags: CommitFlags) => {
+      const { format, keep, base } = flags;
       await commitImage(file, {
-        keep,
+        ...(keep && { keep }),
+        ...(base !== undefined && { base }),
         ...(format !== undefined && { format }),
         ...(flags.progress && { progress: percent() }),
       });
@@ -74,6 +84,7 @@ export function rebaseCommand(): Command {
     .option("-f, --format <format>", "the image's format; its content decides unless it is given")
     .option("-u, --unsafe", "change the name only: the content changes if the backing images differ")
     .option("-p, --progress", "show how far it is")
+    .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
     .action(async (file: string, flags: RebaseFlags) => {
       const { format, backing: name, backingFormat, unsafe = false } = flags;

@@ -4,6 +4,7 @@ import { copyImage, createImage, openImage, removeMade, StorageError } from "@lo
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
 import { collect, parseImageOptions } from "./options.ts";
+import { parseSize } from "./size.ts";
 
 interface Flags {
   format?: string;
@@ -11,6 +12,11 @@ interface Flags {
   options?: string[];
   compress?: true;
   progress?: true;
+  quiet?: true;
+  backing?: string;
+  backingFormat?: string;
+  sparseSize?: number;
+  targetIsZero?: true;
   targetCache: "unsafe" | "writeback";
   /** False with --no-create. */
   create: boolean;
@@ -26,7 +32,12 @@ export function convertCommand(): Command {
     .option("-O, --output-format <format>", "raw or qcow2", "raw")
     .option("-o, --options <list>", "name=value,… of the new image", collect)
     .option("-c, --compress", "compress the new image's clusters (qcow2)")
+    .option("-B, --backing <file>", "what the new image stands on: only what the source holds itself is copied")
+    .option("-F, --backing-format <format>", "the backing file's format")
+    .option("-S, --sparse-size <size>", "how many zeros are not written; 0: all are (default: 4k)", parseSize)
     .option("-n, --no-create", "write into a target that is there already")
+    .option("--target-is-zero", "with -n: the target reads as zeros")
+    .option("-q, --quiet", "say nothing")
     .option("-p, --progress", "show how far it is")
     .addOption(
       new Option(
@@ -50,22 +61,27 @@ export function convertCommand(): Command {
       let isZero = false;
       try {
         const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
-        if (backingName !== undefined || backingFormat !== undefined) {
-          throw new StorageError("STORAGE_OPEN", `${to}: a copy holds everything itself: it has no backing file`);
+        if (flags.targetIsZero && flags.create) {
+          throw new StorageError("STORAGE_OPEN", "--target-is-zero is said of a target that is there already, with -n");
         }
+        const backing = backingOf(flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
         if (flags.create) {
           const sizeBytes = options.sizeBytes ?? source.sizeBytes;
-          isZero = await createImage(to, { ...options, format: outputFormat, sizeBytes });
+          isZero = await createImage(to, { ...options, format: outputFormat, sizeBytes, ...(backing && { backing }) });
           made = true;
         }
         const target = await openImage(to, { format: outputFormat, flushes: flags.targetCache === "writeback" });
         try {
           await copyImage(source, target, {
             compressed: compress,
-            overZeros: !isZero,
+            overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
+            ...(backing !== undefined && { images: 1 }),
+            ...(flags.sparseSize !== undefined && { sparseBytes: flags.sparseSize }),
             progress: flags.progress
               ? percent()
-              : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
+              : flags.quiet
+                ? () => {}
+                : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
           });
           await target.flush();
         } finally {
@@ -78,6 +94,12 @@ export function convertCommand(): Command {
         await source.close();
       }
     });
+}
+
+function backingOf(name: string | undefined, format: string | undefined): { name: string; format: string } | undefined {
+  if (name === undefined) return undefined;
+  if (format !== undefined) return { name, format };
+  throw new StorageError("STORAGE_OPEN", `-B ${name}: name the backing file's format, with -F raw or -F qcow2`);
 }
 
 /** As qemu-img's -p: one line that changes. */

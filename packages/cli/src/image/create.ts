@@ -1,6 +1,6 @@
 /** `lodge image create`. */
 
-import { createImage, StorageError } from "@lodge/storage";
+import { backingPath, createImage, openImage, StorageError } from "@lodge/storage";
 import { Command } from "commander";
 import { collect, parseImageOptions } from "./options.ts";
 import { parseDiskSize } from "./size.ts";
@@ -10,6 +10,7 @@ interface Flags {
   options?: string[];
   backing?: string;
   backingFormat?: string;
+  unsafe?: true;
   quiet?: true;
   json?: true;
 }
@@ -23,6 +24,7 @@ export function createCommand(): Command {
     .option("-o, --options <list>", "name=value,… as qemu-img has them: cluster_size, preallocation …", collect)
     .option("-b, --backing <file>", "what the new image stands on, relative to its folder")
     .option("-F, --backing-format <format>", "the backing file's format")
+    .option("-u, --unsafe", "without looking for the backing file; the size is needed then")
     .option("-q, --quiet", "say nothing")
     .option("--json", "say what was made as JSON")
     .allowExcessArguments(false)
@@ -34,6 +36,9 @@ export function createCommand(): Command {
         throw new StorageError("STORAGE_OPEN", `-b ${name}: name the backing file's format, with -F raw or -F qcow2`);
       }
       const sizeBytes = size ?? options.sizeBytes;
+      if (name !== undefined && sizeBytes !== undefined && !flags.unsafe) {
+        await (await openImage(backingPath(file, name), { format: format!, readOnly: true })).close();
+      }
       await createImage(file, {
         ...options,
         format: flags.format,

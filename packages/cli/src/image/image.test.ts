@@ -103,6 +103,62 @@ test("a chain is made, committed and given another base", { skip }, () => {
   assert.equal(JSON.parse(place.qemu("check", "--output=json", "e.qcow2"))["allocated-clusters"] ?? 0, 0);
 });
 
+test("the options of copies, commits and maps are qemu-img's", { skip }, () => {
+  using place = new Place();
+  sample(place);
+  const both = (args: string[], target: string) => {
+    place.lodge(...args, `ours-${target}`);
+    place.qemu(...args, `theirs-${target}`);
+    const sizes = ["ours", "theirs"].map((who) => statSync(place.path(`${who}-${target}`)).blocks * 512);
+    place.qemu("compare", "-q", `ours-${target}`, `theirs-${target}`);
+    return sizes as [number, number];
+  };
+  place.qemu("create", "-q", "-f", "qcow2", "small.qcow2", "4M");
+  place.io("small.qcow2", "write -P 5 0 4k", "write -z 4k 60k", "write -P 6 64k 4k", "write -P 7 3M 4k");
+  // All of it is written; runs of zeros are from 64 KiB on not.
+  assert.deepEqual(both(["convert", "-q", "-S", "0", "-O", "raw", "small.qcow2"], "all.raw"), [4 << 20, 4 << 20]);
+  const [ours, theirs] = both(["convert", "-S", "64k", "-O", "raw", "small.qcow2"], "runs.raw");
+  assert.ok(ours <= theirs + 65536 && ours >= 72 << 10, `${ours} ${theirs}`);
+  // A copy on what the source stands on has only what is the source's own.
+  place.qemu("create", "-q", "-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", "top.qcow2");
+  place.io("top.qcow2", "write -P 7 128k 64k", "write -z 0 64k");
+  const [own] = both(["convert", "-O", "qcow2", "-B", "a.qcow2", "-F", "qcow2", "top.qcow2"], "copy.qcow2");
+  assert.ok(own < 1 << 20);
+  place.qemu("compare", "-q", "top.qcow2", "ours-copy.qcow2");
+  place.qemu("check", "-q", "ours-copy.qcow2");
+  // Into a target that is there, which holds something else, or is known to be empty.
+  place.qemu("create", "-q", "-f", "raw", "there.raw", "4M");
+  place.lodge("convert", "-n", "--target-is-zero", "-O", "raw", "small.qcow2", "there.raw");
+  place.qemu("compare", "-q", "there.raw", "small.qcow2");
+  place.io("there.raw", "write -P 9 1M 1M");
+  place.lodge("convert", "-n", "-O", "raw", "small.qcow2", "there.raw");
+  place.qemu("compare", "-q", "there.raw", "small.qcow2");
+  for (const range of [["-s", "64k"], ["-s", "512k", "-l", "600k"], ["--max-length=1100M"]]) {
+    const map = ["map", "--output=json", ...range, "a.qcow2"];
+    assert.deepEqual(JSON.parse(place.lodge(...map)), JSON.parse(place.qemu(...map)), range.join(" "));
+  }
+  // Over an image between, which stays as it is.
+  place.qemu("create", "-q", "-f", "qcow2", "-b", "top.qcow2", "-F", "qcow2", "above.qcow2");
+  place.io("above.qcow2", "write -P 3 256k 64k");
+  place.qemu("convert", "-O", "qcow2", "above.qcow2", "flat.qcow2");
+  const files = ["above.qcow2", "top.qcow2"].map((name) => readFileSync(place.path(name)));
+  place.lodge("commit", "-q", "-b", "a.qcow2", "above.qcow2");
+  place.qemu("compare", "-q", "a.qcow2", "flat.qcow2");
+  place.qemu("check", "-q", "a.qcow2");
+  assert.deepEqual(
+    ["above.qcow2", "top.qcow2"].map((name) => readFileSync(place.path(name))),
+    files,
+  );
+  // A backing file that is not there is only named on request.
+  const create = ["create", "-q", "-f", "qcow2", "-b", "none.qcow2", "-F", "qcow2"];
+  assert.match(
+    place.run(process.execPath, bin, "image", ...create, "x.qcow2", "1M").stderr,
+    /none\.qcow2 cannot be opened/,
+  );
+  place.lodge(...create, "-u", "x.qcow2", "1M");
+  assert.equal(JSON.parse(place.lodge("info", "--json", "x.qcow2"))["backing-filename"], "none.qcow2");
+});
+
 test("snapshots, sizes and preallocation", { skip }, () => {
   using place = new Place();
   sample(place);

@@ -30,6 +30,7 @@ export function snapshotCommand(): Command {
     .option("-c, --create <name>", "keep the disk as it is now")
     .option("-a, --apply <name>", "make the disk what it was then")
     .option("-d, --delete <name>", "forget one")
+    .option("-q, --quiet", "say nothing, as the others do anyhow")
     .option("--json", "list them as JSON")
     .option("-U, --force-share", "also while somebody writes it; for lists")
     .allowExcessArguments(false)

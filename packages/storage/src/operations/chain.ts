@@ -2,6 +2,7 @@
 
 import { StorageError } from "../errors.ts";
 import type { Image } from "../image.ts";
+import { above, chainOf, indexOf } from "../jobs/chain.ts";
 import { backingPath, openImage } from "../open.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { emptyQcow2, setBacking } from "../qcow2/resize.ts";
@@ -10,28 +11,36 @@ import { extentsOf } from "./extents.ts";
 
 const CHUNK = 1 << 20;
 
+export interface CommitImageOptions {
+  format?: string;
+  /** The file of an image further below, into which also those between are written; they and the image stay as they are. */
+  base?: string;
+  keep?: boolean;
+  progress?: CopyOptions["progress"];
+}
+
 /**
  * Writes what the image at `path` holds itself into its backing image. Afterwards it holds nothing, unless `keep` is set:
  * then it is as it was, and of no more use.
  */
-export async function commitImage(
-  path: string,
-  options: { format?: string; keep?: boolean; progress?: CopyOptions["progress"] } = {},
-): Promise<void> {
-  const { format, keep = false, progress } = options;
+export async function commitImage(path: string, options: CommitImageOptions = {}): Promise<void> {
+  const { format, base, keep = base !== undefined, progress } = options;
   const image = await openImage(path, { ...(format !== undefined && { format }) });
   try {
     const named = image instanceof Qcow2Image ? image.header.backing : undefined;
     if (!(image instanceof Qcow2Image) || named === undefined) {
       throw new StorageError("STORAGE_OPEN", `${path}: the image has no backing file to be committed to`);
     }
+    const chain = chainOf(image);
+    const images = base === undefined ? 1 : indexOf(chain, base);
+    const [parent, into] = [above(chain, images), chain[images]!];
     // It was opened to be read, and is opened to be written.
-    await image.backing?.close();
-    image.backing = undefined;
-    const target = await openImage(backingPath(path, named.name), { format: named.format! });
+    await into.close();
+    parent.backing = undefined;
+    const target = await openImage(into.name, { format: into.format });
     try {
       if (target.sizeBytes < image.sizeBytes) await target.resize(image.sizeBytes);
-      await copyImage(image, target, { topOnly: true, overZeros: true, ...(progress && { progress }) });
+      await copyImage(image, target, { images, overZeros: true, ...(progress && { progress }) });
       await target.flush();
     } finally {
       await target.close();

@@ -11,8 +11,8 @@ import { extentsOf } from "./extents.ts";
  */
 const CHUNK_BYTES = 1 << 20;
 const PARALLEL = 4;
-/** Zeros of so many bytes are not written (qemu-img's -S). */
-export const SPARSE_BYTES = 4096;
+/** Zeros are looked for in blocks of so many bytes. */
+const SPARSE_BYTES = 4096;
 const ZEROS = Buffer.alloc(SPARSE_BYTES);
 
 export interface CopyOptions {
@@ -23,13 +23,15 @@ export interface CopyOptions {
   compressed?: boolean;
   /** The target may hold something else already: zeros are written, too. */
   overZeros?: boolean;
-  /** Only what the first image of the chain holds itself. */
-  topOnly?: boolean;
+  /** Only what so many of the chain's first images hold. Default: all. */
+  images?: number;
+  /** So many zeros in a row are not written as data (qemu-img's -S); 0: everything is written. Default: 4096. */
+  sparseBytes?: number;
 }
 
 /** Copies a disk's content. The target is at least as long, and reads as zeros unless `overZeros` is set. */
 export async function copyImage(source: Image, target: Image, options: CopyOptions = {}): Promise<void> {
-  const { progress, overZeros = false } = options;
+  const { progress, overZeros = false, sparseBytes = SPARSE_BYTES } = options;
   const write = writerOf(target, options);
   // In whole clusters, also where those are larger.
   const chunkBytes = Math.max(CHUNK_BYTES, target instanceof Qcow2Image ? target.metadata.clusterSize : 0);
@@ -41,7 +43,7 @@ export async function copyImage(source: Image, target: Image, options: CopyOptio
     for await (const { start, length, zero, skipped } of parts) {
       if (skipped) {
         // Nothing of it is copied.
-      } else if (zero) {
+      } else if (zero && sparseBytes > 0) {
         if (overZeros) await target.writeZeroes(start, length, true);
       } else {
         const bytes = room.subarray(0, length);
@@ -67,14 +69,15 @@ interface Part {
 async function* partsOf(
   source: Image,
   chunkBytes: number,
-  { signal, topOnly = false }: CopyOptions,
+  { signal, images = Number.POSITIVE_INFINITY, sparseBytes = SPARSE_BYTES }: CopyOptions,
 ): AsyncGenerator<Part> {
   for await (const { start, length, zero, depth, present } of extentsOf(source)) {
-    const skipped = topOnly && (depth > 0 || !present);
+    const skipped = depth >= images || (!present && images < Number.POSITIVE_INFINITY);
+    const whole = skipped || (zero && sparseBytes > 0);
     for (let at = start; at < start + length; ) {
       signal?.throwIfAborted();
       const left = start + length - at;
-      const step = zero || skipped ? left : Math.min(left, chunkBytes - (at % chunkBytes));
+      const step = whole ? left : Math.min(left, chunkBytes - (at % chunkBytes));
       yield { start: at, length: step, zero, skipped };
       at += step;
     }
@@ -83,9 +86,10 @@ async function* partsOf(
 
 type Write = (offset: number, bytes: Buffer) => Promise<void>;
 
-function writerOf(target: Image, { compressed, overZeros }: CopyOptions): Write {
+function writerOf(target: Image, { compressed, overZeros = false, sparseBytes = SPARSE_BYTES }: CopyOptions): Write {
   if (compressed && target instanceof Qcow2Image) return (offset, bytes) => writeCompressed(target, offset, bytes);
-  return (offset, bytes) => writeSparse(target, offset, bytes, overZeros ?? false);
+  if (sparseBytes === 0) return (offset, bytes) => target.write(offset, [bytes]);
+  return (offset, bytes) => writeSparse(target, offset, bytes, overZeros, sparseBytes);
 }
 
 async function writeCompressed(target: Qcow2Image, offset: number, bytes: Buffer): Promise<void> {
@@ -97,13 +101,21 @@ async function writeCompressed(target: Qcow2Image, offset: number, bytes: Buffer
 }
 
 /** Runs that are not zero are written; zeros are there already, or are written as such. */
-async function writeSparse(target: Image, offset: number, bytes: Buffer, overZeros: boolean): Promise<void> {
+async function writeSparse(
+  target: Image,
+  offset: number,
+  bytes: Buffer,
+  overZeros: boolean,
+  sparseBytes: number,
+): Promise<void> {
   for (let at = 0; at < bytes.length; ) {
     const zero = isZero(bytes, at, SPARSE_BYTES);
     let end = at + SPARSE_BYTES;
     while (end < bytes.length && isZero(bytes, end, SPARSE_BYTES) === zero) end += SPARSE_BYTES;
     end = Math.min(end, bytes.length);
-    if (!zero) await target.write(offset + at, [at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end)]);
+    const few = end - at < sparseBytes && end < bytes.length;
+    if (!zero || few)
+      await target.write(offset + at, [at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end)]);
     else if (overZeros) await target.writeZeroes(offset + at, end - at, true);
     at = end;
   }

@@ -16,9 +16,13 @@ export async function* extentsOf(
 }
 
 /** The same with neighbours joined, as `qemu-img map` tells it. */
-export async function* mapImage(image: Image): AsyncGenerator<Extent & { start: number }> {
+export async function* mapImage(
+  image: Image,
+  end = image.sizeBytes,
+  start = 0,
+): AsyncGenerator<Extent & { start: number }> {
   let open: (Extent & { start: number }) | undefined;
-  for await (const extent of extentsOf(image)) {
+  for await (const extent of extentsOf(image, end, start)) {
     if (open !== undefined && continues(open, extent)) {
       open = { ...open, length: open.length + extent.length };
       continue;
