@@ -2,7 +2,16 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, suite, test } from "node:test";
@@ -60,6 +69,32 @@ suite("the image store", { skip }, () => {
     const again: string[] = [];
     assert.deepEqual(await prepareImage("tiny", { progress: (step) => again.push(step) }), image);
     assert.deepEqual(again, []);
+  });
+
+  test("older versions stay for those who use them, and go when nobody has for long", async () => {
+    const { version } = RECIPES[0]!;
+    const gone = spawnSync("true").pid;
+    const old = (number: number, days: number) => {
+      const directory = join(imageStore(), `tiny-${number}.${gone}-old`);
+      mkdirSync(directory);
+      for (const file of ["kernel", "initrd"]) writeFileSync(join(directory, file), "");
+      writeFileSync(join(directory, "image.json"), JSON.stringify({ name: "tiny", append: "", made: [] }));
+      const used = Date.now() / 1000 - days * 24 * 60 * 60;
+      utimesSync(join(directory, "kernel"), used, used);
+      symlinkSync(basename(directory), join(imageStore(), `tiny-${number}`));
+    };
+    old(version - 1, 29);
+    old(version - 2, 31);
+    // What a newer Lodge has built is not ours to judge.
+    old(version + 1, 31);
+    await prepareImage("tiny", { rebuild: true });
+    const left = readdirSync(imageStore());
+    const links = left.filter((name) => !name.includes("."));
+    assert.deepEqual(links, [`tiny-${version - 1}`, `tiny-${version}`, `tiny-${version + 1}`]);
+    assert.deepEqual(
+      left.filter((name) => name.endsWith("-old")),
+      [`tiny-${version - 1}.${gone}-old`, `tiny-${version + 1}.${gone}-old`],
+    );
   });
 
   test("two builds side by side are both whole, and one of them is the image", async () => {

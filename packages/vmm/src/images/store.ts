@@ -5,7 +5,20 @@
  */
 
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, statfs, symlink, writeFile } from "node:fs/promises";
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+  statfs,
+  symlink,
+  unlink,
+  writeFile,
+} from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, isAbsolute, join } from "node:path";
 import { VmmError } from "../errors.ts";
@@ -109,6 +122,7 @@ async function build(recipe: ImageRecipe, link: string, options: PrepareOptions)
     await rename(made, place);
     await symlink(basename(place), join(scratch, "link"));
     await rename(join(scratch, "link"), link);
+    await forgetOutdated(store);
     await removeOld(store);
     return { ...record, ...filesIn(place) };
   } finally {
@@ -126,6 +140,26 @@ async function requireRoom(store: string, { name, roomBytes }: ImageRecipe): Pro
     `building the image ${name} takes ${mib(roomBytes)} in ${store}, where ${mib(bavail * bsize)} are free: ` +
       "make room, or set XDG_CACHE_HOME to a folder that has it",
   );
+}
+
+/** How long an image stays of which there is a newer version: another clone may have use for it. */
+const OUTDATED_MS = 30 * 24 * 60 * 60_000;
+
+/** Takes away the links of older versions that no machine was started from for long, nor is running from. */
+async function forgetOutdated(store: string): Promise<void> {
+  for (const name of await readdir(store)) {
+    const [, of, version] = /^(.+)-(\d+)$/.exec(name) ?? [];
+    const recipe = RECIPES.find((known) => known.name === of);
+    if (recipe === undefined || Number(version) >= recipe.version) continue;
+    const link = join(store, name);
+    const image = await readImage(link);
+    if (image === undefined) continue;
+    // Every start reads the kernel; file systems note that once a day at least (relatime).
+    const { atimeMs, mtimeMs } = await stat(image.kernel);
+    if (Date.now() - Math.max(atimeMs, mtimeMs) < OUTDATED_MS) continue;
+    if (image.disk !== undefined && (await (await import("@lodge/storage")).isImageInUse(image.disk))) continue;
+    await unlink(link);
+  }
 }
 
 /** Directories of processes that are gone, unless a link leads there. A build's process id stands in the name. */
