@@ -82,7 +82,7 @@ function withoutRareJumps(
     for (const from of turns.slice(0, MOST_TRIED)) {
       const without = current.map((node, index) => (index === from ? { to: [-1, node.to[1]!] } : node));
       const tried = graph(without);
-      if (tried.unkept.length >= best.unkept || tried.order.length < length) continue;
+      if (tried.order.length < length || tried.unkept.length >= best.unkept) continue;
       best = { nodes: without, unkept: tried.unkept.length };
       improved = true;
     }

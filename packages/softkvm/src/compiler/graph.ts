@@ -34,35 +34,49 @@ export interface FlowWriter {
   passGate(): void;
 }
 
+/** What only the graph that is written needs to know. */
+interface Form {
+  /** By block: those that it immediately dominates. */
+  readonly children: ReadonlyMap<number, number[]>;
+  readonly isLoop: ReadonlySet<number>;
+  readonly isMerge: ReadonlySet<number>;
+}
+
+/** What is known of it is found out when it is asked for: a region tries some graphs of which little is. */
 export class FlowGraph {
   /** Blocks that can be reached, in reverse postorder, and each one's place in it. */
   readonly order: number[] = [];
   readonly #place: number[];
   readonly nodes: readonly FlowNode[];
-  /** Immediate dominators, by block. */
-  readonly #dominator: number[];
-  readonly #children = new Map<number, number[]>();
-  readonly #isLoop = new Set<number>();
-  readonly #isMerge = new Set<number>();
+  /** What is visited first comes last: a branch's taken side first. */
+  readonly #successors: number[][];
+  /** Immediate dominators: places by places. */
+  #dominator: Int32Array | undefined;
+  #before: number[][] | undefined;
+  #form: Form | undefined;
 
   constructor(nodes: readonly FlowNode[]) {
     this.nodes = nodes;
     this.#place = nodes.map(() => -1);
+    this.#successors = nodes.map(({ to }) => {
+      const ways: number[] = [];
+      for (let way = to.length - 1; way >= 0; way--) if (to[way]! >= 0) ways.push(to[way]!);
+      return ways;
+    });
     this.#number();
-    this.#dominator = this.#dominators();
-    this.#classify();
   }
 
   /** Writes the whole region into `code`. */
   write(code: Code, writer: FlowWriter): void {
+    const { children, isLoop, isMerge } = this.#formOf();
     const labels = new Map<number, Label>();
     const loops = new Map<number, Label>();
 
     const tree = (index: number, from: number | undefined): void => {
-      const merges = (this.#children.get(index) ?? []).filter((child) => this.#isMerge.has(child));
+      const merges = (children.get(index) ?? []).filter((child) => isMerge.has(child));
       // The one that comes last is opened first.
       merges.sort((one, other) => this.#place[other]! - this.#place[one]!);
-      if (!this.#isLoop.has(index)) {
+      if (!isLoop.has(index)) {
         within(index, from, merges, 0);
         return;
       }
@@ -118,7 +132,7 @@ export class FlowGraph {
       if (this.nodes[to]!.isGate) writer.passGate();
       if (isBack) {
         code.br(loops.get(to)!);
-      } else if (this.#isMerge.has(to)) code.br(labels.get(to)!);
+      } else if (isMerge.has(to)) code.br(labels.get(to)!);
       else tree(to, from);
     };
 
@@ -129,13 +143,13 @@ export class FlowGraph {
   get loops(): ReadonlyMap<number, ReadonlySet<number>> {
     const before = this.#predecessors();
     const loops = new Map<number, Set<number>>();
-    for (const header of this.#isLoop) {
+    for (const header of this.#formOf().isLoop) {
       const body = new Set([header]);
-      const ends = before.get(header)!.filter((from) => this.#isBack(from, header) && this.#dominates(header, from));
+      const ends = before[header]!.filter((from) => this.#isBack(from, header) && this.#dominates(header, from));
       for (let block = ends.pop(); block !== undefined; block = ends.pop()) {
         if (body.has(block)) continue;
         body.add(block);
-        ends.push(...before.get(block)!);
+        ends.push(...before[block]!);
       }
       loops.set(header, body);
     }
@@ -146,7 +160,7 @@ export class FlowGraph {
   get unkept(): number[] {
     const found = new Set<number>();
     for (const from of this.order) {
-      for (const to of this.#successors(from)) if (!this.#isKept(from, to)) found.add(to);
+      for (const to of this.#successors[from]!) if (!this.#isKept(from, to)) found.add(to);
     }
     return [...found];
   }
@@ -161,89 +175,96 @@ export class FlowGraph {
   }
 
   #dominates(one: number, other: number): boolean {
-    let at = other;
-    while (this.#place[at]! > this.#place[one]!) at = this.#dominator[at]!;
-    return at === one;
-  }
-
-  #successors(index: number): number[] {
-    // What is visited first comes last: a branch's taken side first.
-    return this.nodes[index]!.to.filter((to) => to >= 0).reverse();
+    this.#dominator ??= this.#dominators();
+    const place = this.#place[one]!;
+    let at = this.#place[other]!;
+    while (at > place) at = this.#dominator[at]!;
+    return at === place;
   }
 
   /** Numbers the blocks in reverse postorder, without recursion: a guest decides how long chains are. */
   #number(): void {
-    const seen = new Set([0]);
-    const stack = [{ index: 0, ways: this.#successors(0), next: 0 }];
+    const seen = this.nodes.map(() => false);
+    seen[0] = true;
+    const stack = [{ index: 0, ways: this.#successors[0]!, next: 0 }];
     for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
       const to = top.ways[top.next++];
       if (to === undefined) {
         this.order.push(top.index);
         stack.pop();
-      } else if (!seen.has(to)) {
-        seen.add(to);
-        stack.push({ index: to, ways: this.#successors(to), next: 0 });
+      } else if (!seen[to]) {
+        seen[to] = true;
+        stack.push({ index: to, ways: this.#successors[to]!, next: 0 });
       }
     }
     this.order.reverse();
     for (const [place, index] of this.order.entries()) this.#place[index] = place;
   }
 
-  #predecessors(): Map<number, number[]> {
-    const before = new Map<number, number[]>();
-    for (const index of this.order) {
-      for (const to of this.#successors(index)) {
-        const known = before.get(to);
-        if (known === undefined) before.set(to, [index]);
-        else known.push(index);
-      }
-    }
+  /** By block, in the order of the blocks that lead there. */
+  #predecessors(): number[][] {
+    if (this.#before !== undefined) return this.#before;
+    const before = this.nodes.map((): number[] => []);
+    for (const index of this.order) for (const to of this.#successors[index]!) before[to]!.push(index);
+    this.#before = before;
     return before;
   }
 
-  /** Cooper, Harvey and Kennedy's "A Simple, Fast Dominance Algorithm". */
-  #dominators(): number[] {
-    const dominator = this.nodes.map(() => -1);
+  /** Cooper, Harvey and Kennedy's "A Simple, Fast Dominance Algorithm", on places: a dominator's is the lower one. */
+  #dominators(): Int32Array {
+    const { order } = this;
+    const dominator = new Int32Array(order.length).fill(-1);
     dominator[0] = 0;
     const before = this.#predecessors();
-    const meet = (one: number, other: number): number => {
-      let a = one;
-      let b = other;
-      while (a !== b) {
-        while (this.#place[a]! > this.#place[b]!) a = dominator[a]!;
-        while (this.#place[b]! > this.#place[a]!) b = dominator[b]!;
-      }
-      return a;
-    };
     for (let changed = true; changed; ) {
       changed = false;
-      for (const index of this.order.slice(1)) {
-        const known = before.get(index)!.filter((from) => dominator[from]! >= 0);
-        const found = known.reduce(meet);
-        if (dominator[index] === found) continue;
-        dominator[index] = found;
+      for (let place = 1; place < order.length; place++) {
+        let found = -1;
+        for (const from of before[order[place]!]!) {
+          let other = this.#place[from]!;
+          if (dominator[other]! < 0) continue;
+          if (found < 0) found = other;
+          while (found !== other) {
+            if (found > other) found = dominator[found]!;
+            else other = dominator[other]!;
+          }
+        }
+        if (dominator[place] === found) continue;
+        dominator[place] = found;
         changed = true;
       }
     }
     return dominator;
   }
 
-  #classify(): void {
+  #formOf(): Form {
+    this.#form ??= this.#classify();
+    return this.#form;
+  }
+
+  #classify(): Form {
+    this.#dominator ??= this.#dominators();
+    const children = new Map<number, number[]>();
+    const isLoop = new Set<number>();
+    const isMerge = new Set<number>();
     const forward = new Map<number, number>();
-    for (const index of this.order) {
-      if (index !== 0) {
-        const parent = this.#dominator[index]!;
-        this.#children.set(parent, [...(this.#children.get(parent) ?? []), index]);
+    for (const [place, index] of this.order.entries()) {
+      if (place !== 0) {
+        const parent = this.order[this.#dominator[place]!]!;
+        const others = children.get(parent);
+        if (others === undefined) children.set(parent, [index]);
+        else others.push(index);
       }
-      for (const to of this.#successors(index)) {
+      for (const to of this.#successors[index]!) {
         if (!this.#isBack(index, to)) forward.set(to, (forward.get(to) ?? 0) + 1);
-        else if (this.#dominates(to, index)) this.#isLoop.add(to);
+        else if (this.#dominates(to, index)) isLoop.add(to);
       }
     }
-    for (const [index, count] of forward) if (count > 1) this.#isMerge.add(index);
+    for (const [index, count] of forward) if (count > 1) isMerge.add(index);
     // A table needs labels.
     for (const { to, isTable, isGate } of this.nodes) {
-      if (isTable || isGate) for (const target of to.slice(isGate ? 1 : 0)) this.#isMerge.add(target);
+      if (isTable || isGate) for (const target of to.slice(isGate ? 1 : 0)) isMerge.add(target);
     }
+    return { children, isLoop, isMerge };
   }
 }
