@@ -101,12 +101,14 @@ export class PersistentBitmaps {
     if (directory !== undefined) {
       let left = MOST_BYTES;
       for (const entry of directory.entries) {
-        left -= Math.ceil(header.sizeBytes / 2 ** entry.granularityBits / 8);
-        const bits = left >= 0 && !(entry.flags & BitmapFlag.IN_USE) ? await this.#read(entry) : undefined;
+        const size = Math.ceil(header.sizeBytes / 2 ** entry.granularityBits / 8);
+        const worth = !(entry.flags & BitmapFlag.IN_USE);
+        const bits = worth && size <= left ? await this.#read(entry) : undefined;
         if (bits === undefined) {
           this.#others.push({ ...entry, flags: entry.flags | BitmapFlag.IN_USE });
           continue;
         }
+        left -= size;
         this.#stored.push(...(await this.#clustersOf(entry)));
         const enabled = (entry.flags & BitmapFlag.AUTO) !== 0;
         this.#set.add({ name: entry.name, persistent: true, enabled, bits, busy: false });
