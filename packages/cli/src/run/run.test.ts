@@ -43,20 +43,36 @@ test("signals are the command's", { skip: noImage }, async () => {
   assert.equal(await output, "ready\nstopped\n");
 });
 
-/** The vmm's kernel of a few instructions, which obeys letters. */
-function obedientKernel(folder: string): string {
-  const source = join(import.meta.dirname, "../../../vmm/testing/obedient.S");
+const obedient = readFileSync(join(import.meta.dirname, "../../../vmm/testing/obedient.S"), "utf8");
+
+/** Without a source the vmm's kernel of a few instructions, which obeys letters. */
+function kernel(folder: string, input = obedient): string {
   const file = join(folder, "kernel");
-  const args = [source, "-o", file, "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000"];
-  assert.equal(spawnSync("gcc", args).status, 0);
+  const args = ["-x", "assembler", "-", "-o", file, "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000"];
+  assert.equal(spawnSync("gcc", args, { input }).status, 0);
   return file;
 }
+
+/** Says `ok` on the debug console, and then its status at two addresses of isa-debug-exit. */
+const TEST_KERNEL = `
+.globl _start
+_start: mov $'o', %al
+        outb %al, $0xe9
+        mov $'k', %al
+        outb %al, $0xe9
+        mov $0x10, %al
+        mov $0x501, %dx
+        outb %al, %dx
+        mov $0x20, %al
+        outb %al, $0xf4
+        hlt
+`;
 
 suite("consoles and events", { skip: noCompiler }, () => {
   const folder = mkdtempDisposableSync(join(tmpdir(), "lodge-run-"));
   test.after(() => folder.remove());
   const at = (name: string) => join(folder.path, name);
-  const begin = (...args: string[]) => start("--memory", "16M", "--kernel", obedientKernel(folder.path), ...args);
+  const begin = (...args: string[]) => start("--memory", "16M", "--kernel", kernel(folder.path), ...args);
 
   test("a machine with its console on a terminal tells what becomes of it, and is worked by QMP", async () => {
     const child = begin("--serial", "pty", "--json", "--name", "elsewhere", "--qmp", at("qmp"), "--pin", "0=0");
@@ -150,6 +166,19 @@ test("a kernel that oopses is the end of its command", { skip: noImage }, async 
   assert.equal(stdout, "");
   assert.equal(status, 1);
 });
+
+for (const [device, status] of [
+  ["isa-debug-exit", 0x41],
+  ["isa-debug-exit,iobase=0x501", 0x21],
+] as const) {
+  test(`a hypervisor's test kernel ends the process by ${device}`, { skip: noCompiler }, async () => {
+    using folder = mkdtempDisposableSync(join(tmpdir(), "lodge-run-"));
+    const child = start("--memory", "16M", "--kernel", kernel(folder.path, TEST_KERNEL), "--device", device);
+    child.stdin.end();
+    const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
+    assert.deepEqual([stdout, code], ["ok", status], stderr);
+  });
+}
 
 for (const [args, message] of [
   [["--memory", "lots"], 'memory "lots" is no size: write 512M, 4G or a number of bytes'],
