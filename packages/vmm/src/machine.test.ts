@@ -205,6 +205,26 @@ test("a machine that ends takes its commands along", { skip: noGuest }, async ()
   await assert.rejects(vm.exec(["true"]), { code: "VMM_ENDED" });
 });
 
+test("a machine that does not begin takes the files along that it has made, and no others", async () => {
+  using folder = mkdtempDisposableSync(join(tmpdir(), "lodge-machine-"));
+  const at = (name: string) => join(folder.path, name);
+  writeFileSync(at("kernel"), "no kernel");
+  const fails = (serial: string, file: string) =>
+    assert.rejects(
+      async () => {
+        const options = { serial: { to: "file", path: at(serial) }, memoryBacking: { file: at(file) } } as const;
+        await using vm = await Machine.start({ accel: "soft", memory: "16M", kernel: at("kernel"), ...options });
+        assert.fail(String(vm));
+      },
+      { code: "MACHINE_KERNEL" },
+    );
+  await fails("serial", "memory");
+  assert.deepEqual(readdirSync(folder.path), ["kernel"]);
+  for (const name of ["serial", "memory"]) writeFileSync(at(name), "");
+  await fails("serial", "memory");
+  assert.deepEqual(readdirSync(folder.path).toSorted(), ["kernel", "memory", "serial"]);
+});
+
 test("what cannot be is refused in words that say what to do", async () => {
   const refused: [Parameters<typeof Machine.start>[0], RegExp][] = [
     [{ image: "tinny" }, /there is no image "tinny"/],

@@ -21,6 +21,7 @@ import { assemble, type Hardware } from "./hardware.ts";
 import { Hotplug } from "./hotplug.ts";
 import { prepareImage } from "./images/store.ts";
 import { Life, type LifeEvent, type MachineEnd } from "./life.ts";
+import { MadeFiles } from "./made-files.ts";
 import type { AttachedNetwork } from "./network.ts";
 import type { QmpServer } from "./qmp/server.ts";
 
@@ -77,6 +78,7 @@ export class Machine implements AsyncDisposable {
         : await prepareImage(checked.image, { progress, ...(signal && { signal }) });
     signal?.throwIfAborted();
     await using undo = new AsyncDisposableStack();
+    const files = undo.use(new MadeFiles(options));
     // Closed when the machine has ended, so that its clients hear of that.
     let qmp: QmpServer | undefined;
     undo.defer(() => qmp?.[Symbol.asyncDispose]());
@@ -135,6 +137,7 @@ export class Machine implements AsyncDisposable {
       qmp = server;
       life.watch((event) => server.tell(event));
     }
+    files.keep();
     machine.#resources.use(undo.move());
     return machine;
   }

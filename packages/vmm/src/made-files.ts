@@ -1,0 +1,23 @@
+/** The files that a machine makes where its options name some that are not there: they go again when it does not begin. */
+
+import { existsSync, rmSync } from "node:fs";
+import type { MachineOptions } from "./configuration/options.ts";
+
+export class MadeFiles implements Disposable {
+  #paths: string[];
+
+  /** Before any of them is made. */
+  constructor({ memoryBacking, serial }: MachineOptions) {
+    const named = [memoryBacking?.file, serial?.to === "file" ? serial.path : undefined];
+    this.#paths = named.filter((path) => path !== undefined).filter((path) => !existsSync(path));
+  }
+
+  /** The machine has begun. */
+  keep(): void {
+    this.#paths = [];
+  }
+
+  [Symbol.dispose](): void {
+    for (const path of this.#paths) rmSync(path, { force: true });
+  }
+}
