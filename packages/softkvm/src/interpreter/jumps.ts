@@ -145,7 +145,7 @@ export class Jumps {
     if (this.#small.mayHave(va) || this.#large.mayHave(va)) this.#forgetUser();
     if (!PAGE_SHIFTS.some((shift) => this.#pages.delete(pageKey(va, shift)))) return;
     const forget = (entry: number): boolean => {
-      const size = 2 ** (this.#kinds[entry]! & ~GLOBAL);
+      const size = 1 << (this.#kinds[entry]! & ~GLOBAL);
       return Math.floor(this.#linear[entry]! / size) === Math.floor(va / size) && this.#empty(entry);
     };
     this.#global.takeIf(forget);
@@ -197,5 +197,5 @@ const PAGE_SHIFTS = [12, 21, 22, 30] as const;
 
 /** A number for the page of some size that an address is in. */
 function pageKey(va: number, shift: number): number {
-  return Math.floor(va / 2 ** shift) * 64 + shift;
+  return Math.floor(va / (1 << shift)) * 64 + shift;
 }

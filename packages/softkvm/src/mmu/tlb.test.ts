@@ -12,20 +12,31 @@ const seed = LODGE_SEED === undefined ? Date.now() % 1_000_000_000 : Number(LODG
 const STEPS = 20_000;
 
 /** Few enough that pages come again, and some of them in each other's place. */
-const PAGES = Array.from({ length: 12 }, (_, index) => (index % 6) * 4096 + Math.floor(index / 6) * Tlb.entries * 4096);
+const PAGES = Array.from(
+  { length: 18 },
+  (_, index) => (index % 6) * 4096 + [0, Tlb.entries * 4096, 2 ** 46][Math.floor(index / 6)]!,
+);
+
+interface Filled {
+  readonly va: number;
+  readonly table: TlbTable;
+  readonly linear: number;
+  readonly pageShift: number;
+  readonly global: boolean;
+}
 
 test(`flushes take what they say and leave the rest (seed ${seed})`, () => {
   const random = new Random(seed);
   const tlb = new LookasideBuffers(new CpuState(new ArrayBuffer(STATE_SIZE), 0));
   /** What was filled and not flushed since, by entry: there may be less, as entries push each other out. */
-  const model = new Map<string, { va: number; bank: number; table: TlbTable; linear: number; global: boolean }>();
+  const model = new Map<string, Filled>();
   const entryOf = (bank: number, table: TlbTable, va: number) => [bank, table, (va / 4096) % Tlb.entries].join();
-  const drop = (condition: (each: { va: number; table: TlbTable; linear: number; global: boolean }) => boolean) => {
+  const drop = (condition: (each: Filled) => boolean) => {
     for (const [key, each] of model) if (condition(each)) model.delete(key);
   };
   for (let step = 0; step < STEPS; step++) {
     const va = random.pick(PAGES);
-    const linear = random.pick(PAGES) + 0x100000;
+    const linear = (random.pick(PAGES) % 2 ** 32) + 0x100000;
     switch (
       random.pick(["fill", "fill", "fill", "fill", "non-global", "page", "writes", "writes to", "all"] as const)
     ) {
@@ -33,8 +44,9 @@ test(`flushes take what they say and leave the rest (seed ${seed})`, () => {
         const bank = random.pick([Tlb.SUPERVISOR, Tlb.USER, Tlb.SUPERVISOR_AC]);
         const table = random.pick([TlbTable.READ, TlbTable.WRITE]);
         const global = random.pick([true, true, false]);
-        tlb.fill(bank, table, va, linear, 12, global);
-        model.set(entryOf(bank, table, va), { va, bank, table, linear, global });
+        const pageShift = random.pick([12, 12, 21, 30]);
+        tlb.fill(bank, table, va, linear, pageShift, global);
+        model.set(entryOf(bank, table, va), { va, table, linear, pageShift, global });
         break;
       }
       case "non-global":
@@ -43,7 +55,7 @@ test(`flushes take what they say and leave the rest (seed ${seed})`, () => {
         break;
       case "page":
         tlb.flushPage(va);
-        drop((each) => each.va === va);
+        drop((each) => Math.floor(each.va / 2 ** each.pageShift) === Math.floor(va / 2 ** each.pageShift));
         break;
       case "writes":
         tlb.flushWrites();

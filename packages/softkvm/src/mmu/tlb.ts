@@ -119,13 +119,7 @@ export class LookasideBuffers {
   /** The page of an address, of whatever size, global or not: INVLPG. */
   flushPage(va: number): void {
     if (this.#large.mayHave(va)) {
-      // Each entry of a large page is one 4 KiB piece of it.
-      const words = this.#words;
-      this.#flushIf((slot) => {
-        const size = 2 ** (this.#kinds[slot]! & ~GLOBAL);
-        const tag = (words[slot * WORDS]! >>> 0) + words[slot * WORDS + 1]! * HIGH;
-        return Math.floor(tag / size) === Math.floor(va / size);
-      });
+      this.#flushLarge(va);
       return;
     }
     const low = va | 0;
@@ -138,6 +132,21 @@ export class LookasideBuffers {
     }
   }
 
+  /** The same where the page may be a large one: each entry of it is one 4 KiB piece. */
+  #flushLarge(va: number): void {
+    const words = this.#words;
+    const low = va | 0;
+    const high = Math.floor(va / HIGH) | 0;
+    const count = this.#filledCount;
+    for (let index = 0; index < count; index++) {
+      const slot = this.#filled[index]!;
+      const at = slot * WORDS;
+      // No page is larger than the low word tells.
+      if (words[at + 1] !== high || (words[at]! ^ low) >>> (this.#kinds[slot]! & ~GLOBAL) !== 0) continue;
+      words[at] = emptyTag(slot) | LISTED;
+    }
+  }
+
   /** All write entries: after dirty bits were taken, or pages were marked as code. */
   flushWrites(): void {
     this.#flushIf((slot) => ((slot / Tlb.entries) & 1) === TlbTable.WRITE);
@@ -145,13 +154,16 @@ export class LookasideBuffers {
 
   /** Write entries that lead to the page at this place in linear memory: it holds code now, or its dirty bit was taken. */
   flushWritesTo(page: number): void {
+    // Each page that code is decoded from comes by here. Linear memory is within 32 bits, so low words are enough.
     const words = this.#words;
-    this.#flushIf((slot) => {
-      if (((slot / Tlb.entries) & 1) !== TlbTable.WRITE) return false;
+    const low = page | 0;
+    const count = this.#filledCount;
+    for (let index = 0; index < count; index++) {
+      const slot = this.#filled[index]!;
       const at = slot * WORDS;
-      const linear = (words[at]! >>> 0) + (words[at + 2]! >>> 0) + words[at + 3]! * HIGH;
-      return linear === page;
-    });
+      if (((words[at]! + words[at + 2]!) | 0) !== low || ((slot / Tlb.entries) & 1) !== TlbTable.WRITE) continue;
+      if ((words[at]! & EMPTY) === 0) words[at] = emptyTag(slot) | LISTED;
+    }
   }
 
   #flushIf(condition: (slot: number) => boolean): void {

@@ -11,17 +11,19 @@ import type { CpuState } from "../cpu/state.ts";
 export class TranslatedPieces {
   readonly #bytes: Uint8Array;
   readonly #shift: number;
+  readonly #size: number;
 
   /** `at`, `shift`: where the bytes are in the state, and which bits of an address choose one. */
   constructor(state: CpuState, at: number, shift: number) {
     this.#bytes = new Uint8Array(state.view.buffer, state.base + at, Translated.entries);
     this.#shift = shift;
+    this.#size = 2 ** shift;
     this.clear();
   }
 
   /** Something is known of the page of an address, whose size is 2 to the power of `pageShift`. */
   note(va: number, pageShift: number): void {
-    const pieces = 2 ** Math.max(0, pageShift - this.#shift);
+    const pieces = 1 << Math.max(0, pageShift - this.#shift);
     const first = this.#pieceOf(va) & -pieces;
     this.#bytes.fill(1, first, first + pieces);
   }
@@ -36,6 +38,6 @@ export class TranslatedPieces {
   }
 
   #pieceOf(va: number): number {
-    return Math.floor(va / 2 ** this.#shift) & (Translated.entries - 1);
+    return Math.floor(va / this.#size) & (Translated.entries - 1);
   }
 }
