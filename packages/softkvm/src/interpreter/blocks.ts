@@ -71,9 +71,11 @@ export class Blocks {
   /** Instructions that TypeScript does, by record. */
   readonly #microcode = new Map<number, Instruction>();
   readonly #writer: RecordWriter;
-  /** What the next guest may use of this one's code, and what this one uses of an earlier one's: one or the other. */
+  /** What the next guest may use of this one's code, and what this one uses of an earlier one's. */
   #recording: Recording | undefined;
   #known: KnownCode | undefined;
+  /** `CodeImage.generation` of what is recorded. */
+  #generation = 0;
   #decoder = new Decoder();
   readonly #scratch = new Instruction();
   /** For an instruction that lies in two pages. */
@@ -166,6 +168,16 @@ export class Blocks {
   /** The block at a place in linear memory, if it is decoded. */
   at(host: number, mode: number): Block | undefined {
     return this.#byKey.get(keyOf(host, mode));
+  }
+
+  /** All blocks. */
+  inUse(): Block[] {
+    return [...this.#byKey.values()];
+  }
+
+  /** How often the interpreter has run a block that is in no region, if it counts that. */
+  runsOf({ record }: Block): number {
+    return this.#runs - this.#state.view.getInt32(record + BlockHeader.runs, true);
   }
 
   /** The block that {@link find} would find now, if it is decoded already. */
@@ -371,20 +383,29 @@ export class Blocks {
     if (this.#recording?.isFull) this.#handlers.keepSlots = false;
   }
 
-  /** What was remembered, unless that was less than an image is worth. */
+  /** Whether more was remembered than an earlier guest's image has, and so much that it is worth one. */
+  get isWorthKeeping(): boolean {
+    if (this.#recording === undefined) return false;
+    const { blocks, regions } = this.#recording.news;
+    if (this.#known === undefined) return blocks >= CODE_IMAGES.fewestBlocks;
+    return blocks >= CODE_IMAGES.fewestNewBlocks || regions >= CODE_IMAGES.fewestNewRegions;
+  }
+
+  /** What was remembered. The guest has ended. */
   image(): CodeImage | undefined {
-    if (this.#recording === undefined || this.#recording.count < CODE_IMAGES.fewestBlocks) return undefined;
-    const { saved, module } = this.#handlers.save();
+    if (this.#recording === undefined) return undefined;
+    this.#known?.leaveTo(this.#recording);
+    const { saved, bytes } = this.#handlers.save();
     const handlers = { ...saved, known: this.#shapes.save() };
-    return this.#recording.image(this.#arena, this.#free, handlers, module);
+    return { generation: this.#generation, ...this.#recording.image(this.#arena, this.#free, handlers, bytes) };
   }
 
   /** Uses what an earlier guest left. Nothing is decoded yet. False where it does not fit here. */
-  use({ arena, end, records, handlers, handlerModule, ...kept }: CodeImage): boolean {
+  use({ generation, arena, end, records, handlers, handlerModules, ...kept }: CodeImage): boolean {
     if (arena !== this.#arena || end > this.#arenaEnd || this.#free !== this.#arena) return false;
     this.#bytes.set(records, this.#arena);
     this.#free = end;
-    this.#handlers.restore(handlers, handlerModule);
+    this.#handlers.restore(handlers, handlerModules);
     this.#shapes.restore(handlers.known);
     this.#known = new KnownCode(kept, this.#bytes, {
       at: (host, mode) => this.at(host, mode),
@@ -394,9 +415,16 @@ export class Blocks {
       link: (blocks) => this.#linkAll(blocks),
       install: (region, module) => {
         this.#handlers.installBytes(module);
-        this.enterRegion(region, module.length, module);
+        this.#regions.enter(region, module.length);
+        this.#recording?.installed(region, module);
       },
     });
+    if (generation < CODE_IMAGES.generations) {
+      this.#generation = generation + 1;
+      const { blocks } = this.#known.use;
+      this.#recording = new Recording(this.#state.view, { blocks, regionBytes: kept.regionModules.length, end });
+      this.#handlers.keepSlots = true;
+    }
     return true;
   }
 

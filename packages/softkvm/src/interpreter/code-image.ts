@@ -41,6 +41,8 @@ export interface SavedRegion {
 }
 
 export interface SavedHandlers {
+  /** How long each of their modules is; they lie one behind the other. */
+  readonly modules: readonly number[];
   /** Slots by the keys of shapes. */
   readonly slots: readonly (readonly [key: string, slot: number])[];
   /** Known shapes: the form's number, the number of `numberOf`, the slot, whether the instruction is kept. */
@@ -49,6 +51,8 @@ export interface SavedHandlers {
 }
 
 interface Header {
+  /** How many images there were of this code, one grown from the other, until this one. */
+  readonly generation: number;
   /** Where records begin, and how far they went. */
   readonly arena: number;
   readonly end: number;
@@ -66,17 +70,20 @@ export interface CodeImage extends Omit<Header, "parts"> {
   readonly blocks: Uint32Array;
   readonly records: Uint8Array;
   readonly code: Uint8Array;
-  readonly handlerModule: Uint8Array<ArrayBuffer>;
+  readonly handlerModules: Uint8Array<ArrayBuffer>;
   readonly regionModules: Uint8Array<ArrayBuffer>;
 }
 
+/** All that a recording makes. */
+export type CodeParts = Omit<CodeImage, "generation">;
+
 export function encodeImage(image: CodeImage): Uint8Array {
-  const { blocks, records, code, handlerModule, regionModules, ...rest } = image;
+  const { blocks, records, code, handlerModules, regionModules, ...rest } = image;
   const bytes: { readonly [name in Part]: Uint8Array } = {
     records,
     blocks: new Uint8Array(blocks.buffer, blocks.byteOffset, blocks.byteLength),
     code,
-    handlers: handlerModule,
+    handlers: handlerModules,
     regions: regionModules,
   };
   let size = 0;
@@ -109,7 +116,7 @@ export function decodeImage(bytes: Uint8Array<ArrayBuffer>): CodeImage {
     records: part("records"),
     blocks: new Uint32Array(new Uint8Array(part("blocks")).buffer),
     code: new Uint8Array(part("code")),
-    handlerModule: part("handlers"),
+    handlerModules: new Uint8Array(part("handlers")),
     regionModules: new Uint8Array(part("regions")),
   };
 }

@@ -119,6 +119,8 @@ export class Handlers {
   readonly #freeSlots: number[] = [];
   /** What each handler was made of. */
   readonly #made: { shape: Shape; meaning: Meaning; slot: number }[] = [];
+  /** The modules of those that are an earlier guest's. */
+  #restored: readonly Uint8Array<ArrayBuffer>[] = [];
   /** Slots of regions that have gone are not given to others: an image has both. */
   keepSlots = false;
   #nextSlot: number = Slot.FIRST_FREE;
@@ -160,6 +162,7 @@ export class Handlers {
     this.#pending.length = 0;
     this.#slots.clear();
     this.#made.length = 0;
+    this.#restored = [];
     this.#freeSlots.length = 0;
     this.#nextSlot = Slot.FIRST_FREE;
     this.#bytes = 0;
@@ -199,17 +202,30 @@ export class Handlers {
     return module.encode();
   }
 
-  /** All handlers, in one module, for {@link restore}. */
-  save(): { saved: Omit<SavedHandlers, "known">; module: Uint8Array<ArrayBuffer> } {
-    return { saved: { slots: [...this.#slots], nextSlot: this.#nextSlot }, module: this.#write(this.#made) };
+  /** All handlers for {@link restore}, those that are new in one module. */
+  save(): { saved: Omit<SavedHandlers, "known">; bytes: Uint8Array<ArrayBuffer> } {
+    const modules = this.#made.length === 0 ? this.#restored : [...this.#restored, this.#write(this.#made)];
+    const sizes = modules.map(({ length }) => length);
+    const bytes = new Uint8Array(sizes.reduce((sum, size) => sum + size, 0));
+    let at = 0;
+    for (const module of modules) {
+      bytes.set(module, at);
+      at += module.length;
+    }
+    return { saved: { modules: sizes, slots: [...this.#slots], nextSlot: this.#nextSlot }, bytes };
   }
 
   /** Handlers that an earlier guest needed; there are none yet. */
-  restore({ slots, nextSlot }: Omit<SavedHandlers, "known">, module: Uint8Array<ArrayBuffer>): void {
+  restore({ modules, slots, nextSlot }: Omit<SavedHandlers, "known">, bytes: Uint8Array<ArrayBuffer>): void {
     this.#nextSlot = nextSlot;
     for (const [key, slot] of slots) this.#slots.set(key, slot);
-    this.installBytes(module);
-    this.#bytes += module.length;
+    let at = 0;
+    this.#restored = modules.map((size) => {
+      at += size;
+      return bytes.subarray(at - size, at);
+    });
+    for (const module of this.#restored) this.installBytes(module);
+    this.#bytes += bytes.length;
   }
 
   /** A slot for compiled code, which knows its own: see compiler/. */

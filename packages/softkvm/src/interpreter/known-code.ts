@@ -4,8 +4,9 @@
  * its blocks are in use. From there on nothing tells them from what was translated now.
  */
 
-import type { Block } from "./block.ts";
+import type { Block, Edges } from "./block.ts";
 import { BlockField, type CodeImage, EdgeBit, type SavedRegion } from "./code-image.ts";
+import type { Recording } from "./recording.ts";
 import type { Region } from "./regions.ts";
 
 const PAGE = 4096;
@@ -17,19 +18,24 @@ export interface CodeUser {
   watch(page: number): void;
   unwatchEmpty(page: number): void;
   /** `kept`: as `BlockField.keptLow`. */
-  adopt(block: Block, kept: readonly [low: number, high: number]): void;
+  adopt(block: Block, kept: Kept): void;
   /** Blocks that are in use by now: records of one page can lead to each other. */
   link(blocks: readonly Block[]): void;
   install(region: Region, module: Uint8Array<ArrayBuffer>): void;
 }
+
+type Kept = readonly [low: number, high: number];
 
 /** What is needed of an image for as long as the guest is there. */
 type KnownParts = Pick<CodeImage, "blocks" | "code" | "regions" | "regionModules">;
 
 interface Waiting {
   readonly saved: SavedRegion;
+  /** Its place among all, the newer ones first. */
+  readonly order: number;
   /** How many of its blocks are not in use yet. */
   missing: number;
+  isInstalled: boolean;
 }
 
 export class KnownCode {
@@ -40,7 +46,9 @@ export class KnownCode {
   readonly #pages = new Map<number, { first: number; end: number; seen: boolean }>();
   /** By number, those in use. */
   readonly #blocks: (Block | undefined)[];
-  readonly #regions: (Waiting | undefined)[];
+  readonly #regions: (Waiting[] | undefined)[];
+  readonly #all: readonly Waiting[];
+  readonly #orders = new WeakMap<Region, number>();
   /** Pages that regions go to from those that were looked through. */
   readonly #next: number[] = [];
   #used = 0;
@@ -59,9 +67,14 @@ export class KnownCode {
       if (known === undefined) this.#pages.set(page, { first: number, end: number + 1, seen: false });
       else known.end = number + 1;
     }
-    for (const saved of image.regions) {
-      const waiting = { saved, missing: saved.members.length };
-      for (const [number] of saved.members) this.#regions[number] = waiting;
+    this.#all = image.regions.map((saved, order) => {
+      return { saved, order, missing: saved.members.length, isInstalled: false };
+    });
+    for (const waiting of this.#all) {
+      for (const [number] of waiting.saved.members) {
+        this.#regions[number] ??= [];
+        this.#regions[number].push(waiting);
+      }
     }
   }
 
@@ -94,7 +107,7 @@ export class KnownCode {
     }
     this.#user.link(taken);
     this.#user.unwatchEmpty(address);
-    for (let number = page.first; number < page.end; number++) this.#enter(this.#regions[number]);
+    for (let number = page.first; number < page.end; number++) this.#enterAll(number);
   }
 
   /** The page is not what it was when it was looked through. */
@@ -108,10 +121,11 @@ export class KnownCode {
       this.#user.unwatchEmpty(page);
       if (block === undefined) continue;
       this.#user.link([block]);
-      const waiting = this.#regions[number];
       // What leads on from here was not looked at since its page was.
-      for (const [member] of waiting?.saved.members ?? []) this.#takeMember(member);
-      this.#enter(waiting);
+      for (const { saved } of this.#regions[number] ?? []) {
+        for (const [member] of saved.members) this.#takeMember(member);
+      }
+      this.#enterAll(number);
       return;
     }
   }
@@ -126,42 +140,59 @@ export class KnownCode {
   }
 
   #adopt(number: number): Block | undefined {
-    const at = (field: number) => this.#field(number, field);
-    const [host, mode] = [at(BlockField.host), at(BlockField.mode)];
-    const [length, code] = [at(BlockField.length), at(BlockField.code)];
-    if (this.#blocks[number] !== undefined || this.#user.at(host, mode) !== undefined) return undefined;
+    if (this.#blocks[number] !== undefined) return undefined;
+    const host = this.#field(number, BlockField.host);
+    if (this.#user.at(host, this.#field(number, BlockField.mode)) !== undefined) return undefined;
+    const length = this.#field(number, BlockField.length);
+    const code = this.#field(number, BlockField.code);
     const memory = this.#memory;
     for (let index = 0; index < length; index++) {
       if (memory[host + index] !== this.#image.code[code + index]) return undefined;
     }
-    const end = host + length;
-    const has = (bit: number) => (at(BlockField.edges) & bit) !== 0;
-    const block: Block = {
-      host,
-      length,
-      mode,
-      record: at(BlockField.record),
-      count: at(BlockField.count),
-      secondPage: -1,
-      edges: {
-        ...(has(EdgeBit.taken) && { taken: end + (at(BlockField.taken) | 0) }),
-        ...(has(EdgeBit.fallThrough) && { fallThrough: end }),
-        ...(has(EdgeBit.returns) && { returns: end }),
-      },
-      region: undefined,
-    };
+    const block = this.#blockOf(number);
     this.#blocks[number] = block;
     this.#used += 1;
-    this.#user.adopt(block, [at(BlockField.keptLow), at(BlockField.keptHigh)]);
-    const waiting = this.#regions[number];
-    if (waiting !== undefined) waiting.missing -= 1;
+    this.#user.adopt(block, this.#keptOf(number));
+    for (const waiting of this.#regions[number] ?? []) waiting.missing -= 1;
     return block;
   }
 
+  #keptOf(number: number): Kept {
+    return [this.#field(number, BlockField.keptLow), this.#field(number, BlockField.keptHigh)];
+  }
+
+  #blockOf(number: number): Block {
+    // A kernel that boots has 70,000 of them: without spreads, closures and lists.
+    const { blocks } = this.#image;
+    const first = number * BlockField.fields;
+    const host = blocks[first + BlockField.host]!;
+    const length = blocks[first + BlockField.length]!;
+    const end = host + length;
+    const ways = blocks[first + BlockField.edges]!;
+    const edges: { -readonly [way in keyof Edges]: Edges[way] } = {};
+    if (ways & EdgeBit.taken) edges.taken = end + (blocks[first + BlockField.taken]! | 0);
+    if (ways & EdgeBit.fallThrough) edges.fallThrough = end;
+    if (ways & EdgeBit.returns) edges.returns = end;
+    return {
+      host,
+      length,
+      mode: blocks[first + BlockField.mode]!,
+      record: blocks[first + BlockField.record]!,
+      count: blocks[first + BlockField.count]!,
+      secondPage: -1,
+      edges,
+      region: undefined,
+    };
+  }
+
+  #enterAll(number: number): void {
+    for (const waiting of this.#regions[number] ?? []) this.#enter(waiting);
+  }
+
   /** Takes a region into use when nothing of it is missing; what is, may be in pages that were not looked through yet. */
-  #enter(waiting: Waiting | undefined): void {
-    if (waiting === undefined || waiting.missing < 0) return;
-    const { saved } = waiting;
+  #enter(waiting: Waiting): void {
+    if (waiting.missing < 0) return;
+    const { saved, order } = waiting;
     if (waiting.missing > 0) {
       for (const [number] of saved.members) {
         if (this.#blocks[number] !== undefined) continue;
@@ -173,17 +204,44 @@ export class KnownCode {
     }
     // Once only: whoever leaves it is compiled anew.
     waiting.missing = -1;
+    const region = this.#regionOf(saved);
+    if (region.members.some(({ block }) => this.#user.at(block.host, block.mode) !== block)) return;
+    // Newer ones have more of the same.
+    if (region.members.some(({ block }) => block.region !== undefined && this.#orderOf(block.region) < order)) return;
+    waiting.isInstalled = true;
+    this.#orders.set(region, order);
+    this.#user.install(region, this.#moduleOf(saved));
+  }
+
+  /** What was compiled in this guest's time gives way. */
+  #orderOf(region: Region): number {
+    return this.#orders.get(region) ?? Number.POSITIVE_INFINITY;
+  }
+
+  #regionOf(saved: SavedRegion): Region {
     const members = saved.members.map(([number, distance]) => ({ block: this.#blocks[number]!, distance }));
-    if (members.some(({ block }) => this.#user.at(block.host, block.mode) !== block)) return;
-    this.#user.install(
-      {
-        slot: saved.slot,
-        members,
-        seeds: saved.seeds.map(([index, isLoose]) => ({ ...members[index]!, isLoose: isLoose === 1 })),
-        entries: saved.entries.map((index) => members[index]!),
-      },
-      this.#image.regionModules.subarray(saved.at, saved.at + saved.bytes),
-    );
+    return {
+      slot: saved.slot,
+      members,
+      seeds: saved.seeds.map(([index, isLoose]) => ({ ...members[index]!, isLoose: isLoose === 1 })),
+      entries: saved.entries.map((index) => members[index]!),
+    };
+  }
+
+  #moduleOf({ at, bytes }: SavedRegion): Uint8Array<ArrayBuffer> {
+    return this.#image.regionModules.subarray(at, at + bytes);
+  }
+
+  /** The guest has ended: all goes into the next image, what the guest did not come to as it was. Nothing is taken from here on. */
+  leaveTo(recording: Recording): void {
+    for (let number = 0; number < this.#blocks.length; number++) {
+      const block = this.#blocks[number] ?? this.#blockOf(number);
+      this.#blocks[number] = block;
+      recording.known(block, this.#keptOf(number), this.#image.code, this.#field(number, BlockField.code));
+    }
+    for (const { isInstalled, saved } of this.#all) {
+      if (!isInstalled) recording.installed(this.#regionOf(saved), this.#moduleOf(saved), true);
+    }
   }
 
   #field(number: number, field: number): number {

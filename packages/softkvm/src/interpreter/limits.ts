@@ -33,5 +33,12 @@ export const CODE_LIMITS: { -readonly [name in keyof CodeKept]: number } = {
   regionBytes: 64 * 2 ** 20,
 };
 
-/** Images of a guest's code (code-image.ts) are made of so many blocks at least: a system's. Not frozen: tests lower it. */
-export const CODE_IMAGES = { fewestBlocks: 5000 };
+/** When images of a guest's code (code-image.ts) are made. Not frozen: tests lower it. */
+export const CODE_IMAGES = {
+  /** Of so many blocks at least: a system's. */
+  fewestBlocks: 5000,
+  /** Once more of a guest that had one, where it had so much besides, and so many times at most. */
+  fewestNewBlocks: 1000,
+  fewestNewRegions: 16,
+  generations: 8,
+};

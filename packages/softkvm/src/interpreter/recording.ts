@@ -7,7 +7,7 @@
 import type { Block, Edges } from "./block.ts";
 import {
   BlockField,
-  type CodeImage,
+  type CodeParts,
   EdgeBit,
   forgetLinks,
   type SavedHandlers,
@@ -26,7 +26,9 @@ const MOST_REGION_BYTES = 16 * 2 ** 20;
 
 interface Recorded {
   readonly block: Block;
+  /** The bytes that it was made of are there from `at` on. */
   readonly code: Uint8Array;
+  readonly at: number;
   readonly kept: readonly [low: number, high: number];
   /** Its records, with the header, from when it was written over. */
   records: Uint8Array | undefined;
@@ -37,52 +39,79 @@ interface Recorded {
 interface RecordedRegion {
   readonly region: Region;
   readonly bytes: Uint8Array;
-  readonly members: readonly Recorded[];
 }
 
 export class Recording {
   readonly #memory: Uint8Array;
   readonly #blocks = new Map<Block, Recorded>();
+  /** The older ones first. */
   readonly #regions: RecordedRegion[] = [];
-  #regionBytes = 0;
+  /** The records of blocks that came from an image, with the header, from when they were written over. */
+  readonly #goneRecords = new Map<Block, Uint8Array>();
+  /** Where the first record was that came from no image. */
+  readonly #knownEnd: number;
+  #blockCount: number;
+  #regionBytes: number;
+  #newBlocks = 0;
+  #newRegions = 0;
 
-  constructor(view: DataView) {
+  /** `before`: what the image has already that this one goes on from. */
+  constructor(view: DataView, before = { blocks: 0, regionBytes: 0, end: 0 }) {
     this.#memory = new Uint8Array(view.buffer);
+    this.#knownEnd = before.end;
+    this.#blockCount = before.blocks;
+    this.#regionBytes = before.regionBytes;
   }
 
-  get count(): number {
-    return this.#blocks.size;
+  /** What was not in an image before. */
+  get news(): { blocks: number; regions: number } {
+    return { blocks: this.#newBlocks, regions: this.#newRegions };
   }
 
   get isFull(): boolean {
-    return this.#blocks.size >= MOST_BLOCKS || this.#regionBytes >= MOST_REGION_BYTES;
+    return this.#blockCount >= MOST_BLOCKS || this.#regionBytes >= MOST_REGION_BYTES;
+  }
+
+  /** The guest has ended: a block of the image that this one goes on from. The rest is as in {@link decoded}. */
+  known(block: Block, kept: readonly [low: number, high: number], code: Uint8Array, at: number): void {
+    this.#blocks.set(block, { block, code, at, kept, records: this.#goneRecords.get(block), number: -1 });
+  }
+
+  /** Regions of that image: as they are taken into use, or, `isUnused`, those that were not. */
+  installed(region: Region, bytes: Uint8Array, isUnused = false): void {
+    if (isUnused) this.#regions.unshift({ region, bytes });
+    else this.#regions.push({ region, bytes });
   }
 
   /** `kept`: see `BlockField.keptLow`. A block in two pages is not worth the trouble. */
   decoded(block: Block, kept: readonly [low: number, high: number]): void {
     if (block.secondPage >= 0 || this.isFull) return;
     const code = this.#memory.slice(block.host, block.host + block.length);
-    this.#blocks.set(block, { block, code, kept, records: undefined, number: -1 });
+    this.#blocks.set(block, { block, code, at: 0, kept, records: undefined, number: -1 });
+    this.#blockCount += 1;
+    this.#newBlocks += 1;
   }
 
   /** Its records are about to be made unusable. */
   gone(block: Block): void {
     const recorded = this.#blocks.get(block);
-    if (recorded === undefined) return;
+    if (recorded === undefined && block.record >= this.#knownEnd) return;
     const start = block.record - BlockHeader.size;
-    recorded.records = this.#memory.slice(start, block.record + block.count * Record.size);
+    const records = this.#memory.slice(start, block.record + block.count * Record.size);
+    if (recorded === undefined) this.#goneRecords.set(block, records);
+    else recorded.records = records;
   }
 
   compiled(region: Region, bytes: Uint8Array): void {
     if (this.isFull) return;
-    const members = region.members.map(({ block }) => this.#blocks.get(block));
-    if (members.includes(undefined)) return;
-    this.#regions.push({ region, bytes, members: members as Recorded[] });
+    if (region.members.some(({ block }) => block.record >= this.#knownEnd && !this.#blocks.has(block))) return;
+    this.#regions.push({ region, bytes });
     this.#regionBytes += bytes.length;
+    this.#newRegions += 1;
   }
 
   /** The image, of what was recorded and records from `arena` to `end`. */
-  image(arena: number, end: number, handlers: SavedHandlers, handlerModule: Uint8Array<ArrayBuffer>): CodeImage {
+  image(arena: number, end: number, handlers: SavedHandlers, handlerModules: Uint8Array<ArrayBuffer>): CodeParts {
     const records = this.#memory.slice(arena, end);
     const view = new DataView(records.buffer);
     const all = [...this.#blocks.values()].sort((one, other) => one.block.host - other.block.host);
@@ -98,18 +127,24 @@ export class Recording {
       const ways = Object.keys(edges).reduce((bits, way) => bits | EdgeBit[way as keyof Edges], 0);
       const taken = edges.taken === undefined ? 0 : edges.taken - (host + length);
       blocks.set([host, mode, record, length, count, ways, taken, ...kept, at], number * BlockField.fields);
-      code.set(recorded.code, at);
+      code.set(recorded.code.subarray(recorded.at, recorded.at + length), at);
       at += length;
     }
     const { regions, modules } = this.#newest();
-    return { arena, end, handlers, regions, blocks, records, code, handlerModule, regionModules: modules };
+    return { arena, end, handlers, regions, blocks, records, code, handlerModules, regionModules: modules };
   }
 
-  /** A region that was compiled again contains what the older ones had. */
+  /**
+   * A region that was compiled again contains what the older ones had. Where it has other blocks, as of code that was patched in
+   * between, both are there, the newer one first.
+   */
   #newest(): { regions: SavedRegion[]; modules: Uint8Array<ArrayBuffer> } {
     const taken = new Set<Recorded>();
-    const newest = this.#regions.toReversed().filter(({ members }) => {
-      if (members.some((member) => taken.has(member))) return false;
+    const all = this.#regions.map(({ region, bytes }) => {
+      return { region, bytes, members: region.members.map(({ block }) => this.#blocks.get(block)!) };
+    });
+    const newest = all.reverse().filter(({ members }) => {
+      if (members.every((member) => taken.has(member))) return false;
       for (const member of members) taken.add(member);
       return true;
     });

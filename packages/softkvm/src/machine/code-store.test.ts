@@ -15,12 +15,13 @@ const CALLER = 0x5000;
 const STACK = 0x8000;
 const MANY = 200_000;
 
-const fewest = CODE_IMAGES.fewestBlocks;
+const usual = { ...CODE_IMAGES };
+const small = { fewestBlocks: 3, fewestNewBlocks: 1, fewestNewRegions: 1 };
 before(() => {
-  CODE_IMAGES.fewestBlocks = 3;
+  Object.assign(CODE_IMAGES, small);
 });
 after(() => {
-  CODE_IMAGES.fewestBlocks = fewest;
+  Object.assign(CODE_IMAGES, usual);
 });
 
 class Shelf implements CodeStore {
@@ -108,6 +109,54 @@ test("code that is not what it was is decoded; what it becomes later may be know
   assert.equal(other.reuse?.decoded, 1);
 });
 
+test("what was compiled in a later guest is there for those behind it", () => {
+  const shelf = new Shelf();
+  guest(shelf, 5, 2);
+  const [[key, before]] = [...shelf.there] as [[string, Uint8Array]];
+  assert.equal(guest(shelf, 5, 2).regionBytes, 0);
+  assert.equal(shelf.there.get(key), before, "there was nothing new");
+  guest(shelf, 5, MANY);
+  const grown = shelf.there.get(key);
+  assert.notEqual(grown, before);
+  const { first, patched, reuse, regionBytes } = guest(shelf, 5, 2);
+  assert.deepEqual([first, patched, reuse?.decoded], [10n, 12n, 0]);
+  assert.ok(regionBytes > 0);
+  assert.equal(shelf.there.get(key), grown);
+});
+
+test("what a later guest did not come to stays known", () => {
+  const shelf = new Shelf();
+  guest(shelf, 5, MANY);
+  assert.equal(guest(shelf, 7, MANY).reuse?.decoded, 1);
+  assert.equal(guest(shelf, 9, MANY).reuse?.decoded, 1);
+  for (const value of [5, 7, 9]) {
+    const { first, patched, reuse, regionBytes } = guest(shelf, value, 2);
+    assert.deepEqual([first, patched, reuse?.decoded], [BigInt(2 * value), 12n, 0]);
+    assert.ok(regionBytes > 0);
+  }
+});
+
+test("an image grows so many times and no more", () => {
+  CODE_IMAGES.generations = 2;
+  const shelf = new Shelf();
+  const images = [5, 7, 9, 11, 13].map((value) => {
+    guest(shelf, value, 2);
+    return [...shelf.there.values()].at(-1);
+  });
+  CODE_IMAGES.generations = usual.generations;
+  assert.equal(new Set(images.slice(0, 3)).size, 3);
+  assert.equal(new Set(images.slice(2)).size, 1);
+});
+
+test("what the interpreter ran often is compiled for the next guest", () => {
+  const shelf = new Shelf();
+  const often = 1500;
+  assert.equal(guest(shelf, 5, often).regionBytes, 0);
+  const { first, patched, reuse, regionBytes } = guest(shelf, 5, often);
+  assert.deepEqual([first, patched, reuse?.decoded], [BigInt(5 * often), BigInt(6 * often), 0]);
+  assert.ok(regionBytes > 0);
+});
+
 test("an image that was of little use is made anew", () => {
   const shelf = new Shelf();
   guest(shelf, 5, MANY);
@@ -130,7 +179,7 @@ test("a guest at other addresses, with other features or with little code has it
   const shelf = new Shelf();
   CODE_IMAGES.fewestBlocks = 100;
   guest(shelf, 5, MANY);
-  CODE_IMAGES.fewestBlocks = 3;
+  CODE_IMAGES.fewestBlocks = small.fewestBlocks;
   assert.equal(shelf.there.size, 0);
   guest(shelf, 5, MANY);
   const soft = openSoft({ codeStore: shelf });
