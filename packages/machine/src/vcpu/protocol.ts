@@ -23,13 +23,19 @@ export interface ThreadSetup {
   /** The URLs of what finds modules, and of its code. */
   readonly resolution: string;
   readonly code: string;
-  readonly accelerator: HypervisorKind;
   /** Where Node keeps what it has compiled, if it does. */
   readonly compileCache: string | undefined;
-  /** Where the software processor keeps what it made of guests' code, if it does. */
-  readonly codeCache: string | undefined;
+  /** Where its {@link ThreadPurpose} comes from, once. */
+  readonly purpose: MessagePort;
   /** Where {@link Plug}s come from, which a thread takes between exits, as it never waits for messages while its vCPU runs. */
   readonly plugs: MessagePort;
+}
+
+/** What a thread has to know before it opens its hypervisor. */
+export interface ThreadPurpose {
+  readonly accelerator: HypervisorKind;
+  /** Where the software processor keeps what it made of guests' code, if it does. */
+  readonly codeCache: string | undefined;
 }
 
 /** Which vCPU a thread is to make. */

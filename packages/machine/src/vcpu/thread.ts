@@ -1,12 +1,10 @@
 /** A vCPU as its machine sees it: an explicit small state machine, fed by the messages of the vCPU's thread. */
 
-import { getCompileCacheDir } from "node:module";
-import { dirname } from "node:path";
-import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import type { GuestDebug, Hypervisor, HypervisorKind, Kicker, Translation } from "@lodge/kvm";
 import { MachineError } from "../errors.ts";
 import type { Plug } from "../pci/root.ts";
-import type { Message, Registers, Request, ThreadSetup, VcpuSetup } from "./protocol.ts";
+import type { Message, Registers, Request, VcpuSetup } from "./protocol.ts";
+import { type StartedThread, threadFor } from "./started-thread.ts";
 import type { Stop } from "./step.ts";
 
 export interface VcpuListener {
@@ -16,25 +14,11 @@ export interface VcpuListener {
   readonly released: (slot: number) => void;
 }
 
-/**
- * Where the thread begins: each thread has to be told for itself to keep what Node compiles. In JavaScript, and no file, as
- * the first TypeScript of a thread that is not in the cache costs 100 ms for Node's compiler.
- */
-const START = `
-  const { compileCache, resolution, code } = require("node:worker_threads").workerData;
-  if (compileCache !== undefined) require("node:module").enableCompileCache(compileCache);
-  import(resolution).then(({ resolveOwnModulesQuickly }) => {
-    resolveOwnModulesQuickly();
-    return import(code);
-  });
-`;
-
 type State = "starting" | "stopped" | "running" | "closing" | "closed";
 
 export class VcpuThread {
   readonly id: number;
-  readonly #worker: Worker;
-  readonly #plugs: MessagePort;
+  readonly #thread: StartedThread;
   #listener: VcpuListener | undefined;
   #state: State = "starting";
   #kicker: Kicker | undefined;
@@ -48,29 +32,14 @@ export class VcpuThread {
   /** Starts the thread, which loads its code while the machine is being made; {@link open} gives it its vCPU. */
   constructor(id: number, accelerator: HypervisorKind, codeCache?: string) {
     this.id = id;
-    const compiled = getCompileCacheDir();
-    const { port1, port2 } = new MessageChannel();
-    this.#plugs = port1;
-    const setup: ThreadSetup = {
-      resolution: new URL("../resolution.ts", import.meta.url).href,
-      code: new URL("./worker.ts", import.meta.url).href,
-      accelerator,
-      // What Node names is a folder of this version's inside the one that it was given.
-      compileCache: compiled === undefined ? undefined : dirname(compiled),
-      codeCache,
-      plugs: port2,
-    };
-    this.#worker = new Worker(START, {
-      eval: true,
-      workerData: setup,
-      transferList: [port2],
-      name: `vcpu${id}`,
-    });
-    this.#worker.on("message", (message: Message) => this.#receive(message));
-    this.#worker.on("error", (error) => this.#fail(error as Error));
-    this.#worker.on("exit", () => {
+    this.#thread = threadFor(id);
+    this.#thread.use({ accelerator, codeCache });
+    const { worker } = this.#thread;
+    worker.on("message", (message: Message) => this.#receive(message));
+    worker.on("error", (error) => this.#fail(error as Error));
+    worker.on("exit", () => {
       this.#state = "closed";
-      this.#plugs.close();
+      this.#thread.close();
       this.#fail(new MachineError("MACHINE_STATE", `the thread of vCPU ${this.id} has ended`));
       this.#ended.resolve();
     });
@@ -88,7 +57,7 @@ export class VcpuThread {
       this.#kicker = hypervisor.attachKicker(kick);
       this.#state = "stopped";
     } catch (error) {
-      await this.#worker.terminate();
+      await this.#thread.worker.terminate();
       throw error;
     }
   }
@@ -116,7 +85,7 @@ export class VcpuThread {
 
   /** Tells it what has become of a slot; it hears of that at its next look at PCI, or when it is kicked or run. */
   plug(message: Plug): void {
-    this.#plugs.postMessage(message);
+    this.#thread.plug(message);
   }
 
   /** The registers of a vCPU that does not run. */
@@ -148,7 +117,7 @@ export class VcpuThread {
 
   /** Closes the vCPU, which does not run, and ends its thread. */
   async close(): Promise<void> {
-    if (this.#state === "starting") await this.#worker.terminate();
+    if (this.#state === "starting") await this.#thread.worker.terminate();
     else if (this.#state !== "closed" && this.#state !== "closing") {
       this.#expect("stopped");
       this.#state = "closing";
@@ -163,7 +132,7 @@ export class VcpuThread {
   }
 
   #post(request: Request): void {
-    this.#worker.postMessage(request);
+    this.#thread.worker.postMessage(request);
   }
 
   #next<T extends Message["type"]>(type: T): Promise<Extract<Message, { type: T }>> {

@@ -11,12 +11,19 @@ import { interruptLine } from "../interrupts.ts";
 import { connectPci, type Plug } from "../pci/root.ts";
 import { garbageCollector } from "./garbage.ts";
 import { NearRegisters } from "./near-registers.ts";
-import { type Message, type Request, type ThreadSetup, type VcpuSetup, Wanted } from "./protocol.ts";
+import {
+  type Message,
+  type Request,
+  type ThreadPurpose,
+  type ThreadSetup,
+  type VcpuSetup,
+  Wanted,
+} from "./protocol.ts";
 import { registersOf, setRegisters } from "./registers.ts";
 import { type Buses, type Stop, step } from "./step.ts";
 
 const port = parentPort!;
-const { accelerator, codeCache, plugs }: ThreadSetup = workerData;
+const { purpose, plugs }: ThreadSetup = workerData;
 const post = (message: Message) => port.postMessage(message);
 
 /** `settle` takes what the machine has sent of its slots: it kicks a vCPU for that, too. */
@@ -111,6 +118,8 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
 
 async function begin(): Promise<void> {
   const resources = new DisposableStack();
+  const { accelerator, codeCache } = await new Promise<ThreadPurpose>((known) => purpose.once("message", known));
+  purpose.close();
   // The request may be there already: it waits for its listener.
   const hypervisor = resources.use(
     await openHypervisor(accelerator, { codeCache, idle: garbageCollector(() => post({ type: "collected" })) }),
