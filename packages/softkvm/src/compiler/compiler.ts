@@ -23,9 +23,6 @@ const HOT = 2;
 /** The same for one that a region contains already, but is not entered at. */
 const HOT_INSIDE = 8;
 
-/** How often the interpreter has run what is compiled for the next guest: to instantiate a region takes as long as some hundred runs. */
-const FORESEEN = 1000;
-
 /** How often a region asks for more before it is compiled again for the sake of few blocks: see {@link Compiler.extend}. */
 const ASKED_OFTEN = 6;
 
@@ -114,21 +111,6 @@ export class Compiler {
     }
   }
 
-  /**
-   * The guest has ended: compiles what the interpreter ran often, for the next one, which has it from its start then. Only what
-   * is in no region yet, and the paths that were taken.
-   */
-  foresee(): void {
-    const isWarm = (block: Block) => block.region === undefined && this.#blocks.runsOf(block) >= FORESEEN / 8;
-    const runsOf = (block: Block) => this.#blocks.runsOf(block);
-    const warm = this.#blocks.inUse().filter((block) => canBegin(block) && isWarm(block) && runsOf(block) >= FORESEEN);
-    // What runs most is a region's first block, where it is entered.
-    for (const block of warm.sort((one, other) => runsOf(other) - runsOf(one))) {
-      if (block.region !== undefined) continue;
-      this.#compile([this.#gather([{ block, distance: 0, isLoose: true }], new Set(), isWarm)]);
-    }
-  }
-
   /** Compiles these blocks with all that they lead to, in one module. */
   compile(heads: readonly Block[]): void {
     const covered = new Set<Block>();
@@ -162,7 +144,7 @@ export class Compiler {
    * The seeds, and what can be reached from them within their pages by direct jumps, calls and returns, nearest first. A
    * block is in one region only: what belongs to another region comes with all of it, or stays there if that is too much.
    */
-  #gather(wanted: readonly Seed[], taken: ReadonlySet<Block> = new Set(), isWanted = (_: Block) => true): Plan {
+  #gather(wanted: readonly Seed[], taken: ReadonlySet<Block> = new Set()): Plan {
     const seeds: Seed[] = [];
     const members: Member[] = [];
     const known = new Set<Block>(taken);
@@ -198,8 +180,7 @@ export class Compiler {
       for (const host of [fallThrough, taken, returns]) {
         if (host === undefined || Math.floor(host / PAGE) !== Math.floor(block.host / PAGE)) continue;
         const next = this.#blocks.at(host, block.mode);
-        if (next !== undefined && next.secondPage < 0 && isWanted(next))
-          take({ block: next, distance: distance + host - block.host });
+        if (next !== undefined && next.secondPage < 0) take({ block: next, distance: distance + host - block.host });
       }
     }
     return { seeds, members };

@@ -170,16 +170,6 @@ export class Blocks {
     return this.#byKey.get(keyOf(host, mode));
   }
 
-  /** All blocks. */
-  inUse(): Block[] {
-    return [...this.#byKey.values()];
-  }
-
-  /** How often the interpreter has run a block that is in no region, if it counts that. */
-  runsOf({ record }: Block): number {
-    return this.#runs - this.#state.view.getInt32(record + BlockHeader.runs, true);
-  }
-
   /** The block that {@link find} would find now, if it is decoded already. */
   peek(rip: bigint, codeBase: bigint): Block | undefined {
     const mode = this.#state.get32(State.mode);

@@ -148,15 +148,6 @@ test("an image grows so many times and no more", () => {
   assert.equal(new Set(images.slice(2)).size, 1);
 });
 
-test("what the interpreter ran often is compiled for the next guest", () => {
-  const shelf = new Shelf();
-  const often = 1500;
-  assert.equal(guest(shelf, 5, often).regionBytes, 0);
-  const { first, patched, reuse, regionBytes } = guest(shelf, 5, often);
-  assert.deepEqual([first, patched, reuse?.decoded], [BigInt(5 * often), BigInt(6 * often), 0]);
-  assert.ok(regionBytes > 0);
-});
-
 test("an image that was of little use is made anew", () => {
   const shelf = new Shelf();
   guest(shelf, 5, MANY);

@@ -177,7 +177,7 @@ export class Core {
 
   /** The guest has ended. */
   keepCode(): void {
-    this.#kept.keep(() => this.#compiler.foresee());
+    this.#kept.keep();
   }
 
   /** What came of an image of the guest's code, if there was one. */

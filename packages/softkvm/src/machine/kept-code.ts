@@ -27,8 +27,8 @@ export class KeptCode {
     if (known === undefined || !this.#blocks.use(decodeImage(known))) this.#blocks.record();
   }
 
-  /** The guest has ended: what is known of its code is for the next one, with what `foresee` compiles. What was of little use is made anew then, by the next one. */
-  keep(foresee: () => void): void {
+  /** The guest has ended: what is known of its code is for the next one. What was of little use is made anew then, by the next one. */
+  keep(): void {
     if (this.#store === undefined || this.#key === "") return;
     const reuse = this.#blocks.reuse();
     if (reuse !== undefined && reuse.decoded > reuse.used) {
@@ -36,7 +36,6 @@ export class KeptCode {
       return;
     }
     if (!this.#blocks.isWorthKeeping) return;
-    foresee();
     const image = this.#blocks.image();
     if (image !== undefined) this.#store.keep(this.#key, encodeImage(image));
   }
