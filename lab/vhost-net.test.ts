@@ -97,8 +97,9 @@ test("Debian's driver on KVM sends and gets data through vhost-net with two queu
     ip tuntap add tap0 mode tap multi_queue && ip address add 10.9.9.2/24 dev tap0 && ip link set tap0 up
     mkfifo /tmp/there; "$NODE" -e '${server}' >/tmp/there & read there </tmp/there
     ${bootFunction}
+    BOOT_S=500
     boot --cpus 2 --memory 512M --net tap,ifname=tap0,queues=2,vhost=on -- sh -ec '${inside}'`;
-  const { stdout, stderr, status } = await runInLab(["sh", "-c", script], { cwd: root, timeoutMs });
+  const { stdout, stderr, status } = await runInLab(["sh", "-c", script], { cwd: root, timeoutMs: 3 * timeoutMs });
   const md5 = (data: Buffer) => createHash("md5").update(data).digest("hex");
   const both = `${md5(Buffer.alloc(BYTES, "down"))}  -\n${md5(Buffer.alloc(BYTES, "up\n"))}\n`;
   assert.equal(stdout, `/sys/class/net/eth0/queues/rx-1\n${both}${both}`, stderr);
