@@ -66,6 +66,7 @@ async function lodge(args: readonly string[], guestCommand: readonly string[] | 
     .helpCommand("help [command]", "print help for a command")
     .exitOverride()
     .configureOutput(SILENT);
+  if (args[0] === "-V" || args[0] === "--version") return program;
   for (const make of chosen(COMMANDS, args[0])) program.addCommand(quiet(await make(args.slice(1), guestCommand)));
   return program;
 }
