@@ -32,6 +32,8 @@ import { MICROCODE } from "../system/table.ts";
 import { Debugger } from "./debugger.ts";
 import { DueEvents } from "./due-events.ts";
 import { KeptCode } from "./kept-code.ts";
+import { Ports } from "./ports.ts";
+import { Sampler } from "./sampler.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { UnconfirmedCode } from "./unconfirmed-code.ts";
 
@@ -53,6 +55,8 @@ export class Core {
   readonly #handlers: Handlers;
   readonly #blocks: Blocks;
   readonly #compiler: Compiler;
+  readonly #sampler: Sampler;
+  readonly #ports: Ports;
   readonly #outside: Surroundings;
   readonly #unconfirmed: UnconfirmedCode;
   readonly #kept: KeptCode;
@@ -112,6 +116,14 @@ export class Core {
       },
     });
     this.#events = new DueEvents(this.processor, outside);
+    this.#ports = new Ports({
+      hooks: outside.hooks,
+      isReplaying: () => this.mmio.replaying,
+      over: () => {
+        this.charge(Budget.entry);
+        if (outside.asked) this.lookSoon();
+      },
+    });
     const { access, state } = this;
     const charge = () => this.charge(Budget.access);
     this.#handlers = new Handlers(memory, base, {
@@ -123,8 +135,8 @@ export class Core {
         charge();
         return access.store(linear, size, kind);
       },
-      portRead: (port, size) => this.#portRead(port, size),
-      portWrite: (port, size, value) => this.#portWrite(port, size, value >>> 0),
+      portRead: (port, size) => this.#ports.read(port, size),
+      portWrite: (port, size, value) => this.#ports.write(port, size, value),
       msrWrite: (index, low, high) => {
         const isDone = !outside.replaying && outside.writeApicMsr(index, low >>> 0, high >>> 0);
         if (outside.asked) this.lookSoon();
@@ -158,6 +170,7 @@ export class Core {
     const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, FIRST_RUNS);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
+    this.#sampler = new Sampler(this.state, this.#blocks, this.#compiler);
     this.#kept = new KeptCode(outside.codeStore, this.#blocks);
     this.debug = new Debugger(this.processor, {
       step: () => this.#step(),
@@ -206,44 +219,6 @@ export class Core {
   lookSoon(): void {
     this.mustLook = true;
     this.state.set32(State.budget, 0);
-  }
-
-  // Ports in the middle of an instruction, as `Outside` has them. What an access raised is looked at at the next jump; what it
-  // threw is thrown by microcode, which knows where the guest is.
-
-  #portRead(port: number, size: number): number {
-    if (this.mmio.replaying) return -1;
-    try {
-      return this.#outside.hooks.readPort(port, size, 1) ?? -1;
-    } catch (error) {
-      this.#thrown = { error };
-      return -1;
-    } finally {
-      this.#portAnswered();
-    }
-  }
-
-  #portWrite(port: number, size: number, value: number): number {
-    if (this.mmio.replaying) return 0;
-    try {
-      return this.#outside.hooks.writePort(port, size, value, 1) ? 1 : 0;
-    } catch (error) {
-      this.#thrown = { error };
-      return 0;
-    } finally {
-      this.#portAnswered();
-    }
-  }
-
-  #portAnswered(): void {
-    this.charge(Budget.entry);
-    if (this.#outside.asked) this.lookSoon();
-  }
-  #thrown: { readonly error: unknown } | undefined;
-
-  #throwThrown({ error }: { readonly error: unknown }): never {
-    this.#thrown = undefined;
-    throw error;
   }
 
   /** Forgets what depends on memory slots. */
@@ -384,7 +359,7 @@ export class Core {
         state.copy64(State.rip, State.blockRip);
         this.#blocks.settle(record);
         this.#found((block) => {
-          if (block.record === record) this.#compiler.warm(block, this.#budgets);
+          if (block.record === record) this.#compiler.warm(block, this.#sampler.budgets);
         });
         return record;
       }
@@ -411,37 +386,14 @@ export class Core {
     }
   }
 
-  /** Time to look around, and at what runs: what does when the budget ends is what runs most, and is compiled. */
+  /** Time to look around, and at what runs. */
   #budgetEnded(): void {
-    this.#budgets += 1;
+    this.#sampler.budgets += 1;
     this.state.set32(State.budget, Budget.full);
     this.mustLook = true;
     // Whoever asks would wait for the compiler, which may take milliseconds.
-    if (this.#outside.asked) return;
-    const { state } = this;
-    const [low, high] = [state.get32(State.rip), state.get32(State.rip + 4)];
-    const last = this.#sampled;
-    // Mostly the guest is where it was the last time, and finding that block again is a walk through page tables. If something
-    // else is there by now, the old block is sampled in vain.
-    if (low === this.#sampledLow && high === this.#sampledHigh && last?.mode === state.get32(State.mode)) {
-      if (this.#blocks.at(last.host, last.mode) === last) {
-        this.#compiler.sample(last);
-        return;
-      }
-    }
-    this.#found((block) => {
-      this.#sampled = block;
-      this.#sampledLow = low;
-      this.#sampledHigh = high;
-      this.#compiler.sample(block);
-    });
+    if (!this.#outside.asked) this.#sampler.sample((tell) => this.#found(tell));
   }
-  /** How many have ended: the guest's own time, however busy the host is. */
-  #budgets = 0;
-  /** Where the guest was found when its budget ended last. */
-  #sampled: Block | undefined;
-  #sampledLow = 0;
-  #sampledHigh = 0;
 
   /** Tells of the block at RIP, if it is decoded. */
   #found(tell: (block: Block) => void): void {
@@ -479,7 +431,7 @@ export class Core {
       return -this.debug.told(Vector.BP, 0n);
     }
     try {
-      if (this.#thrown !== undefined) this.#throwThrown(this.#thrown);
+      this.#ports.rethrow();
       if (microcode === undefined) processor.undefinedInstruction();
       else if (microcode(processor, instruction) === GUEST_EXIT) {
         state.copy64(State.rip, State.instructionRip);
