@@ -41,7 +41,7 @@ export async function downloadPackages(
   }
   const own = [...options, ...(await privateLists(directory))];
   try {
-    await runProgram("apt-get", [...own, "-q", "update"], { signal });
+    await runProgram("apt-get", ["update", ...own, "-q"], { signal });
     return await download(names, directory, own, signal);
   } catch (error) {
     if (!(error instanceof VmmError) || error.code !== "VMM_IMAGE") throw error;
@@ -70,7 +70,7 @@ async function download(
   const wanted = await Promise.all(
     names.map((name) => (name.endsWith("*") ? behindMetaPackage(name.slice(0, -1), options, signal) : name)),
   );
-  await runProgram("apt-get", [...options, "-q", "download", ...wanted], { cwd: directory, signal });
+  await runProgram("apt-get", ["download", ...options, "-q", ...wanted], { cwd: directory, signal });
   const files = await readdir(directory);
   return wanted.map((name) => {
     const file = files.find((entry) => entry.startsWith(`${name}_`) && entry.endsWith(".deb"));
@@ -84,7 +84,7 @@ async function behindMetaPackage(
   options: readonly string[],
   signal: AbortSignal | undefined,
 ): Promise<string> {
-  const dependencies = await runProgram("apt-cache", [...options, "depends", "--important", name], { signal });
+  const dependencies = await runProgram("apt-cache", ["depends", ...options, "--important", name], { signal });
   const found = /^ *\|?Depends: ([^\s<>]+)$/m.exec(dependencies.toString())?.[1];
   if (found === undefined) throw new VmmError("VMM_IMAGE", `apt knows no package behind ${name}`);
   return found;
