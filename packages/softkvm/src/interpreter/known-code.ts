@@ -4,12 +4,10 @@
  * its blocks are in use. From there on nothing tells them from what was translated now.
  */
 
-import type { Block, Edges } from "./block.ts";
+import { type Block, type Edges, pageOf } from "./block.ts";
 import { BlockField, type CodeImage, EdgeBit, type SavedRegion } from "./code-image.ts";
 import type { Recording } from "./recording.ts";
 import type { Region } from "./regions.ts";
-
-const PAGE = 4096;
 
 /** Where blocks and regions are taken into use: `Blocks`. */
 export interface CodeUser {
@@ -62,7 +60,7 @@ export class KnownCode {
     this.#regions = new Array(count).fill(undefined);
     for (let number = 0; number < count; number++) {
       const host = this.#field(number, BlockField.host);
-      const page = host - (host % PAGE);
+      const page = pageOf(host);
       const known = this.#pages.get(page);
       if (known === undefined) this.#pages.set(page, { first: number, end: number + 1, seen: false });
       else known.end = number + 1;
@@ -85,11 +83,11 @@ export class KnownCode {
 
   /** The block at a place, taken into use if the image has it. With it comes what is known of its page, at first. */
   take(host: number, mode: number): Block | undefined {
-    const page = this.#pages.get(host - (host % PAGE));
+    const page = this.#pages.get(pageOf(host));
     if (page === undefined) return undefined;
     if (page.seen) this.#takeAgain(page, host, mode);
     else {
-      this.#next.push(host - (host % PAGE));
+      this.#next.push(pageOf(host));
       for (let next = this.#next.pop(); next !== undefined; next = this.#next.pop()) this.#takePage(next);
     }
     return this.#user.at(host, mode);
@@ -115,7 +113,7 @@ export class KnownCode {
     for (let number = first; number < end; number++) {
       if (this.#blocks[number] !== undefined || this.#field(number, BlockField.host) !== host) continue;
       if (this.#field(number, BlockField.mode) !== mode) continue;
-      const page = host - (host % PAGE);
+      const page = pageOf(host);
       this.#user.watch(page);
       const block = this.#adopt(number);
       this.#user.unwatchEmpty(page);
@@ -132,7 +130,7 @@ export class KnownCode {
 
   #takeMember(number: number): void {
     const host = this.#field(number, BlockField.host);
-    const page = host - (host % PAGE);
+    const page = pageOf(host);
     if (this.#blocks[number] !== undefined || this.#pages.get(page)?.seen !== true) return;
     this.#user.watch(page);
     this.#adopt(number);
@@ -197,7 +195,7 @@ export class KnownCode {
       for (const [number] of saved.members) {
         if (this.#blocks[number] !== undefined) continue;
         const host = this.#field(number, BlockField.host);
-        const page = host - (host % PAGE);
+        const page = pageOf(host);
         if (this.#pages.get(page)?.seen === false) this.#next.push(page);
       }
       return;

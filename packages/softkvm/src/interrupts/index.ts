@@ -2,7 +2,7 @@
 
 export { X2apicApi } from "./apic-bus.ts";
 export { InterruptController, type InterruptPorts, IrqSource } from "./interrupt-controller.ts";
-export { LapicEvent, Reg as LapicReg } from "./lapic-registers.ts";
+export { LapicEvent, Msr as LapicMsr, Reg as LapicReg } from "./lapic-registers.ts";
 export type { ApicClock } from "./lapic-timer.ts";
 export type { GuestBytes } from "./pv-eoi.ts";
 export { interruptAreaBytes } from "./shared-layout.ts";

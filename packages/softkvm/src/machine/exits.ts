@@ -1,9 +1,9 @@
 /** Exits as the monitor finds them in the run page, and its answers. */
 
 import { ExitReason, InternalError, Run, RunExit, writeNumber64 } from "@lodge/kvm";
+import { LapicMsr } from "../interrupts/index.ts";
 import { Bus } from "../mmu/mmio.ts";
 import type { HypercallRequest } from "./hypercalls.ts";
-import { APIC_BASE } from "./surroundings.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
 const UNION = Run.offset.exit;
@@ -96,7 +96,7 @@ export class ExitWriter {
   #writeApicBase(): void {
     const { interrupts, vm, core } = this.#vcpu;
     if (vm.interrupts.hasLocalApics) {
-      this.#view.setUint32(Run.offset.apicBase, interrupts.readMsr(APIC_BASE), true);
+      this.#view.setUint32(Run.offset.apicBase, interrupts.readMsr(LapicMsr.APIC_BASE), true);
       this.#view.setUint32(Run.offset.apicBase + 4, interrupts.msrHigh, true);
     } else this.#view.setBigUint64(Run.offset.apicBase, core.processor.hooks.readApicBase(), true);
   }

@@ -2,6 +2,7 @@
 
 import { ExitReason, KvmError, MsrExitReason } from "@lodge/kvm";
 import { State, Vector } from "../cpu/layout.ts";
+import { LapicMsr } from "../interrupts/index.ts";
 import { GUEST_EXIT } from "../system/faults.ts";
 import { MSR_INDICES, readMsr, writeMsr } from "../system/msr.ts";
 import type { Processor } from "../system/processor.ts";
@@ -18,10 +19,13 @@ interface MsrRequest {
 }
 
 /** What a vCPU's state consists of: `KVM_GET_MSR_INDEX_LIST`. */
-export const STATE_MSRS: readonly number[] = [...MSR_INDICES, KvmMsr.WALL_CLOCK, KvmMsr.SYSTEM_TIME, 0x6e0];
+export const STATE_MSRS: readonly number[] = [
+  ...MSR_INDICES,
+  KvmMsr.WALL_CLOCK,
+  KvmMsr.SYSTEM_TIME,
+  LapicMsr.TSC_DEADLINE,
+];
 
-const TSC_DEADLINE = 0x6e0;
-const APIC_BASE = 0x1b;
 const PLATFORM_INFO = 0xce;
 const ARCH_CAPABILITIES = 0x10a;
 const UCODE_REV = 0x8b;
@@ -72,7 +76,7 @@ export class MsrBank {
     const { interrupts, core } = this.#vcpu;
     // The monitor may change the APIC's mode as no guest can.
     const taken =
-      index === APIC_BASE
+      index === LapicMsr.APIC_BASE
         ? interrupts.writeMsr(index, low(data), high(data), true)
         : writeMsr(core.processor, index, BigInt.asUintN(64, data));
     if (taken) return;
@@ -83,7 +87,7 @@ export class MsrBank {
 
   readOther(index: number): bigint | undefined {
     const { interrupts } = this.#vcpu;
-    if (interrupts.ownsMsr(index) && (this.#vcpu.vm.interrupts.hasLocalApics || index === TSC_DEADLINE)) {
+    if (interrupts.ownsMsr(index) && (this.#vcpu.vm.interrupts.hasLocalApics || index === LapicMsr.TSC_DEADLINE)) {
       const value = interrupts.readMsr(index);
       return value < 0 ? undefined : BigInt(value >>> 0) | (BigInt(interrupts.msrHigh >>> 0) << 32n);
     }
@@ -105,7 +109,7 @@ export class MsrBank {
 
   writeOther(index: number, value: bigint): boolean {
     const { interrupts } = this.#vcpu;
-    if (interrupts.ownsMsr(index) && (this.#vcpu.vm.interrupts.hasLocalApics || index === TSC_DEADLINE)) {
+    if (interrupts.ownsMsr(index) && (this.#vcpu.vm.interrupts.hasLocalApics || index === LapicMsr.TSC_DEADLINE)) {
       return interrupts.writeMsr(index, low(value), high(value));
     }
     switch (index) {
@@ -126,7 +130,7 @@ export class MsrBank {
   writeApic(index: number, low: number, high: number): boolean {
     const { interrupts, vm } = this.#vcpu;
     // What moves the APIC's page changes more.
-    if (!vm.interrupts.hasLocalApics || !interrupts.ownsMsr(index) || index === APIC_BASE) return false;
+    if (!vm.interrupts.hasLocalApics || !interrupts.ownsMsr(index) || index === LapicMsr.APIC_BASE) return false;
     return vm.record.allowsMsr(index, true) && interrupts.writeMsr(index, low, high);
   }
 

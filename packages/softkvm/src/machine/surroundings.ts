@@ -2,6 +2,7 @@
 
 import { Cr4, type ExitReason } from "@lodge/kvm";
 import { State } from "../cpu/layout.ts";
+import { LapicMsr } from "../interrupts/index.ts";
 import type { LocalMmio } from "../mmu/mmio.ts";
 import { Xcr0 } from "../system/features.ts";
 import { Image } from "../system/fpu-image.ts";
@@ -12,8 +13,6 @@ import type { CodeStore } from "./code-store.ts";
 import type { LocalBus } from "./local-bus.ts";
 import { startProcessor, takeInit } from "./start-up.ts";
 import type { SoftVcpu } from "./vcpu.ts";
-
-export const APIC_BASE = 0x1b;
 
 /** Hooks of the processor that the core answers itself. */
 type CoreHook = "halt" | "tripleFault" | "modeChanged" | "translationsFlushed" | "interruptsMayFlow" | "deliverQuickly";
@@ -100,12 +99,12 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
       },
       readApicBase: () => {
         if (!vm.interrupts.hasLocalApics) return apicBase.value;
-        const low = vcpu.interrupts.readMsr(APIC_BASE);
+        const low = vcpu.interrupts.readMsr(LapicMsr.APIC_BASE);
         return BigInt(low >>> 0) | (BigInt(vcpu.interrupts.msrHigh >>> 0) << 32n);
       },
       writeApicBase: (value) => {
         if (vm.interrupts.hasLocalApics) {
-          return vcpu.interrupts.writeMsr(APIC_BASE, Number(value & 0xffffffffn), Number(value >> 32n), true);
+          return vcpu.interrupts.writeMsr(LapicMsr.APIC_BASE, Number(value & 0xffffffffn), Number(value >> 32n), true);
         }
         apicBase.value = value;
         return true;
