@@ -1,12 +1,13 @@
 /** Commit: what images of a disk's chain hold goes down into one below them, and the chain becomes shorter. */
 
 import { DirtyBits, granularityFor } from "../bitmaps/dirty-bits.ts";
+import { above, chainOf, indexOf } from "../chain.ts";
 import type { Drive } from "../drive/drive.ts";
 import { StorageError } from "../errors.ts";
 import type { Image } from "../image.ts";
 import { extentsOf } from "../operations/extents.ts";
 import type { Qcow2Image } from "../qcow2/qcow2-image.ts";
-import { above, chainOf, cutChain, indexOf, reopenBacking } from "./chain.ts";
+import { cutChain, reopenBacking } from "./chain.ts";
 import { Copying, RangeCopy } from "./copying.ts";
 import type { BlockJob, JobOptions, JobSteps } from "./job.ts";
 import { Mirror } from "./mirror.ts";

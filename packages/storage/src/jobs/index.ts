@@ -1,7 +1,7 @@
 /** Block jobs: work on a disk while a guest uses it. */
 
+export { chainOf } from "../chain.ts";
 export { type BackupOptions, startBackup } from "./backup.ts";
-export { chainOf } from "./chain.ts";
 export { type CommitOptions, startCommit } from "./commit.ts";
 export {
   BlockJob,

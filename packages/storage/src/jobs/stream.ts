@@ -1,11 +1,12 @@
 /** Stream: a disk's first image takes over what it has from the images below, which it then stands on no longer. */
 
 import { DirtyBits, granularityFor } from "../bitmaps/dirty-bits.ts";
+import { chainOf, indexOf } from "../chain.ts";
 import type { Drive } from "../drive/drive.ts";
 import { StorageError } from "../errors.ts";
 import { extentsOf } from "../operations/extents.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
-import { chainOf, cutChain, indexOf } from "./chain.ts";
+import { cutChain } from "./chain.ts";
 import { CopyError, Copying } from "./copying.ts";
 import type { BlockJob, JobOptions, JobSteps } from "./job.ts";
 import { type JobWork, nameOf, occupy, release } from "./occupy.ts";

@@ -1,8 +1,8 @@
 /** Changing what an image stands on. */
 
+import { above, chainOf, indexOf } from "../chain.ts";
 import { StorageError } from "../errors.ts";
 import type { Image } from "../image.ts";
-import { above, chainOf, indexOf } from "../jobs/chain.ts";
 import { backingPath, openImage } from "../open.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { emptyQcow2, setBacking } from "../qcow2/resize.ts";

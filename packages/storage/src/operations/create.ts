@@ -31,16 +31,17 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
   }
   const sizeBytes = options.sizeBytes ?? (await backingSize(path, backing));
   const store = await HostFile.open(path, { create: "replace" });
+  const isClean = !store.isDevice || preallocation === "full";
   try {
     if (format === "raw") {
       await store.resize(sizeBytes);
       if (preallocation !== "off") await store.fill(0, sizeBytes, preallocation === "full");
-      return !store.isDevice || preallocation === "full";
+      return isClean;
     }
     await createQcow2(store, { ...options, sizeBytes });
     if (preallocation === "off") return true;
     await preallocate(await openQcow2(store), store, preallocation);
-    return !store.isDevice || preallocation === "full";
+    return isClean;
   } catch (cause) {
     await removeMade(path);
     throw cause;
