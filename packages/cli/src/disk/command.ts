@@ -4,7 +4,8 @@ import { resolve } from "node:path";
 import { isNbdUri } from "@lodge/storage/nbd";
 import { Command, Option } from "commander";
 import { parseDiskSize, parseSize, showSize, wholeNumber } from "../image/size.ts";
-import { follow } from "./follow.ts";
+import { table } from "../table.ts";
+import { follow, percentOf } from "./follow.ts";
 import { QmpClient } from "./qmp-client.ts";
 
 export function diskCommand(): Command {
@@ -184,17 +185,10 @@ function list(): Command {
       for (const { device, inserted } of disks) {
         if (inserted === undefined) continue;
         const job = jobs.find((one) => one.device === device);
-        const done = job && `${job.type}, ${job.status}, ${Math.floor((job.offset / Math.max(1, job.len)) * 100)} %`;
+        const done = job && `${job.type}, ${job.status}, ${percentOf(job)}`;
         const { drv, file, image } = inserted;
         rows.push([device, showSize(image["virtual-size"]), drv, file, done ?? ""]);
       }
-      const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-      for (const row of rows)
-        console.log(
-          row
-            .map((text, column) => text.padEnd(widths[column]! + 2))
-            .join("")
-            .trimEnd(),
-        );
+      console.log(table(rows).join("\n"));
     });
 }

@@ -17,6 +17,11 @@ export interface NewJob {
   whenReady: "block-job-complete" | "block-job-cancel";
 }
 
+/** How far a job of query-block-jobs is. */
+export function percentOf({ offset, len }: { offset: number; len: number }): string {
+  return `${Math.floor((offset / Math.max(1, len)) * 100)} %`;
+}
+
 /** Begins a job and waits for its end; a signal cancels it. Rejects when it fails; returns the command's exit status. */
 export async function follow({ socket, disk, command, args, whenReady }: NewJob): Promise<number> {
   const over = Promise.withResolvers<Message>();
@@ -57,7 +62,7 @@ export async function follow({ socket, disk, command, args, whenReady }: NewJob)
     while (!ended) {
       const jobs = (await ask("query-block-jobs")) as { device: string; len: number; offset: number }[];
       const job = jobs.find(mine);
-      if (job !== undefined) progress.step(`${disk}: ${Math.floor((job.offset / Math.max(1, job.len)) * 100)} %`);
+      if (job !== undefined) progress.step(`${disk}: ${percentOf(job)}`);
       await Promise.race([delay(LOOK_MS, undefined, { ref: false }), over.promise]);
     }
   };

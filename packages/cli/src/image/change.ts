@@ -3,6 +3,7 @@
 import { commitImage, openImage, rebaseImage, StorageError } from "@lodge/storage";
 import { Command } from "commander";
 import { percent } from "./convert.ts";
+import { backingOf } from "./options.ts";
 import { parseDiskSize } from "./size.ts";
 
 export function resizeCommand(): Command {
@@ -87,13 +88,10 @@ export function rebaseCommand(): Command {
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
     .action(async (file: string, flags: RebaseFlags) => {
-      const { format, backing: name, backingFormat, unsafe = false } = flags;
-      if (name !== "" && backingFormat === undefined) {
-        throw new StorageError("STORAGE_OPEN", `-b ${name}: name the backing file's format, with -F raw or -F qcow2`);
-      }
+      const { format, backing, backingFormat, unsafe = false } = flags;
       await rebaseImage(file, {
         unsafe,
-        backing: name === "" ? undefined : { name, format: backingFormat! },
+        backing: backingOf("-b", backing === "" ? undefined : backing, backingFormat),
         ...(format !== undefined && { format }),
         ...(flags.progress && { progress: percent() }),
       });

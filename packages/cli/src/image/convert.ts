@@ -3,7 +3,7 @@
 import { copyImage, createImage, openImage, removeMade, StorageError } from "@lodge/storage";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
-import { collect, parseImageOptions } from "./options.ts";
+import { backingOf, collect, parseImageOptions } from "./options.ts";
 import { parseSize } from "./size.ts";
 
 interface Flags {
@@ -64,7 +64,7 @@ export function convertCommand(): Command {
         if (flags.targetIsZero && flags.create) {
           throw new StorageError("STORAGE_OPEN", "--target-is-zero is said of a target that is there already, with -n");
         }
-        const backing = backingOf(flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
+        const backing = backingOf("-B", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
         if (flags.create) {
           const sizeBytes = options.sizeBytes ?? source.sizeBytes;
           isZero = await createImage(to, { ...options, format: outputFormat, sizeBytes, ...(backing && { backing }) });
@@ -94,12 +94,6 @@ export function convertCommand(): Command {
         await source.close();
       }
     });
-}
-
-function backingOf(name: string | undefined, format: string | undefined): { name: string; format: string } | undefined {
-  if (name === undefined) return undefined;
-  if (format !== undefined) return { name, format };
-  throw new StorageError("STORAGE_OPEN", `-B ${name}: name the backing file's format, with -F raw or -F qcow2`);
 }
 
 /** As qemu-img's -p: one line that changes. */

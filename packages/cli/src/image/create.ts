@@ -1,8 +1,8 @@
 /** `lodge image create`. */
 
-import { backingPath, createImage, openImage, StorageError } from "@lodge/storage";
+import { backingPath, createImage, openImage } from "@lodge/storage";
 import { Command } from "commander";
-import { collect, parseImageOptions } from "./options.ts";
+import { backingOf, collect, parseImageOptions } from "./options.ts";
 import { parseDiskSize } from "./size.ts";
 
 interface Flags {
@@ -30,20 +30,17 @@ export function createCommand(): Command {
     .allowExcessArguments(false)
     .action(async (file: string, size: number | undefined, flags: Flags) => {
       const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
-      const name = flags.backing ?? backingName;
-      const format = flags.backingFormat ?? backingFormat;
-      if (name !== undefined && format === undefined) {
-        throw new StorageError("STORAGE_OPEN", `-b ${name}: name the backing file's format, with -F raw or -F qcow2`);
-      }
+      const backing = backingOf("-b", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
       const sizeBytes = size ?? options.sizeBytes;
-      if (name !== undefined && sizeBytes !== undefined && !flags.unsafe) {
-        await (await openImage(backingPath(file, name), { format: format!, readOnly: true })).close();
+      if (backing !== undefined && sizeBytes !== undefined && !flags.unsafe) {
+        const { name, format } = backing;
+        await (await openImage(backingPath(file, name), { format, readOnly: true })).close();
       }
       await createImage(file, {
         ...options,
         format: flags.format,
         ...(sizeBytes !== undefined && { sizeBytes }),
-        ...(name !== undefined && { backing: { name, format: format! } }),
+        ...(backing && { backing }),
       });
       if (flags.json) console.log(JSON.stringify({ filename: file, format: flags.format }));
       else if (!flags.quiet) console.log(`made ${file} (${flags.format})`);

@@ -3,6 +3,7 @@
 import { type KeptImage, keptImages, prepareImage, RECIPES, removeKept } from "@lodge/vmm";
 import { Command } from "commander";
 import { Progress } from "../progress.ts";
+import { table } from "../table.ts";
 import { showSize } from "./size.ts";
 
 export function buildCommand(): Command {
@@ -28,7 +29,7 @@ export function listCommand(): Command {
     .action(async ({ json }: { json?: true }) => {
       const kept = await keptImages();
       if (json) console.log(JSON.stringify(kept, undefined, 2));
-      else console.log(table(kept).join("\n"));
+      else console.log(tableOf(kept).join("\n"));
     });
 }
 
@@ -47,7 +48,7 @@ export function removeCommand(): Command {
     });
 }
 
-function table(kept: readonly KeptImage[]): string[] {
+function tableOf(kept: readonly KeptImage[]): string[] {
   const rows = kept.map(({ name, built, diskBytes, storedBytes, inUse, description = "" }) => [
     name,
     built ? (inUse ? "in use" : "unused") : "not built",
@@ -55,10 +56,5 @@ function table(kept: readonly KeptImage[]): string[] {
     diskBytes === undefined ? "" : showSize(diskBytes),
     description,
   ]);
-  const all = [["NAME", "USE", "SIZE", "DISK", ""], ...rows];
-  const widths = [0, 1, 2, 3].map((column) => Math.max(...all.map((row) => row[column]!.length)));
-  const right = new Set([2, 3]);
-  const cell = (text: string, column: number) =>
-    right.has(column) ? text.padStart(widths[column] ?? 0) : text.padEnd(widths[column] ?? 0);
-  return all.map((row) => row.map(cell).join("  ").trimEnd());
+  return table([["NAME", "USE", "SIZE", "DISK", ""], ...rows], [2, 3]);
 }

@@ -44,6 +44,17 @@ export function parseImageOptions(
   return options;
 }
 
+/** The backing image that `option` names, if it does. Its format has to be said: what the image itself says a guest could have written. */
+export function backingOf(
+  option: string,
+  name: string | undefined,
+  format: string | undefined,
+): { name: string; format: string } | undefined {
+  if (name === undefined) return undefined;
+  if (format !== undefined) return { name, format };
+  throw new StorageError("STORAGE_OPEN", `${option} ${name}: name the backing file's format, with -F raw or -F qcow2`);
+}
+
 /** For an option that may be given several times. */
 export function collect(text: string, before: string[] = []): string[] {
   return [...before, text];
