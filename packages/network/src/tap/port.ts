@@ -10,6 +10,12 @@ import { adoptTap, closeTap, type OpenTap, openQueues, openTap } from "./open.ts
 
 const NOTHING: GuestSide["takes"] = { checksum: false, tcp4: false, tcp6: false, udp: false };
 
+/** What a device has its cards have. */
+interface CardOfTap {
+  readonly mtu?: number;
+  readonly mac?: string;
+}
+
 export class TapPort implements PacketPort, Disposable {
   readonly takesOffloads = true;
   readonly givesOffloads = true;
@@ -29,48 +35,45 @@ export class TapPort implements PacketPort, Disposable {
   /** By queue: what the guest had no room for. */
   readonly #waiting: ({ frame: Uint8Array; offload: Offload | undefined } | undefined)[] = [];
 
-  private constructor(tap: OpenTap, owned: DisposableStack, { mtu, mac }: { mtu?: number; mac?: string } = {}) {
-    this.#poller = owned.use(new Poller());
-    this.#tap = owned.use(new TapDevice(tap, this.#poller));
-    this.#resources = owned;
-    this.queues = this.#tap.queues;
+  /** Has what was opened, and `owned`, from the beginning: also when it fails. `describe` is asked for what its cards have to have. */
+  private constructor(tap: OpenTap, describe: (name: string) => CardOfTap = () => ({}), owned = new DisposableStack()) {
+    using undo = owned;
+    undo.defer(() => closeTap(tap));
+    const { mtu, mac } = describe(tap.name);
     this.mtu = mtu;
     this.mac = mac;
+    this.#poller = undo.use(new Poller());
+    this.#tap = undo.use(new TapDevice(tap, this.#poller));
+    this.queues = this.#tap.queues;
+    this.#resources = undo.move();
   }
 
   /** A tap or macvtap of this name; a tap is made if there is no device of that name. Throws a `NetworkError`. */
   static open(name: string, queues = 1): TapPort {
     const path = macvtapPath(name);
-    if (path === undefined) return new TapPort(openTap(name, queues), new DisposableStack());
-    return TapPort.#ofMacvtap(openQueues(`tap ${name}`, name, path, queues), new DisposableStack());
+    return path === undefined
+      ? new TapPort(openTap(name, queues))
+      : new TapPort(openQueues(`tap ${name}`, name, path, queues), ofMacvtap);
   }
 
   /** Taps that somebody else has opened, one for each queue; they are closed with this. */
   static adopt(fds: readonly number[]): TapPort {
     const tap = adoptTap(fds);
-    return macvtapPath(tap.name) === undefined
-      ? new TapPort(tap, new DisposableStack())
-      : TapPort.#ofMacvtap(tap, new DisposableStack());
+    return new TapPort(tap, macvtapPath(tap.name) === undefined ? undefined : ofMacvtap);
   }
 
   /** A macvtap on a device of the host's, which is deleted with this; after a crash, by the next. */
   static onDevice(lower: string, mode: MacvtapMode, mac: Uint8Array, queues = 1): TapPort {
     using undo = new DisposableStack();
     const { name, path } = undo.use(new OwnMacvtap(lower, mode, mac));
-    return TapPort.#ofMacvtap(openQueues(`macvtap on ${lower}`, name, path, queues), undo.move());
+    return new TapPort(openQueues(`macvtap on ${lower}`, name, path, queues), ofMacvtap, undo.move());
   }
 
   /** A new port of a Linux bridge, which is gone when this is: also when this process is killed. */
   static onBridge(bridge: string, queues = 1): TapPort {
     using interfaces = new Interfaces();
     interfaces.checkBridge(bridge);
-    const tap = openTap("lodge%d", queues);
-    try {
-      return new TapPort(tap, new DisposableStack(), { mtu: interfaces.addToBridge(bridge, tap.name) });
-    } catch (error) {
-      closeTap(tap);
-      throw error;
-    }
+    return new TapPort(openTap("lodge%d", queues), (name) => ({ mtu: interfaces.addToBridge(bridge, name) }));
   }
 
   get name(): string {
@@ -132,12 +135,9 @@ export class TapPort implements PacketPort, Disposable {
   [Symbol.dispose](): void {
     this.#resources.dispose();
   }
+}
 
-  static #ofMacvtap(tap: OpenTap, owned: DisposableStack): TapPort {
-    using undo = owned;
-    undo.defer(() => closeTap(tap));
-    using interfaces = new Interfaces();
-    const device = { mtu: interfaces.mtu(tap.name), mac: macOf(tap.name) };
-    return new TapPort(tap, undo.move(), device);
-  }
+function ofMacvtap(name: string): CardOfTap {
+  using interfaces = new Interfaces();
+  return { mtu: interfaces.mtu(name), mac: macOf(name) };
 }
