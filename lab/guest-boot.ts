@@ -9,17 +9,18 @@ const ATTEMPT_S = 160;
 
 /**
  * Shell functions: `attempt PROGRAM ARGUMENT...` runs what boots a guest, and `boot ARGUMENT...` is `lodge run ARGUMENT...` there.
- * $BOOT_S are an attempt's seconds, if set. The status is that of the last attempt, 124 when that has not ended.
+ * $BOOT_S are an attempt's seconds, if set. Status and output are those of the last attempt; 124 when that has not ended.
  */
 export const bootFunction = `
   attempt() {
     for attempt in 1 2 3; do
       status=0
-      timeout "\${BOOT_S:-${ATTEMPT_S}}" "$@" 2>/tmp/boot-errors || status=$?
+      timeout "\${BOOT_S:-${ATTEMPT_S}}" "$@" >/tmp/boot-output 2>/tmp/boot-errors || status=$?
       cat /tmp/boot-errors >&2
-      [ $status -eq 124 ] || grep -q '[Kk]ernel panic' /tmp/boot-errors || return $status
+      [ $status -eq 124 ] || grep -q '[Kk]ernel panic' /tmp/boot-errors || break
       echo "attempt $attempt: the guest has not come to its end (status $status)" >&2
     done
+    cat /tmp/boot-output
     return $status
   }
   boot() {
