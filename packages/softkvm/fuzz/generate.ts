@@ -274,7 +274,9 @@ export class Generator {
       if (status === Status.OK) {
         const decoded = this.#instruction.form;
         const trusted = bits === 64 || isEmulated(decoded.mnemonic);
-        if (trusted && knows(decoded)) {
+        // What is INC or DEC elsewhere is a prefix in 64-bit code: of an instruction whose parts lie where nobody has noted.
+        const asMeant = decoded.map === form.map && decoded.byte === form.byte;
+        if (trusted && asMeant && knows(decoded)) {
           return this.#finish(random, slot, bits, encoding, this.#instruction);
         }
       }

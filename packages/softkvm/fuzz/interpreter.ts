@@ -382,7 +382,7 @@ export class InterpreterSubject implements Subject {
       this.#recordedFault(outcome, rip);
       this.#access.releaseLock();
     } else if (mnemonic === "int3") this.#fault(outcome, Vector.BP, 0, next, 0n);
-    else if (mnemonic === "jmpf" && target.selector === Selectors.code64) {
+    else if (mnemonic === "jmpf" && target.kind === "far" && target.selector === Selectors.code64) {
       outcome.exit = (target.value - exitOf(slot, 0)) / Stub.exitSize;
     } else {
       outcome.ending = "unable";
