@@ -28,6 +28,9 @@ export class ApicBus {
   readonly #members: (ApicPort | undefined)[] = new Array(16).fill(undefined);
 
   readonly #seen = new Int32Array(8);
+  /** Whom a message means: the first {@link #count} here. Reused, too. */
+  readonly #meant: ApicPort[] = [];
+  #count = 0;
 
   constructor(area: SharedArea, notices: Notices) {
     this.#area = area;
@@ -46,14 +49,28 @@ export class ApicBus {
    * nobody whom it could mean. With `rtc`, notes who has to end it (see the IOAPIC).
    */
   deliver(message: InterruptMessage, source?: ApicPort, rtc = false): number {
-    const { shorthand } = message;
-    if (shorthand === Shorthand.SELF) return source === undefined ? -1 : this.#give(source, message, rtc);
-    if (shorthand === Shorthand.NONE && !this.#isBroadcast(message.destination, source) && !this.#sharesIds()) {
-      if (!message.logical) return this.#physical(message, rtc);
-      const mode = this.#logicalMode(message.destination);
-      if (mode !== Logical.AMBIGUOUS) return this.#logical(mode, message, rtc);
-    }
-    return this.#askEveryone(message, source, rtc);
+    if (message.shorthand === Shorthand.SELF) return source === undefined ? -1 : this.#give(source, message, rtc);
+    const mapped = this.#find(message, source);
+    let accepted = mapped || this.#count > 0 ? 0 : -1;
+    for (let index = 0; index < this.#count; index++) accepted += this.#give(this.#meant[index]!, message, rtc);
+    return accepted;
+  }
+
+  /** The processor makes the set of vectors whose ends IOAPICs hear of anew before it goes on. */
+  relisten(port: ApicPort): void {
+    Atomics.store(this.#area.words, port.at + Lapic.relisten, 1);
+    this.#notices.wake(port.index);
+  }
+
+  /** All do: after changes of APICs' ids and modes, and of who waits for an end. */
+  relistenAll(): void {
+    for (const port of this.ports) this.relisten(port);
+  }
+
+  /** Those do that a message from a device would come to. */
+  relistenWhere(message: InterruptMessage): void {
+    this.#find(message, undefined);
+    for (let index = 0; index < this.#count; index++) this.relisten(this.#meant[index]!);
   }
 
   /** Whether a device's interrupt for this destination would come to this APIC. */
@@ -85,27 +102,39 @@ export class ApicBus {
     return false;
   }
 
-  #physical(message: InterruptMessage, rtc: boolean): number {
+  /** Fills in whom a message means, but those that do not take it. Returns whether the map says so. */
+  #find(message: InterruptMessage, source: ApicPort | undefined): boolean {
+    this.#count = 0;
+    const { shorthand, destination } = message;
+    if (shorthand === Shorthand.NONE && !this.#isBroadcast(destination, source) && !this.#sharesIds()) {
+      const mode = message.logical ? this.#logicalMode(destination) : Logical.NOBODY;
+      if (mode !== Logical.AMBIGUOUS) {
+        if (message.logical) this.#findLogical(mode, message);
+        else this.#findPhysical(destination);
+        return true;
+      }
+    }
+    this.#askEveryone(message, source);
+    return false;
+  }
+
+  #findPhysical(destination: number): void {
     const wideIds = (this.#area.words[Vm.x2apicApi]! & X2apicApi.WIDE_IDS) !== 0;
-    let accepted = 0;
     for (const port of this.ports) {
       if (!port.present) continue;
       const id = port.x2apic || (wideIds && port.id > 0xff) ? port.id : port.xapicId;
-      if (id === message.destination) accepted += this.#give(port, message, rtc);
+      if (id === destination) this.#meant[this.#count++] = port;
     }
-    return accepted;
   }
 
-  #logical(mode: number, message: InterruptMessage, rtc: boolean): number {
+  #findLogical(mode: number, message: InterruptMessage): void {
     const bits = mode === Logical.FLAT ? 0xff : mode === Logical.CLUSTER ? 0xf : mode === Logical.X2APIC ? 0xffff : 0;
     let mask = message.destination & bits;
     if (mask !== 0 && isForOne(message)) mask = nthBit(mask, message.vector % bitCount(mask));
-    let accepted = 0;
     for (let bit = 0; mask >> bit !== 0; bit++) {
       const port = (mask & (1 << bit)) !== 0 ? this.#members[bit] : undefined;
-      if (port !== undefined) accepted += this.#give(port, message, rtc);
+      if (port !== undefined) this.#meant[this.#count++] = port;
     }
-    return accepted;
   }
 
   /** How the APICs understand logical destinations; fills in the members of the group that `destination` names. */
@@ -150,7 +179,7 @@ export class ApicBus {
     }
   }
 
-  #askEveryone(message: InterruptMessage, source: ApicPort | undefined, rtc: boolean): number {
+  #askEveryone(message: InterruptMessage, source: ApicPort | undefined): void {
     const { shorthand, destination, logical } = message;
     // KVM: the lowest priority among everyone is everyone's, unless a message hints otherwise.
     const everyone = !logical && destination === BROADCAST && !message.redirectionHint;
@@ -165,13 +194,10 @@ export class ApicBus {
     if (forOne) {
       const candidates = this.ports.filter((port) => meant(port) && port.softwareEnabled);
       const chosen = candidates[message.vector % candidates.length];
-      return chosen === undefined ? -1 : this.#give(chosen, message, rtc);
+      if (chosen !== undefined) this.#meant[this.#count++] = chosen;
+      return;
     }
-    let accepted = -1;
-    for (const port of this.ports) {
-      if (meant(port)) accepted = Math.max(accepted, 0) + this.#give(port, message, rtc);
-    }
-    return accepted;
+    for (const port of this.ports) if (meant(port)) this.#meant[this.#count++] = port;
   }
 
   /** KVM's quirk: a device's 8-bit broadcast means x2APICs too, because there is no interrupt remapping. */

@@ -6,6 +6,7 @@
 import { type GsiRoute, type IoapicState, type Irqchip, type PicState, type PitState, SharedLock } from "@lodge/kvm";
 import { ApicBus } from "./apic-bus.ts";
 import type { ApicPort } from "./apic-port.ts";
+import { EoiListening } from "./eoi-listening.ts";
 import { Ioapic } from "./ioapic.ts";
 import { DeliveryMode, Lvt, Reg } from "./lapic-registers.ts";
 import { decodeMsi, emptyMessage, type InterruptMessage } from "./message.ts";
@@ -43,6 +44,7 @@ export class InterruptController {
   readonly bus: ApicBus;
   readonly ioapic: Ioapic;
   readonly notices: Notices;
+  readonly #listening: EoiListening;
   readonly #words: Int32Array;
   readonly #lock: SharedLock;
   readonly #ports: InterruptPorts;
@@ -59,6 +61,7 @@ export class InterruptController {
     this.#lock = new SharedLock(this.#words, Vm.lock);
     this.notices = new Notices(ports);
     this.bus = new ApicBus(this.area, this.notices);
+    this.#listening = new EoiListening(this.bus);
     this.#routing = new RoutingTable(this.area);
     this.#pics = new Pics(this.area, {
       raised: () => this.#picRaised(),
@@ -103,13 +106,19 @@ export class InterruptController {
   }
 
   createPit(options: { speaker?: boolean } = {}): void {
-    this.#locked(() => this.#pit.create(options.speaker ?? false));
+    this.#locked(() => {
+      this.#pit.create(options.speaker ?? false);
+      this.bus.relistenAll();
+    });
   }
   get hasPit(): boolean {
     return this.#pit.isPresent;
   }
   setPitReinject(on: boolean): void {
-    this.#locked(() => this.#pit.setReinject(on));
+    this.#locked(() => {
+      this.#pit.setReinject(on);
+      this.bus.relistenAll();
+    });
   }
 
   /** KVM_CAP_X2APIC_API's flags, KVM_CAP_X86_APIC_BUS_CYCLES_NS and KVM_SET_BOOT_CPU_ID. Before any processor. */
@@ -153,7 +162,10 @@ export class InterruptController {
   /** Whether irqfds with resampling are on a GSI: its EOI lowers their level and is told to `resample`. */
   setResample(gsi: number, on: boolean): void {
     if (this.#routing.at(gsi) < 0) return;
-    this.#locked(() => this.#routing.setResamples(gsi, on));
+    this.#locked(() => {
+      this.#routing.setResamples(gsi, on);
+      this.bus.relistenAll();
+    });
     if (!on) this.setIrqLine(gsi, false, IrqSource.RESAMPLE);
   }
 
@@ -166,7 +178,10 @@ export class InterruptController {
 
   /** KVM_SET_GSI_ROUTING (4.52). Throws a `KvmError`, having changed nothing, for a table that cannot be. */
   setRouting(routes: readonly GsiRoute[]): void {
-    this.#locked(() => this.#routing.set(routes));
+    this.#locked(() => {
+      this.#routing.set(routes);
+      if (!this.hasIoapic) this.bus.relistenAll();
+    });
   }
 
   /** KVM_HC_SEND_IPI (Documentation/virt/kvm/x86/hypercalls.rst): to APIC ids from `first` by bit. Returns how many took it. */
@@ -274,15 +289,24 @@ export class InterruptController {
     return this.#locked(() => this.#pics.acknowledge());
   }
 
-  /** Whether the end of a vector at this processor may concern an IOAPIC. Takes no lock. */
+  /** Whether IOAPICs hear of the end of a vector at this processor. Takes no lock. */
   listensForEoi(port: ApicPort, vector: number): boolean {
-    if (!this.hasIoapic) return this.#isMonitorsLevel(port, vector, port.test(Reg.TMR, vector));
-    return this.ioapic.mayHandle(vector) || this.#words[port.at + Lapic.rtcVector] === vector + 1;
+    return this.#listening.hears(port, vector);
+  }
+
+  /** Makes the set of vectors anew whose ends at this processor IOAPICs hear of. */
+  relisten(port: ApicPort): void {
+    this.#locked(() => {
+      if (!this.#listening.begin(port)) return;
+      if (this.hasIoapic) this.ioapic.listen(port, this.#listening);
+      else this.#listenForMonitor(port);
+    });
   }
 
   /** A processor ended an interrupt; where IOAPICs hear of it. */
   endOfInterrupt(port: ApicPort, vector: number, suppressed: boolean): void {
     if (!this.listensForEoi(port, vector)) return;
+    this.#listening.ended(port, vector);
     const level = port.test(Reg.TMR, vector);
     if (this.hasIoapic) this.#locked(() => this.ioapic.endOfInterrupt(port, vector, level, suppressed));
     else this.#words[port.at + Lapic.ioapicEoi] = vector + 1;
@@ -378,11 +402,11 @@ export class InterruptController {
   }
 
   #hasListener(gsi: number): boolean {
-    return (gsi === PIT_GSI && this.#pit.isPresent) || this.#routing.resamples(gsi);
+    return (gsi === PIT_GSI && this.#pit.reinjects) || this.#routing.resamples(gsi);
   }
 
-  /** Split chip: whether a pin of the monitor's IOAPIC sends this vector here as a level. */
-  #isMonitorsLevel(port: ApicPort, vector: number, level: boolean): boolean {
+  /** Split chip: the vectors that pins of the monitor's IOAPIC send as levels. */
+  #listenForMonitor(port: ApicPort): void {
     const message = this.#message;
     const pins = this.#words[Vm.reservedPins]!;
     for (let gsi = 0; gsi < pins; gsi++) {
@@ -391,11 +415,8 @@ export class InterruptController {
       const words = this.#words;
       const wideIds = (words[Vm.x2apicApi]! & 1) !== 0;
       decodeMsi(message, words[at + 1]!, words[at + 2]!, words[at + 3]!, wideIds);
-      if (!message.level || message.vector !== vector) continue;
-      // What came as a level is ended even if the route was changed meanwhile.
-      if (level || this.bus.reaches(port, message.destination, message.logical)) return true;
+      if (message.level) this.#listening.add(port, message.vector, message.destination, message.logical);
     }
-    return false;
   }
 }
 

@@ -6,6 +6,8 @@
 import type { IoapicState } from "@lodge/kvm";
 import type { ApicBus } from "./apic-bus.ts";
 import type { ApicPort } from "./apic-port.ts";
+import type { EoiListening } from "./eoi-listening.ts";
+import { DeliveryMode } from "./lapic-registers.ts";
 import { decodeRedirection, emptyMessage, Redirection } from "./message.ts";
 import { Ioapic as At, IOAPIC_PINS, Lapic, type SharedArea } from "./shared-layout.ts";
 
@@ -97,15 +99,21 @@ export class Ioapic {
     return this.#setPin(pin, lines !== 0);
   }
 
-  /** Whether the end of this vector may concern a pin. Needs no lock. */
-  mayHandle(vector: number): boolean {
-    return (this.#words[At.vectors + (vector >> 5)]! & (1 << (vector & 31))) !== 0;
+  /** Adds the vectors whose end at this processor concerns a pin. */
+  listen(port: ApicPort, listening: EoiListening): void {
+    const rtcVector = this.#words[port.at + Lapic.rtcVector]!;
+    if (rtcVector !== 0) listening.addVector(port, rtcVector - 1);
+    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
+      const low = this.#low(pin);
+      if ((low & Redirection.LEVEL) === 0 && pin !== RTC_PIN && !this.#ports.hasListener(pin)) continue;
+      const destination = this.#high(pin) >>> Redirection.DESTINATION_SHIFT;
+      listening.add(port, low & Redirection.VECTOR, destination, (low & Redirection.LOGICAL) !== 0);
+    }
   }
 
-  /** A processor ended an interrupt, which had come as a level or an edge. */
+  /** A processor ended an interrupt of a vector that is listened for: all pins that have it are told. */
   endOfInterrupt(port: ApicPort, vector: number, level: boolean, suppressed: boolean): void {
     this.#endRtc(port, vector);
-    if (!this.#isListenedFor(vector)) return;
     for (let pin = 0; pin < IOAPIC_PINS; pin++) {
       if ((this.#low(pin) & Redirection.VECTOR) !== vector) continue;
       // First: the source may take its level back, and then nothing is delivered again.
@@ -122,16 +130,6 @@ export class Ioapic {
         this.#service(pin, false);
       }
     }
-  }
-
-  /** Whether KVM lets the IOAPIC hear of a vector's end: for one pin's sake it is then told to all that have the vector. */
-  #isListenedFor(vector: number): boolean {
-    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
-      const low = this.#low(pin);
-      if ((low & Redirection.VECTOR) !== vector) continue;
-      if ((low & Redirection.LEVEL) !== 0 || pin === RTC_PIN || this.#ports.hasListener(pin)) return true;
-    }
-    return false;
   }
 
   /** When held-back levels are delivered, or Infinity. Needs no lock: {@link expire} looks again. */
@@ -174,7 +172,7 @@ export class Ioapic {
       this.#setLow(pin, Number(entry & 0xffffffffn));
       this.#setHigh(pin, Number((entry >> 32n) & 0xffffffffn));
     }
-    this.#updateVectors();
+    this.#bus.relistenAll();
     words[At.irr] = 0;
     words[At.irrDelivered] = 0;
     words[At.stormArmed] = 0;
@@ -263,13 +261,14 @@ export class Ioapic {
     const pin = (select - Reg.REDIRECTION) >>> 1;
     if (pin >= IOAPIC_PINS) return;
     const old = this.#low(pin);
+    const oldHigh = this.#high(pin);
     if ((select & 1) !== 0) this.#setHigh(pin, value);
     else this.#setLow(pin, (value & ~READ_ONLY) | (old & READ_ONLY));
     // Guests end an interrupt by making the entry an edge and a level again, as there is no EOI register.
     if ((this.#low(pin) & Redirection.LEVEL) === 0) this.#setLow(pin, this.#low(pin) & ~Redirection.REMOTE_IRR);
-    this.#updateVectors();
 
     const low = this.#low(pin);
+    this.#relisten(pin, old, oldHigh);
     if (((old ^ low) & Redirection.MASKED) !== 0) this.#ports.maskChanged(pin, (low & Redirection.MASKED) !== 0);
     const blocked = (low & (Redirection.MASKED | Redirection.REMOTE_IRR)) !== 0;
     if ((low & Redirection.LEVEL) === 0 || blocked || !this.#requested(pin)) return;
@@ -278,15 +277,21 @@ export class Ioapic {
     else this.#service(pin, false);
   }
 
-  #updateVectors(): void {
-    const bits = new Int32Array(8);
-    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
-      const vector = this.#low(pin) & Redirection.VECTOR;
-      bits[vector >> 5]! |= 1 << (vector & 31);
+  /** An entry was written: KVM asks whom it means, for one of fixed delivery, and whom its old destination means. */
+  #relisten(pin: number, oldLow: number, oldHigh: number): void {
+    const low = this.#low(pin);
+    const message = this.#message;
+    decodeRedirection(message, low, this.#high(pin));
+    if (message.deliveryMode !== DeliveryMode.FIXED) {
+      this.#bus.relistenAll();
+      return;
     }
-    bits.forEach((value, index) => {
-      Atomics.store(this.#words, At.vectors + index, value);
-    });
+    this.#bus.relistenWhere(message);
+    const same = ((low ^ oldLow) & Redirection.LOGICAL) === 0;
+    if (same && oldHigh >>> Redirection.DESTINATION_SHIFT === message.destination) return;
+    // As KVM reads it: the old destination in the new mode.
+    message.destination = oldHigh >>> Redirection.DESTINATION_SHIFT;
+    this.#bus.relistenWhere(message);
   }
 
   #requested(pin: number): boolean {

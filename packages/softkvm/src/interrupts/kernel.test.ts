@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from "node:util";
 import { type GsiRoute, Irqchip, PicState } from "@lodge/kvm";
 import { openKvm } from "@lodge/kvm/linux";
 import { isReadable, Reg } from "./lapic-registers.ts";
-import { apicFeatures, endsWhatItDelivers, KernelMachine } from "./testing/kernel-machine.ts";
+import { apicFeatures, endsWhatItDelivers, followsRoutesLate, KernelMachine } from "./testing/kernel-machine.ts";
 import type { Operation, Snapshot } from "./testing/operations.ts";
 import { pick, type Random, seeded } from "./testing/random.ts";
 import { SoftMachine, type SoftOptions } from "./testing/soft-machine.ts";
@@ -28,7 +28,11 @@ let host: SoftOptions | undefined;
 /** Does the operations to both; if the outcomes differ, finds a short list that still tells them apart, and fails. */
 function compare(operations: readonly Operation[], seed: number): void {
   using hypervisor = openKvm();
-  host ??= { features: apicFeatures(hypervisor), endsWhatItDelivers: endsWhatItDelivers(hypervisor) };
+  host ??= {
+    features: apicFeatures(hypervisor),
+    endsWhatItDelivers: endsWhatItDelivers(hypervisor),
+    followsRoutesLate: followsRoutesLate(hypervisor),
+  };
   const outcomes = (list: readonly Operation[]) => {
     using kernel = new KernelMachine(hypervisor, PROCESSORS);
     using soft = new SoftMachine(PROCESSORS, host);
@@ -245,6 +249,24 @@ family("IOAPIC", ioapicOperation, [
     ...ioapicWrite(0x11 + 2 * pin, 0),
   ]),
 ]);
+
+test("IOAPIC: a level that its pin sends nowhere any more is ended before the processor goes on, or after", {
+  skip,
+}, () => {
+  // LODGE_SEED=3237532680, shortened: pin 2 is an edge that was raised while masked, of the vector that ends.
+  const gone = [...ioapicWrite(0x10 + 2 * 9, 0x1a840), ...ioapicWrite(0x10 + 2 * 2, 0x2940)];
+  const end = apicWrite(Reg.EOI, 0);
+  const before: Operation[] = [
+    ...APIC_ON,
+    ...ioapicWrite(0x10 + 2 * 9, 0x8078),
+    { do: "serve", vector: 0x40, level: true, waits: false },
+    { do: "line", gsi: 2, high: true },
+    ...ioapicWrite(0x10, 0x10000),
+  ];
+  compare([...before, ...gone, end], 0);
+  compare([...before, ...gone, { do: "window" }, end], 0);
+  compare([...before, ...gone, { do: "window" }, end, { do: "window" }, ...ioapicWrite(0x10, 0x10000), end], 0);
+});
 
 const READABLE = Array.from({ length: 0x40 }, (_, index) => index << 4).filter(
   (offset) => isReadable(offset, false) && offset !== Reg.TIMER_CURRENT,

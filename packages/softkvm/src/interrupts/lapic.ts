@@ -70,6 +70,7 @@ export class LocalApic extends ApicPort {
     }
     for (const at of [Lapic.pvEoiLow, Lapic.pvEoiHigh, Lapic.pvEoiPending, Lapic.ioapicEoi]) this.#word(at, 0);
     this.updatePriority();
+    this.#bus.relistenAll();
   }
 
   /** What of the guest's CPUID concerns the APIC: {@link LapicFeature} bits, and how wide physical addresses are. */
@@ -118,6 +119,7 @@ export class LocalApic extends ApicPort {
       case Reg.ID:
         if (x2apic) return false;
         this.#write(Reg.ID, value & (BROADCAST << 24));
+        this.#bus.relistenAll();
         return true;
       case Reg.TPR:
         this.taskPriority = value & 0xff;
@@ -128,10 +130,12 @@ export class LocalApic extends ApicPort {
       case Reg.LDR:
         if (x2apic) return false;
         this.#write(Reg.LDR, value & LDR_WRITABLE);
+        this.#bus.relistenAll();
         return true;
       case Reg.DFR:
         if (x2apic) return false;
         this.#write(Reg.DFR, value | DFR_FIXED);
+        this.#bus.relistenAll();
         return true;
       case Reg.SVR:
         this.#writeSpurious(value);
@@ -265,6 +269,7 @@ export class LocalApic extends ApicPort {
     this.words.set(page, this.at);
     this.#writeVersion();
     this.updatePriority();
+    this.#bus.relistenAll();
     this.timer.resume(this.register(Reg.LVT_TIMER) & this.#timerModes);
     return true;
   }
@@ -298,6 +303,7 @@ export class LocalApic extends ApicPort {
     Atomics.store(this.words, this.at + Lapic.baseLow, low);
     this.#word(Lapic.baseHigh, high);
     if (old === next) return true;
+    this.#bus.relistenAll();
     if (next === modes) {
       this.#write(Reg.ID, this.id);
       this.#write(Reg.LDR, x2apicLogicalId(this.id));
@@ -351,6 +357,7 @@ export class LocalApic extends ApicPort {
 
   #writeSpurious(value: number): void {
     const directed = (this.register(Reg.VERSION) & VERSION_DIRECTED_EOI) !== 0;
+    if (((this.register(Reg.SVR) ^ value) & Svr.ENABLED) !== 0) this.#bus.relistenAll();
     this.#write(Reg.SVR, value & (Svr.WRITABLE | (directed ? Svr.DIRECTED_EOI : 0)));
     if ((value & Svr.ENABLED) !== 0) return;
     // 11.4.7.2: while disabled by software, LVT entries are masked.

@@ -154,11 +154,16 @@ export class Pit {
 
   /** The guest ended the tick's interrupt: the next of those that it missed follows. */
   acknowledged(): void {
-    if (!this.isPresent || this.#words[At.reinject] === 0) return;
+    if (!this.reinjects) return;
     this.#words[At.acknowledged] = 1;
     const pending = this.#words[At.pending]!;
     if (pending > 0) this.#words[At.pending] = pending - 1;
     if (pending > 1) this.#tick();
+  }
+
+  /** Whether ticks that the guest missed are made up for, which takes to hear of their ends. */
+  get reinjects(): boolean {
+    return this.isPresent && this.#words[At.reinject] !== 0;
   }
 
   /** KVM_REINJECT_CONTROL (api.rst 4.24.1): whether missed ticks are made up for. */

@@ -87,8 +87,6 @@ export const Ioapic = sequence(Pic.end, {
   lines: IOAPIC_PINS,
   /** Deliveries of a level in a row that its EOI found still high. */
   eoiStorm: IOAPIC_PINS,
-  /** The vectors in the entries, as 256 bits; read without the lock to keep most EOIs away from it. */
-  vectors: 8,
   /** Processors that have not ended the last interrupt of the clock chip's pin. */
   rtcPendingEoi: 1,
   stormArmed: 1,
@@ -142,6 +140,9 @@ export const Routing = sequence(Pit.end, {
   gsis: MAX_GSIS * RouteWord.end,
 });
 
+/** The 256 vectors as bits. */
+export const VECTOR_WORDS = 8;
+
 /** Words of a local APIC's register page: `kvm_lapic_state` is 1024 bytes. */
 export const LAPIC_PAGE_WORDS = 256;
 
@@ -175,6 +176,11 @@ export const Lapic = sequence(LAPIC_PAGE_WORDS, {
   pvEoiLow: 1,
   pvEoiHigh: 1,
   pvEoiPending: 1,
+  /** The vectors whose end IOAPICs hear of, as bits, and whether the processor has to make them anew before it goes on. */
+  heard: VECTOR_WORDS,
+  relisten: 1,
+  /** 1 + the highest of them that is there only because it was not ended when its pin went elsewhere, or 0. */
+  staleVector: 1,
   timerPeriod: TIME,
   timerExpiry: TIME,
 });

@@ -53,8 +53,14 @@ export class VcpuInterrupts {
     return this.#externalWants() || this.#picWants() || this.apic.pendingVector() >= 0;
   }
 
+  /** Before the guest goes on: which ends IOAPICs hear of, if what that depends on has changed. */
+  followRoutes(): void {
+    if (this.apic.words[this.apic.at + Lapic.relisten] !== 0) this.#machine.relisten(this.apic);
+  }
+
   /** The processor takes an interrupt: its vector, or -1 if there is none after all. */
   acknowledge(): number {
+    this.followRoutes();
     this.#pvEoi.settle();
     if (this.#externalWants()) return Atomics.exchange(this.apic.words, this.apic.at + Lapic.external, 0) - 1;
     if (this.#picWants()) return this.#machine.acknowledgePic();
@@ -138,10 +144,14 @@ export class VcpuInterrupts {
   /** Writes there; returns whether it was for one of them. `value` is the low 32 bits. */
   writeMmio(address: number, size: number, value: number): boolean {
     const offset = address - this.apic.baseAddress;
-    if (offset < 0 || offset >= LAPIC_PAGE_BYTES) return this.#machine.writeMmio(address, size, value);
-    this.#pvEoi.settle();
-    this.apic.write(offset, size, value);
-    this.#recheck();
+    if (offset < 0 || offset >= LAPIC_PAGE_BYTES) {
+      if (!this.#machine.writeMmio(address, size, value)) return false;
+    } else {
+      this.#pvEoi.settle();
+      this.apic.write(offset, size, value);
+      this.#recheck();
+    }
+    this.followRoutes();
     return true;
   }
 
@@ -185,6 +195,7 @@ export class VcpuInterrupts {
   writeMsr(index: number, low: number, high: number, host = false): boolean {
     const taken = this.#writeMsr(index, low, high, host);
     this.#recheck();
+    if (!host) this.followRoutes();
     return taken;
   }
 

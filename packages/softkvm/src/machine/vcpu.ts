@@ -369,6 +369,7 @@ export class SoftVcpu implements Vcpu {
     if (asked !== 0) {
       this.#lookAtMemory(asked);
       if (asked & Attention.IRQFD) this.vm.injectIrqfds();
+      if (this.vm.interrupts.hasLocalApics) this.interrupts.followRoutes();
       board.looked(this.slot);
     }
     if (asked & Attention.KICK || this.page.immediateExit) {

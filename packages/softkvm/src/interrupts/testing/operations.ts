@@ -24,6 +24,13 @@ export type Operation =
   | { do: "line"; gsi: number; high: boolean }
   | { do: "msi"; address: number; data: number };
 
+const GUESTS = new Set<Operation["do"]>(["out", "in", "store", "load", "wrmsr", "rdmsr", "window"]);
+
+/** Whether the first processor does it. */
+export function isGuests(operation: Operation): boolean {
+  return GUESTS.has(operation.do);
+}
+
 /** Puts the vector of a `serve` into a register page. */
 export function serve(page: Uint8Array, { vector, level, waits }: Operation & { do: "serve" }): Uint8Array {
   const view = new DataView(page.buffer, page.byteOffset, page.byteLength);

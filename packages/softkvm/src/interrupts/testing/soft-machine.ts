@@ -4,7 +4,7 @@ import { Irqchip } from "@lodge/kvm";
 import { InterruptController } from "../interrupt-controller.ts";
 import { interruptAreaBytes } from "../shared-layout.ts";
 import { type ApicFeatures, VcpuInterrupts } from "../vcpu-interrupts.ts";
-import { FAULTED, type Operation, type Snapshot, type Subject, serve, set, TAKEN } from "./operations.ts";
+import { FAULTED, isGuests, type Operation, type Snapshot, type Subject, serve, set, TAKEN } from "./operations.ts";
 
 export interface SoftOptions {
   split?: number;
@@ -13,6 +13,16 @@ export interface SoftOptions {
   features?: ApicFeatures;
   /** Ends what a window took, as some hosts do ({@link endsWhatItDelivers}). */
   endsWhatItDelivers?: boolean;
+  /** Follows changes of routes only when it enters the guest, as some hosts do ({@link followsRoutesLate}). */
+  followsRoutesLate?: boolean;
+}
+
+/** A processor whose host interprets instruction after instruction without a look at what they asked it for. */
+class LateVcpuInterrupts extends VcpuInterrupts {
+  override followRoutes(): void {}
+  enter(): void {
+    super.followRoutes();
+  }
 }
 
 export class SoftMachine implements Subject {
@@ -40,7 +50,8 @@ export class SoftMachine implements Subject {
     const clock = { nowNs: () => this.nowNs, tscToNs: (tsc: bigint) => Number(tsc) };
     const features = options.features ?? { x2apic: true, tscDeadline: true, physicalAddressBits: 46 };
     this.vcpus = Array.from({ length: processors }, (_, id) => {
-      const vcpu = new VcpuInterrupts(this.controller, this.controller.addApic(id), clock);
+      const Vcpu = options.followsRoutesLate ? LateVcpuInterrupts : VcpuInterrupts;
+      const vcpu = new Vcpu(this.controller, this.controller.addApic(id), clock);
       vcpu.reset();
       vcpu.setFeatures(features);
       return vcpu;
@@ -62,7 +73,12 @@ export class SoftMachine implements Subject {
   perform(operations: readonly Operation[]): Snapshot {
     const statuses: number[] = [];
     const log: number[] = [];
-    for (const operation of operations) this.#perform(operation, statuses, log);
+    let inGuest = false;
+    for (const operation of operations) {
+      if (isGuests(operation) && !inGuest) this.#enter();
+      inGuest = isGuests(operation);
+      this.#perform(operation, statuses, log);
+    }
     const { controller } = this;
     return {
       first: controller.getPic(Irqchip.PIC_MASTER),
@@ -76,7 +92,14 @@ export class SoftMachine implements Subject {
 
   [Symbol.dispose](): void {}
 
+  #enter(): void {
+    const [vcpu] = this.vcpus;
+    if (vcpu instanceof LateVcpuInterrupts) vcpu.enter();
+    else vcpu!.followRoutes();
+  }
+
   #window(vcpu: VcpuInterrupts, log: number[]): void {
+    this.#enter();
     if (!vcpu.hasInterrupt()) return;
     const fromPic = this.controller.picOutput && vcpu.apic.acceptsPic;
     log.push(TAKEN | vcpu.acknowledge());
