@@ -17,6 +17,9 @@ export interface GuestRam {
   /** The pieces of one buffer that it is made of; undefined where it is made of something else. */
   readonly pieces?: readonly RamPiece[];
 
+  /** Where pages of files lie among these bytes, of which a write makes a copy: emptied, they would read as the file. */
+  mappedIn?(gpa: number, length: number): { readonly gpa: number; readonly length: number }[];
+
   /** What other programs map to see the same memory; undefined where none can. */
   readonly shared?: SharedRam | undefined;
 }
@@ -42,6 +45,7 @@ export class MappedRam implements GuestRam {
   readonly #buffer: ArrayBufferLike;
   readonly pieces: readonly RamPiece[];
   readonly #written: (gpa: number, length: number) => void;
+  readonly #mapped: { readonly gpa: number; readonly end: number }[] = [];
 
   /** `written` is told of what devices write; `file` holds the buffer, whose first byte is at `address`. */
   constructor(
@@ -74,5 +78,18 @@ export class MappedRam implements GuestRam {
 
   written(gpa: number, length: number): void {
     this.#written(gpa, length);
+  }
+
+  /** Pages of a file lie there from now on. */
+  mapped(gpa: number, length: number): void {
+    this.#mapped.push({ gpa, end: gpa + length });
+  }
+
+  mappedIn(gpa: number, length: number): { readonly gpa: number; readonly length: number }[] {
+    return this.#mapped.flatMap((range) => {
+      const start = Math.max(gpa, range.gpa);
+      const end = Math.min(gpa + length, range.end);
+      return start < end ? [{ gpa: start, length: end - start }] : [];
+    });
   }
 }

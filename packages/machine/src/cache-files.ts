@@ -3,7 +3,18 @@
  * were used stay. What cannot be read or written is done without.
  */
 
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  futimesSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { threadId } from "node:worker_threads";
 
@@ -21,12 +32,25 @@ export class CacheFiles {
   }
 
   get(name: string): Buffer<ArrayBuffer> | undefined {
-    const file = join(this.#folder, name);
+    const fd = this.open(name);
+    if (fd === undefined) return undefined;
     try {
-      const content = readFileSync(file);
+      return readFileSync(fd);
+    } catch {
+      return undefined;
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** A descriptor to read it by, which the caller closes; what is kept under the name later is another file. */
+  open(name: string): number | undefined {
+    try {
+      const fd = openSync(join(this.#folder, name), "r");
       const now = new Date();
-      utimesSync(file, now, now);
-      return content;
+      // It was used now. A file system may refuse that, and the file can be read all the same.
+      attempt(() => futimesSync(fd, now, now));
+      return fd;
     } catch {
       return undefined;
     }
@@ -52,11 +76,8 @@ export class CacheFiles {
   }
 
   drop(name: string): void {
-    try {
-      rmSync(join(this.#folder, name), { force: true });
-    } catch {
-      // A folder that is not ours to change: what is in it stays what it is.
-    }
+    // In a folder that is not ours to change it stays.
+    attempt(() => rmSync(join(this.#folder, name), { force: true }));
   }
 
   /** Makes room for one file, and takes away what processes left that ended while they wrote. */
@@ -71,6 +92,14 @@ export class CacheFiles {
       ({ each }) => !isWhole(each) && !isAlive(Number.parseInt(each.slice(UNFINISHED.length), 10)),
     );
     for (const { path } of [...others.slice(this.#most - 1), ...left]) rmSync(path, { force: true });
+  }
+}
+
+function attempt(change: () => void): void {
+  try {
+    change();
+  } catch {
+    // What cannot be changed stays what it is.
   }
 }
 

@@ -2,6 +2,7 @@
 
 import type { VirtioDevice } from "@lodge/devices";
 import type { HypervisorKind } from "@lodge/kvm";
+import type { BootContent } from "./boot/boot-source.ts";
 import type { BootModule, UnpackedKernels } from "./boot/loader.ts";
 import { MachineError } from "./errors.ts";
 import type { MemoryBacking } from "./memory/backing.ts";
@@ -20,14 +21,14 @@ export interface PcDescription {
   /** NUMA nodes. Default: none are told of. */
   readonly nodes?: readonly NumaNode[];
   /** A Linux bzImage or vmlinux, or another kernel that boots by PVH or Multiboot: the file's content. */
-  readonly kernel: Uint8Array;
-  /** Where what a bzImage unpacks to is kept. Default: it is unpacked for each machine. */
+  readonly kernel: BootContent;
+  /** Where what a bzImage unpacks to is kept, if it is known by a name. Default: it is unpacked for each machine. */
   readonly unpackedKernels?: UnpackedKernels;
   /** A folder where the software processor keeps what it made of a guest's code. Default: each machine begins anew. */
   readonly codeCache?: string;
   /** Its command line. Default: empty. */
   readonly commandLine?: string;
-  readonly initrd?: Uint8Array;
+  readonly initrd?: BootContent;
   /** Further modules of a Multiboot kernel. */
   readonly modules?: readonly BootModule[];
   /** Where the serial ports' output goes: COM1, COM2. Default: COM1 alone, into nothing. */

@@ -1,6 +1,7 @@
 /** The PC: memory map, buses, interrupt wiring, boot. {@link Pc} is where to begin. */
 
-export { type BootModule, letGo, type UnpackedKernels } from "./boot/loader.ts";
+export type { BootContent, BootSource } from "./boot/boot-source.ts";
+export type { BootModule, UnpackedKernels } from "./boot/loader.ts";
 export { CacheFiles } from "./cache-files.ts";
 export { type DebugExit, Debugging } from "./debugging.ts";
 export type { ByteSink, CpuDescription, PcDescription } from "./description.ts";

@@ -124,7 +124,9 @@ export class Pc implements AsyncDisposable {
       vm.setMemorySlot({ slot, guestAddress: gpa, sizeBytes, memoryOffset: offset });
     }
     const ram = new MappedRam(memory.buffer, pieces, (gpa, length) => vm.memoryWritten(gpa, length), file);
-    const loader = new Loader(ram);
+    // Huge pages, files and merged pages are what somebody asked for, where a kernel's file would not be that.
+    const mapped = description.memoryBacking === undefined ? ram.mapped.bind(ram) : undefined;
+    const loader = new Loader(ram, mapped);
     const cpuid = await sharedCpuid(hypervisor, description.cpus.model);
     const acpi = acpiTables({
       apicIds,
@@ -134,7 +136,7 @@ export class Pc implements AsyncDisposable {
     });
     loader.put(Boot.ACPI, acpi.bytes, "ACPI's tables");
     loader.put(acpi.generationId, crypto.getRandomValues(new Uint8Array(16)), "the VM generation id");
-    const entry = loadKernel(loader, {
+    const entry = await loadKernel(loader, {
       ...description,
       commandLine: description.commandLine ?? "",
       memoryMap: memoryMap(pieces, [ECAM]),

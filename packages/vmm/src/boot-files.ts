@@ -1,50 +1,66 @@
 /** The files that a machine boots from, held open: at a reset they are read again, whatever became of their names. */
 
-import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import type { BootSource } from "@lodge/machine";
 import { VmmError } from "./errors.ts";
 
-export class BootFile implements AsyncDisposable {
-  readonly #handle: FileHandle;
+/** Two changes within this time may leave a file the same times: file systems count in ticks, some in seconds. */
+const TICK_MS = 2000;
+
+export class BootFile implements BootSource, Disposable {
+  readonly #fd: number;
   readonly #what: string;
 
   /** `what` is its name in a refusal. */
-  static async open(path: string, what: string): Promise<BootFile> {
+  static open(path: string, what: string): BootFile {
     const refuse = (why: string, cause?: unknown): never => {
       throw new VmmError("VMM_CONFIG", `${what} ${path}: ${why}`, { cause });
     };
-    let handle: FileHandle;
+    let fd: number;
     try {
       // A pipe would wait for somebody at its other end.
-      handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       const why = code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "it cannot be read" : message;
       return refuse(why, error);
     }
     // A device or a pipe may have no end.
-    if ((await handle.stat()).isFile()) return new BootFile(handle, `${what} ${path}`);
-    await handle.close();
+    if (fstatSync(fd).isFile()) return new BootFile(fd, `${what} ${path}`);
+    closeSync(fd);
     return refuse("it is no file");
   }
 
-  private constructor(handle: FileHandle, what: string) {
-    this.#handle = handle;
+  private constructor(fd: number, what: string) {
+    this.#fd = fd;
     this.#what = what;
   }
 
-  async read(): Promise<Buffer> {
-    const { size } = await this.#handle.stat();
-    const content = Buffer.alloc(size);
-    for (let at = 0; at < size; ) {
-      const { bytesRead } = await this.#handle.read(content, at, size - at, at);
-      if (bytesRead === 0) throw new VmmError("VMM_CONFIG", `${this.#what}: it became shorter while it was read`);
-      at += bytesRead;
-    }
-    return content;
+  get sizeBytes(): number {
+    return fstatSync(this.#fd).size;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#handle.close();
+  /** By which file it is and when it was changed; what was changed just now may be changed again without that being seen. */
+  get identity(): string | undefined {
+    const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs } = fstatSync(this.#fd, { bigint: true });
+    if (Date.now() - Number(ctimeMs) < TICK_MS) return undefined;
+    return [dev, ino, size, mtimeNs, ctimeNs].join("-");
+  }
+
+  read(target: Uint8Array, offset: number): void {
+    readWhole(this.#fd, target, offset, this.#what);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+}
+
+/** Fills `target` with a file's bytes from `offset` on; `what` is its name in a refusal. */
+export function readWhole(fd: number, target: Uint8Array, offset: number, what: string): void {
+  for (let done = 0; done < target.length; ) {
+    const bytes = readSync(fd, target, done, target.length - done, offset + done);
+    if (bytes === 0) throw new VmmError("VMM_CONFIG", `${what}: it became shorter while it was read`);
+    done += bytes;
   }
 }

@@ -32,7 +32,7 @@ export interface Hardware {
   onTrouble: (message: string) => void;
   readonly serial: SerialLine | undefined;
   /** What a PC is made from, at the start and at every reset. */
-  describe(): Promise<PcDescription>;
+  describe(): PcDescription;
 }
 
 /** Opens what the machine has. What is to be closed at its end is added to `undo`. */
@@ -43,9 +43,9 @@ export async function assemble(
   accelerator: Choice,
   undo: AsyncDisposableStack,
 ): Promise<Hardware> {
-  const kernel = undo.use(await BootFile.open(image?.kernel ?? options.kernel!, "kernel"));
+  const kernel = undo.use(BootFile.open(image?.kernel ?? options.kernel!, "kernel"));
   const initrdPath = image?.initrd ?? options.initrd;
-  const initrd = initrdPath === undefined ? undefined : undo.use(await BootFile.open(initrdPath, "initrd"));
+  const initrd = initrdPath === undefined ? undefined : undo.use(BootFile.open(initrdPath, "initrd"));
   const agents = new Agents();
   const console = new ConsoleDevice({ ports: [{ console: true, onData: () => true }, ...agents.portOptions] });
   agents.connect(console.ports.slice(1));
@@ -102,12 +102,12 @@ export async function assemble(
     ...(options.testDevice && { testDevice: true }),
     virtio: slots,
   };
-  const describe = async (): Promise<PcDescription> => ({
+  const describe = (): PcDescription => ({
     ...description,
-    kernel: await kernel.read(),
+    kernel,
     unpackedKernels: new KernelCache(),
     codeCache: join(cacheFolder(), "code"),
-    ...(initrd && { initrd: await initrd.read() }),
+    ...(initrd && { initrd }),
   });
   const { memoryBytes } = checked;
   const nobody = () => {};

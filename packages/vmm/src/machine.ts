@@ -6,7 +6,7 @@
  */
 
 import { text } from "node:stream/consumers";
-import { letGo, Pc } from "@lodge/machine";
+import { Pc } from "@lodge/machine";
 import { type Choice, chooseAccelerator } from "./accelerator.ts";
 import type { GuestProcess } from "./agent/channel.ts";
 import { type CommandOptions, jobScript } from "./agent/job.ts";
@@ -87,15 +87,13 @@ export class Machine implements AsyncDisposable {
     let target: MachineTarget | undefined;
     let hotplug: Hotplug | undefined;
     const make = async () => {
-      const description = await hardware.describe();
-      const pc = await Pc.create(description, {
+      const pc = await Pc.create(hardware.describe(), {
         debugged: (exit) => target?.debugged(exit),
         panicked: (crashLoaded) => life?.panicked(crashLoaded),
         unplugged: (device) => hotplug?.unplugged(device),
         deviceFailed: (reason) =>
           hardware.onTrouble(`the guest's driver broke the rules of a device, which waits for its reset: ${reason}`),
       });
-      for (const file of [description.kernel, description.initrd]) if (file !== undefined) letGo(file);
       await target?.follow(pc);
       return pc;
     };

@@ -1,6 +1,7 @@
 /** ELF files as kernels come in: what to load where, and their notes (System V ABI, gABI chapters 4 and 5). */
 
 import { viewOf } from "../view.ts";
+import { type BootSource, pieceOf } from "./boot-source.ts";
 import { kernelError } from "./loader.ts";
 
 export interface ElfSegment {
@@ -29,35 +30,39 @@ const HEADER_32 = 52;
 const HEADER_64 = 64;
 const MAX_SEGMENTS = 256;
 
-export function isElf(file: Uint8Array): boolean {
-  return file.length >= 4 && viewOf(file).getUint32(0, true) === MAGIC;
+export function isElf(source: BootSource): boolean {
+  return source.sizeBytes >= 4 && viewOf(pieceOf(source, 0, 4)).getUint32(0, true) === MAGIC;
 }
 
 /** Reads an ELF file for this processor. Refused with what is wrong in it. */
-export function readElf(file: Uint8Array): Elf {
-  const data = viewOf(file);
-  if (file.length < HEADER_32) throw kernelError("the kernel is an ELF file that ends within its header");
-  const machine = data.getUint16(18, true);
-  const bits = file[4] === Class.BITS_64 ? 64 : 32;
-  if (file[5] !== LITTLE_ENDIAN || (machine !== Machine.I386 && machine !== Machine.X86_64)) {
+export function readElf(source: BootSource): Elf {
+  const { sizeBytes } = source;
+  if (sizeBytes < HEADER_32) throw kernelError("the kernel is an ELF file that ends within its header");
+  const head = pieceOf(source, 0, Math.min(sizeBytes, HEADER_64));
+  const headData = viewOf(head);
+  const machine = headData.getUint16(18, true);
+  const bits = head[4] === Class.BITS_64 ? 64 : 32;
+  if (head[5] !== LITTLE_ENDIAN || (machine !== Machine.I386 && machine !== Machine.X86_64)) {
     throw kernelError(`the kernel is an ELF file for another processor (e_machine ${machine})`);
   }
   const header = bits === 64 ? HEADER_64 : HEADER_32;
-  if (file.length < header) throw kernelError("the kernel is an ELF file that ends within its header");
-  const word = (at: number) => (bits === 64 ? number64(data, at) : data.getUint32(at, true));
-  const entry = word(24);
-  const tableAt = word(bits === 64 ? 32 : 28);
-  const entrySize = data.getUint16(bits === 64 ? 54 : 42, true);
-  const count = data.getUint16(bits === 64 ? 56 : 44, true);
+  if (sizeBytes < header) throw kernelError("the kernel is an ELF file that ends within its header");
+  const wordOf = (data: DataView, at: number) => (bits === 64 ? number64(data, at) : data.getUint32(at, true));
+  const entry = wordOf(headData, 24);
+  const tableAt = wordOf(headData, bits === 64 ? 32 : 28);
+  const entrySize = headData.getUint16(bits === 64 ? 54 : 42, true);
+  const count = headData.getUint16(bits === 64 ? 56 : 44, true);
   const smallest = bits === 64 ? 56 : 32;
-  if (count === 0 || count > MAX_SEGMENTS || entrySize < smallest || tableAt + count * entrySize > file.length) {
+  if (count === 0 || count > MAX_SEGMENTS || entrySize < smallest || tableAt + count * entrySize > sizeBytes) {
     throw kernelError(`the kernel is an ELF file without a usable program header table (${count} entries)`);
   }
 
+  const data = viewOf(pieceOf(source, tableAt, count * entrySize));
+  const word = (at: number) => wordOf(data, at);
   const segments: ElfSegment[] = [];
-  const notes: Uint8Array[] = [];
+  const notes: { readonly offset: number; readonly bytes: number }[] = [];
   for (let index = 0; index < count; index++) {
-    const at = tableAt + index * entrySize;
+    const at = index * entrySize;
     const type = data.getUint32(at, true);
     const segment =
       bits === 64
@@ -76,11 +81,11 @@ export function readElf(file: Uint8Array): Elf {
             memoryBytes: word(at + 20),
           };
     if (type !== SegmentType.LOAD && type !== SegmentType.NOTE) continue;
-    if (segment.fileOffset + segment.fileBytes > file.length) {
+    if (segment.fileOffset + segment.fileBytes > sizeBytes) {
       throw kernelError(`the kernel is an ELF file that is cut off: segment ${index} ends behind the file's end`);
     }
     if (type === SegmentType.NOTE) {
-      notes.push(file.subarray(segment.fileOffset, segment.fileOffset + segment.fileBytes));
+      notes.push({ offset: segment.fileOffset, bytes: segment.fileBytes });
     } else if (segment.memoryBytes > 0) {
       if (segment.fileBytes > segment.memoryBytes) {
         throw kernelError(`the kernel is an ELF file whose segment ${index} is larger in the file than in memory`);
@@ -88,10 +93,11 @@ export function readElf(file: Uint8Array): Elf {
       segments.push(segment);
     }
   }
-  return { bits, entry, segments, note: (owner, type) => findNote(notes, owner, type) };
+  const areas = () => notes.values().map(({ offset, bytes }) => pieceOf(source, offset, bytes));
+  return { bits, entry, segments, note: (owner, type) => findNote(areas(), owner, type) };
 }
 
-function findNote(areas: readonly Uint8Array[], owner: string, type: number): Uint8Array | undefined {
+function findNote(areas: Iterable<Uint8Array>, owner: string, type: number): Uint8Array | undefined {
   for (const area of areas) {
     const data = viewOf(area);
     let at = 0;

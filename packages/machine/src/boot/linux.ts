@@ -5,6 +5,7 @@
 
 import { Boot, HIGH_RAM_START } from "../memory/address-map.ts";
 import { viewOf } from "../view.ts";
+import { type BootSource, pieceOf, sourceOf } from "./boot-source.ts";
 import type { Elf } from "./elf.ts";
 import type { Entry } from "./entry.ts";
 import { type BootRequest, kernelError, type Loader, mib } from "./loader.ts";
@@ -48,21 +49,26 @@ const ENTRY_64 = 0x200;
 const VERSION_64 = 0x020c;
 
 export interface BzImage {
-  readonly file: Uint8Array;
+  readonly source: BootSource;
   /** The setup header's bytes, for the zero page. */
   readonly setup: Uint8Array;
   /** Where the protected-mode part begins in the file. */
   readonly kernelOffset: number;
   /** The compressed vmlinux. */
-  readonly payload: Uint8Array;
+  readonly payload: { readonly offset: number; readonly bytes: number };
 }
+
+/** The setup header is in the file's first 0.75 KiB: its length is a byte. */
+const HEAD_BYTES = 1024;
 
 export function isBzImage(file: Uint8Array): boolean {
   return file.length >= Setup.END && viewOf(file).getUint32(Setup.MAGIC, true) === HDRS;
 }
 
-export function readBzImage(file: Uint8Array): BzImage {
-  const data = viewOf(file);
+export function readBzImage(source: BootSource): BzImage {
+  const { sizeBytes } = source;
+  const head = pieceOf(source, 0, Math.min(sizeBytes, HEAD_BYTES));
+  const data = viewOf(head);
   const version = data.getUint16(Setup.VERSION, true);
   if (version < VERSION_64 || (data.getUint16(Setup.XLOADFLAGS, true) & XLOAD_KERNEL_64) === 0) {
     const text = `${version >> 8}.${String(version & 0xff).padStart(2, "0")}`;
@@ -70,31 +76,33 @@ export function readBzImage(file: Uint8Array): BzImage {
       `the kernel is a Linux bzImage without a 64-bit entry (boot protocol ${text}); 64-bit kernels since 3.8 have one`,
     );
   }
-  const setupEnd = Setup.MAGIC + file[Setup.JUMP + 1]!;
-  const kernelOffset = ((file[Setup.SETUP_SECTS] || 4) + 1) * 512;
+  const setupEnd = Setup.MAGIC + head[Setup.JUMP + 1]!;
+  const kernelOffset = ((head[Setup.SETUP_SECTS] || 4) + 1) * 512;
   const payloadStart = kernelOffset + data.getUint32(Setup.PAYLOAD_OFFSET, true);
-  const payloadEnd = payloadStart + data.getUint32(Setup.PAYLOAD_LENGTH, true);
-  if (kernelOffset >= file.length || payloadEnd > file.length || setupEnd > ZeroPage.E820_TABLE) {
+  const payloadBytes = data.getUint32(Setup.PAYLOAD_LENGTH, true);
+  const payloadEnd = payloadStart + payloadBytes;
+  if (kernelOffset >= sizeBytes || payloadEnd > sizeBytes || setupEnd > ZeroPage.E820_TABLE) {
     throw kernelError(
-      `the kernel is a Linux bzImage that is cut off: it has ${mib(file.length)}, its payload ends at ${mib(payloadEnd)}`,
+      `the kernel is a Linux bzImage that is cut off: it has ${mib(sizeBytes)}, its payload ends at ${mib(payloadEnd)}`,
     );
   }
   return {
-    file,
-    setup: file.subarray(Setup.START, Math.max(setupEnd, Setup.END)),
+    source,
+    setup: head.subarray(Setup.START, Math.max(setupEnd, Setup.END)),
     kernelOffset,
-    payload: file.subarray(payloadStart, payloadEnd),
+    payload: { offset: payloadStart, bytes: payloadBytes },
   };
 }
 
 /** Loads a bzImage as it is; the guest unpacks it. */
-export function loadBzImage(loader: Loader, { file, setup, kernelOffset }: BzImage, request: BootRequest): Entry {
+export function loadBzImage(loader: Loader, { source, setup, kernelOffset }: BzImage, request: BootRequest): Entry {
   const header = viewOf(setup);
   const at = (field: number) => field - Setup.START;
   const address = number64(header, at(Setup.PREF_ADDRESS));
   const room = header.getUint32(at(Setup.INIT_SIZE), true);
   loader.room(address, room, "the kernel and the room in which it unpacks itself");
-  loader.put(address, file.subarray(kernelOffset), "the kernel");
+  const bytes = source.sizeBytes - kernelOffset;
+  loader.place(source, { offset: kernelOffset, bytes, address, memoryBytes: bytes }, "the kernel");
   writeZeroPage(loader, setup, request, address + room);
   return { mode: "long", rip: address + ENTRY_64, rsp: Boot.STACK, rsi: Boot.INFO };
 }
@@ -103,17 +111,17 @@ export function loadBzImage(loader: Loader, { file, setup, kernelOffset }: BzIma
 export function loadVmlinux(
   loader: Loader,
   elf: Elf,
-  file: Uint8Array,
+  source: BootSource,
   setup: Uint8Array | undefined,
   request: BootRequest,
 ): Entry {
-  const end = loadSegments(loader, elf, file);
+  const end = loadSegments(loader, elf, source);
   writeZeroPage(loader, setup ?? MINIMAL_SETUP, request, end);
   return { mode: "long", rip: elf.entry, rsp: Boot.STACK, rsi: Boot.INFO };
 }
 
 /** Puts an ELF file's segments where their physical addresses say; returns where the last one ends. */
-export function loadSegments(loader: Loader, elf: Elf, file: Uint8Array): number {
+export function loadSegments(loader: Loader, elf: Elf, source: BootSource): number {
   let end = 0;
   for (const segment of elf.segments) {
     const { physicalAddress: address, fileOffset, fileBytes, memoryBytes } = segment;
@@ -122,9 +130,7 @@ export function loadSegments(loader: Loader, elf: Elf, file: Uint8Array): number
         `the kernel wants to be loaded at 0x${address.toString(16)}, where boot information lies (below ${Boot.COMMAND_LINE_END / 1024} KiB)`,
       );
     }
-    const memory = loader.room(address, memoryBytes, "a part of the kernel");
-    memory.set(file.subarray(fileOffset, fileOffset + fileBytes));
-    memory.fill(0, fileBytes);
+    loader.place(source, { offset: fileOffset, bytes: fileBytes, address, memoryBytes }, "a part of the kernel");
     end = Math.max(end, address + memoryBytes);
   }
   return end;
@@ -155,12 +161,13 @@ function writeZeroPage(loader: Loader, setup: Uint8Array, request: BootRequest, 
   const line = loader.commandLine(request.commandLine, page.getUint32(Setup.CMDLINE_SIZE, true));
   page.setUint32(Setup.CMD_LINE_PTR, line.address, true);
 
-  if (request.initrd !== undefined && request.initrd.length > 0) {
+  const initrd = request.initrd && sourceOf(request.initrd);
+  if (initrd !== undefined && initrd.sizeBytes > 0) {
     const highest = page.getUint32(Setup.INITRD_ADDR_MAX, true) + 1;
-    const address = placeAtEnd(request.initrd.length, Math.min(highest, request.lowRamEnd), kernelEnd);
-    loader.put(address, request.initrd, "the initrd");
+    const address = placeAtEnd(initrd.sizeBytes, Math.min(highest, request.lowRamEnd), kernelEnd);
+    loader.put(address, initrd, "the initrd");
     page.setUint32(Setup.RAMDISK_IMAGE, address, true);
-    page.setUint32(Setup.RAMDISK_SIZE, request.initrd.length, true);
+    page.setUint32(Setup.RAMDISK_SIZE, initrd.sizeBytes, true);
   }
 
   page.setBigUint64(ZeroPage.ACPI_RSDP, BigInt(request.rsdp), true);

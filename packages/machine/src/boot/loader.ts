@@ -4,26 +4,27 @@ import type { GuestRam } from "@lodge/devices";
 import { MachineError } from "../errors.ts";
 import { Boot } from "../memory/address-map.ts";
 import type { MemoryRange } from "../memory/ram-layout.ts";
+import { type BootContent, type BootSource, sourceOf } from "./boot-source.ts";
 
 export interface BootModule {
-  readonly content: Uint8Array;
+  readonly content: BootContent;
   readonly commandLine?: string;
 }
 
 /** What packed kernels were unpacked to, kept from one machine to the next: unpacking takes a tenth of a second to seconds. */
 export interface UnpackedKernels {
-  /** What these bytes unpack to, if it is kept: the caller's own, who lets go of it. */
-  get(packed: Uint8Array): Uint8Array | undefined;
+  /** What the kernel of this {@link BootSource.identity} unpacks to, if it is kept. The caller closes it. */
+  get(identity: string): (BootSource & Disposable) | undefined;
   /** Has what it keeps when this returns. */
-  keep(packed: Uint8Array, unpacked: Uint8Array): void;
+  keep(identity: string, unpacked: Uint8Array): void;
 }
 
 export interface BootRequest {
-  readonly kernel: Uint8Array;
+  readonly kernel: BootContent;
   readonly unpackedKernels?: UnpackedKernels;
   readonly commandLine: string;
   /** Linux's initial RAM disk; for Multiboot kernels the first module. */
-  readonly initrd?: Uint8Array;
+  readonly initrd?: BootContent;
   /** Further files for Multiboot kernels. */
   readonly modules?: readonly BootModule[];
   readonly memoryMap: readonly MemoryRange[];
@@ -33,22 +34,46 @@ export interface BootRequest {
   readonly rsdp: number;
 }
 
-/** Frees a file's bytes of which a guest has its copy: the engine would keep them until it happens to collect garbage. */
-export function letGo(bytes: Uint8Array): void {
-  const { buffer } = bytes;
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === bytes.byteLength) buffer.transfer(0);
+const PAGE = 4096;
+
+/** A piece of a source, and where it goes: what the memory is longer by is zeros. */
+export interface Placement {
+  readonly offset: number;
+  readonly bytes: number;
+  readonly address: number;
+  readonly memoryBytes: number;
 }
 
 /** Guest memory while it is loaded: bounded writes that are refused with the name of what did not fit. */
 export class Loader {
   readonly #ram: GuestRam;
+  readonly #mapped: ((gpa: number, sizeBytes: number) => void) | undefined;
 
-  constructor(ram: GuestRam) {
+  /** `mapped` is told of pages of files that lie in the memory then; without it, nothing is mapped. */
+  constructor(ram: GuestRam, mapped?: (gpa: number, sizeBytes: number) => void) {
     this.#ram = ram;
+    this.#mapped = mapped;
   }
 
-  put(address: number, bytes: Uint8Array, what: string): void {
-    this.room(address, bytes.length, what).set(bytes);
+  put(address: number, content: BootContent, what: string): void {
+    const source = sourceOf(content);
+    source.read(this.room(address, source.sizeBytes, what), 0);
+  }
+
+  /** Pages of a source that lies as they do in memory are mapped, if it can be; the rest is read. */
+  place(source: BootSource, { offset, bytes, address, memoryBytes }: Placement, what: string): void {
+    const memory = this.room(address, memoryBytes, what);
+    const first = -address & (PAGE - 1);
+    const end = bytes - ((address + bytes) % PAGE);
+    if (this.#mapped === undefined || source.map === undefined || (address - offset) % PAGE !== 0 || end <= first) {
+      source.read(memory.subarray(0, bytes), offset);
+    } else {
+      source.read(memory.subarray(0, first), offset);
+      source.map(memory.subarray(first, end), offset + first);
+      this.#mapped(address + first, end - first);
+      source.read(memory.subarray(end, bytes), offset + end);
+    }
+    memory.fill(0, bytes);
   }
 
   /** The bytes there, to be filled. */

@@ -1,5 +1,6 @@
 /** What both versions of Multiboot have in common: where the kernel and its modules go. */
 
+import { type BootSource, sourceOf } from "./boot-source.ts";
 import { type Elf, isElf, readElf } from "./elf.ts";
 import { loadSegments } from "./linux.ts";
 import { type BootModule, type BootRequest, kernelError, type Loader } from "./loader.ts";
@@ -29,7 +30,7 @@ export interface PlacedModule {
 /** Loads a kernel whose header is at `headerOffset` of its file. */
 export function loadMultibootKernel(
   loader: Loader,
-  file: Uint8Array,
+  source: BootSource,
   headerOffset: number,
   addresses: LoadAddresses | undefined,
   entry: number | undefined,
@@ -37,19 +38,17 @@ export function loadMultibootKernel(
   if (addresses !== undefined) {
     const { header, start, dataEnd, zeroEnd } = addresses;
     const from = headerOffset - (header - start);
-    const length = (dataEnd === 0 ? start + file.length - from : dataEnd) - start;
-    if (entry === undefined || from < 0 || length < 0 || from + length > file.length) {
+    const length = (dataEnd === 0 ? start + source.sizeBytes - from : dataEnd) - start;
+    if (entry === undefined || from < 0 || length < 0 || from + length > source.sizeBytes) {
       throw kernelError("the kernel's Multiboot header names parts that its file does not have");
     }
     const end = Math.max(start + length, zeroEnd);
-    const memory = loader.room(start, end - start, "the kernel");
-    memory.set(file.subarray(from, from + length));
-    memory.fill(0, length);
+    loader.place(source, { offset: from, bytes: length, address: start, memoryBytes: end - start }, "the kernel");
     return { entry, end };
   }
-  if (!isElf(file)) throw kernelError("the kernel has a Multiboot header without addresses, and is no ELF file");
-  const elf = readElf(file);
-  return { entry: entry ?? physicalEntry(elf), end: loadSegments(loader, elf, file) };
+  if (!isElf(source)) throw kernelError("the kernel has a Multiboot header without addresses, and is no ELF file");
+  const elf = readElf(source);
+  return { entry: entry ?? physicalEntry(elf), end: loadSegments(loader, elf, source) };
 }
 
 /** The entry of an ELF file is a virtual address if one of its segments is there; paging is off at the entry. */
@@ -67,8 +66,9 @@ export function placeModules(loader: Loader, request: BootRequest, kernelEnd: nu
   let next = kernelEnd;
   return modules.map(({ content, commandLine = "" }, index) => {
     const start = Math.ceil(next / 4096) * 4096;
-    loader.put(start, content, `module ${index + 1}`);
-    next = start + content.length;
+    const source = sourceOf(content);
+    loader.put(start, source, `module ${index + 1}`);
+    next = start + source.sizeBytes;
     return { start, end: next, commandLine };
   });
 }

@@ -2,6 +2,7 @@
 
 import { Boot } from "../memory/address-map.ts";
 import { viewOf } from "../view.ts";
+import { type BootSource, pieceOf } from "./boot-source.ts";
 import type { Entry } from "./entry.ts";
 import { type BootRequest, kernelError, type Loader } from "./loader.ts";
 import {
@@ -37,6 +38,8 @@ const Info = {
   LOADER_NAME: 64,
   BYTES: 120,
 } as const;
+/** With addresses, and without a video mode. */
+const HEADER_BYTES = 32;
 const MODULE_BYTES = 16;
 /** An entry of the memory map: its own size first, which does not count itself. */
 const MAP_ENTRY_BYTES = 24;
@@ -58,23 +61,23 @@ export function findMultiboot1(file: Uint8Array): Multiboot1Header | undefined {
 
 export function loadMultiboot1(
   loader: Loader,
-  file: Uint8Array,
+  source: BootSource,
   { offset, flags }: Multiboot1Header,
   request: BootRequest,
 ): Entry {
   const unknown = flags & MUST_UNDERSTAND & ~(Ask.PAGE_ALIGNED_MODULES | Ask.MEMORY | Ask.VIDEO);
   if (unknown !== 0)
     throw kernelError(`the kernel's Multiboot header asks for what is not known (0x${unknown.toString(16)})`);
-  const data = viewOf(file);
+  const data = viewOf(pieceOf(source, offset, Math.min(HEADER_BYTES, source.sizeBytes - offset)));
   let addresses: LoadAddresses | undefined;
   let entry: number | undefined;
   if (flags & Ask.ADDRESSES) {
-    if (offset + 32 > file.length) throw kernelError("the kernel ends within its Multiboot header");
-    const field = (index: number) => data.getUint32(offset + 12 + index * 4, true);
+    if (data.byteLength < HEADER_BYTES) throw kernelError("the kernel ends within its Multiboot header");
+    const field = (index: number) => data.getUint32(12 + index * 4, true);
     addresses = { header: field(0), start: field(1), dataEnd: field(2), zeroEnd: field(3) };
     entry = field(4);
   }
-  const kernel = loadMultibootKernel(loader, file, offset, addresses, entry);
+  const kernel = loadMultibootKernel(loader, source, offset, addresses, entry);
   const modules = placeModules(loader, request, kernel.end);
 
   const info = loader.view(Boot.INFO, Boot.INFO_END - Boot.INFO, "Multiboot's information");

@@ -2,6 +2,7 @@
 
 import { Boot } from "../memory/address-map.ts";
 import { viewOf } from "../view.ts";
+import { type BootSource, pieceOf } from "./boot-source.ts";
 import type { Entry } from "./entry.ts";
 import { type BootRequest, kernelError, type Loader } from "./loader.ts";
 import {
@@ -75,11 +76,11 @@ interface Wishes {
   entry?: number;
 }
 
-function readHeader(file: Uint8Array, { offset, length }: Multiboot2Header): Wishes {
-  const data = viewOf(file);
+function readHeader(header: Uint8Array): Wishes {
+  const data = viewOf(header);
   const wishes: Wishes = {};
-  const end = offset + length;
-  for (let at = offset + 16; at + 8 <= end; ) {
+  const end = header.length;
+  for (let at = 16; at + 8 <= end; ) {
     const type = data.getUint16(at, true);
     const isOptional = (data.getUint16(at + 2, true) & OPTIONAL) !== 0;
     const size = data.getUint32(at + 4, true);
@@ -120,12 +121,12 @@ function readHeader(file: Uint8Array, { offset, length }: Multiboot2Header): Wis
 
 export function loadMultiboot2(
   loader: Loader,
-  file: Uint8Array,
+  source: BootSource,
   header: Multiboot2Header,
   request: BootRequest,
 ): Entry {
-  const { addresses, entry } = readHeader(file, header);
-  const kernel = loadMultibootKernel(loader, file, header.offset, addresses, entry);
+  const { addresses, entry } = readHeader(pieceOf(source, header.offset, header.length));
+  const kernel = loadMultibootKernel(loader, source, header.offset, addresses, entry);
   const modules = placeModules(loader, request, kernel.end);
 
   const { lower, upper } = basicMemory(request);

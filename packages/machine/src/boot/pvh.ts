@@ -1,6 +1,7 @@
 /** The PVH boot protocol (Xen's docs/misc/pvh.pandoc; structures: include/public/arch-x86/hvm/start_info.h). */
 
 import { Boot } from "../memory/address-map.ts";
+import { type BootSource, sourceOf } from "./boot-source.ts";
 import type { Elf } from "./elf.ts";
 import type { Entry } from "./entry.ts";
 import { loadSegments, placeAtEnd } from "./linux.ts";
@@ -22,19 +23,20 @@ export function pvhEntry(elf: Elf): number | undefined {
   return new DataView(note.buffer, note.byteOffset, note.length).getUint32(0, true);
 }
 
-export function loadPvh(loader: Loader, elf: Elf, file: Uint8Array, entry: number, request: BootRequest): Entry {
-  const { initrd, memoryMap, lowRamEnd, rsdp } = request;
-  const kernelEnd = loadSegments(loader, elf, file);
-  const hasModule = initrd !== undefined && initrd.length > 0;
+export function loadPvh(loader: Loader, elf: Elf, source: BootSource, entry: number, request: BootRequest): Entry {
+  const { memoryMap, lowRamEnd, rsdp } = request;
+  const kernelEnd = loadSegments(loader, elf, source);
+  const initrd = request.initrd && sourceOf(request.initrd);
+  const hasModule = initrd !== undefined && initrd.sizeBytes > 0;
   const modulesAt = Boot.INFO + START_INFO_BYTES;
   const mapAt = modulesAt + MODULE_BYTES;
   const info = loader.view(Boot.INFO, Boot.INFO_END - Boot.INFO, "PVH's start info");
 
   if (hasModule) {
-    const address = placeAtEnd(initrd.length, lowRamEnd, kernelEnd);
+    const address = placeAtEnd(initrd.sizeBytes, lowRamEnd, kernelEnd);
     loader.put(address, initrd, "the initrd");
     info.setBigUint64(modulesAt - Boot.INFO, BigInt(address), true);
-    info.setBigUint64(modulesAt - Boot.INFO + 8, BigInt(initrd.length), true);
+    info.setBigUint64(modulesAt - Boot.INFO + 8, BigInt(initrd.sizeBytes), true);
   }
   for (const [index, { start, sizeBytes, type }] of memoryMap.entries()) {
     const at = mapAt - Boot.INFO + index * MEMORY_ENTRY_BYTES;

@@ -1,11 +1,14 @@
 /**
- * What packed kernels unpack to, below ${XDG_CACHE_HOME:-~/.cache}/lodge/kernels: a file each, named by the SHA-256 of the
- * packed bytes. A guest's kernel comes from here, so that the files are this user's alone.
+ * What packed kernels unpack to, below ${XDG_CACHE_HOME:-~/.cache}/lodge/kernels: a file each, named by the identity of the
+ * packed one. A guest's kernel comes from here, so that the files are this user's alone. Nobody changes them once they are
+ * whole, so that machines map them: what their guests do not change they have together.
  */
 
-import { createHash } from "node:crypto";
+import { closeSync, fstatSync } from "node:fs";
 import { join } from "node:path";
-import { CacheFiles, type UnpackedKernels } from "@lodge/machine";
+import { addressOf, MapFlag, mmap, Protection } from "@lodge/linux";
+import { type BootSource, CacheFiles, type UnpackedKernels } from "@lodge/machine";
+import { readWhole } from "../boot-files.ts";
 import { cacheFolder } from "./store.ts";
 
 /** A distribution's kernel unpacks to 50 to 100 MB. */
@@ -18,13 +21,38 @@ export class KernelCache implements UnpackedKernels {
     this.#files = new CacheFiles(folder, MOST_FILES);
   }
 
-  get(packed: Uint8Array): Uint8Array | undefined {
-    return this.#files.get(nameOf(packed));
+  get(identity: string): (BootSource & Disposable) | undefined {
+    const fd = this.#files.open(identity);
+    return fd === undefined ? undefined : new KeptKernel(fd);
   }
 
-  keep(packed: Uint8Array, unpacked: Uint8Array): void {
-    this.#files.keep(nameOf(packed), unpacked);
+  keep(identity: string, unpacked: Uint8Array): void {
+    this.#files.keep(identity, unpacked);
   }
 }
 
-const nameOf = (packed: Uint8Array): string => createHash("sha256").update(packed).digest("hex");
+class KeptKernel implements BootSource, Disposable {
+  readonly sizeBytes: number;
+  readonly #fd: number;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+    this.sizeBytes = fstatSync(fd).size;
+  }
+
+  read(target: Uint8Array, offset: number): void {
+    readWhole(this.#fd, target, offset, "the unpacked kernel");
+  }
+
+  map(target: Uint8Array, offset: number): void {
+    const protection = Protection.READ | Protection.WRITE;
+    const flags = MapFlag.PRIVATE | MapFlag.FIXED;
+    const address = addressOf(target.buffer) + target.byteOffset;
+    mmap({ address, length: target.length, protection, flags, fd: this.#fd, offset });
+  }
+
+  /** What is mapped stays. */
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+}

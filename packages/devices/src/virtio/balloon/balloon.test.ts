@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { closeSync, writeSync } from "node:fs";
 import { test } from "node:test";
+import { addressOf, MapFlag, memfdCreate, mmap, Protection } from "@lodge/linux";
 import { RING_KINDS, TestGuest } from "../testing/guest.ts";
 import { BalloonDevice } from "./balloon.ts";
 
@@ -35,6 +37,33 @@ for (const { name, features } of RING_KINDS) {
     assert.deepEqual(released.slice(3), [[0x80000, 0x4000]]);
   });
 }
+
+test("pages of a file that are released are zeros, as others are", async () => {
+  const guest = new TestGuest(new BalloonDevice()).start();
+  const [page, pages, at] = [0x1000, 4, 0x40000];
+  const fd = memfdCreate("lodge-test");
+  writeSync(fd, Buffer.alloc(pages * page, "file"));
+  mmap({
+    address: addressOf(guest.memory.buffer) + at,
+    length: pages * page,
+    protection: Protection.READ | Protection.WRITE,
+    flags: MapFlag.PRIVATE | MapFlag.FIXED,
+    fd,
+  });
+  guest.ram.mapped(at, pages * page);
+  const firsts = () => Array.from({ length: pages + 2 }, (_, index) => guest.memory[at + (index - 1) * page]);
+  const f = "f".charCodeAt(0);
+  guest.memory[at - page] = 1;
+  guest.memory[at] = 2;
+  guest.memory[at + pages * page] = 3;
+  assert.deepEqual(firsts(), [1, 2, f, f, f, 3]);
+  await guest.request(3, [{ gpa: at - page, length: 3 * page, deviceWrites: true }]);
+  assert.deepEqual(firsts(), [0, 0, 0, f, f, 3]);
+  guest.memory[at] = 4;
+  await guest.request(0, [guest.give(pfns(...[0, 3, 4].map((index) => at / page + index)))]);
+  assert.deepEqual(firsts(), [0, 0, 0, f, 0, 0]);
+  closeSync(fd);
+});
 
 test("the target goes to the guest, its answer comes back", () => {
   const { device, guest, sizes } = start();

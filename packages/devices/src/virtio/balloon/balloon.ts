@@ -4,7 +4,7 @@ import { DeviceError } from "../../errors.ts";
 import { type SavedState, stateRecord, u32 } from "../../state.ts";
 import { DeviceType, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue/index.ts";
-import { releaseToHost } from "./host-pages.ts";
+import { releaseToHost, replaceByZeros } from "./host-pages.ts";
 import { parseStatistics, type Statistics } from "./statistics.ts";
 
 /** 5.5.3. Free page hints are left out: reports say the same without being asked for. */
@@ -160,8 +160,12 @@ export class BalloonDevice extends VirtioDevice {
   }
 
   #releaseAt(gpa: number, pages: Uint8Array): void {
+    const { ram } = this.link;
     this.#giveBack(pages);
-    this.link.ram.written(gpa, pages.length);
+    for (const { gpa: start, length } of ram.mappedIn?.(gpa, pages.length) ?? []) {
+      replaceByZeros(pages.subarray(start - gpa, start - gpa + length));
+    }
+    ram.written(gpa, pages.length);
   }
 
   /** Free pages as the chain's own pieces (5.5.6.7). Poisoned ones must be as the guest left them. */

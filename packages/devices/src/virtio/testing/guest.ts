@@ -41,7 +41,9 @@ export class TestGuest {
 
   constructor(device: VirtioDevice, options: GuestOptions = {}) {
     const { from } = options;
-    const buffer = from?.view.buffer ?? new SharedArrayBuffer(options.memoryBytes ?? 0x100000);
+    const { memoryBytes = 0x100000 } = options;
+    // A buffer that could grow begins at a page, unlike one that cannot.
+    const buffer = from?.view.buffer ?? new SharedArrayBuffer(memoryBytes, { maxByteLength: memoryBytes });
     this.rings = from?.rings ?? [];
     this.features = from?.features ?? 0n;
     this.#top = from?.top ?? 0x1000;
