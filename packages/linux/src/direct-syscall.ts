@@ -23,6 +23,7 @@ export const SystemCall =
         munmap: 215,
         mmap: 222,
         mprotect: 226,
+        getrandom: 278,
       }
     : {
         openat: 257,
@@ -34,6 +35,7 @@ export const SystemCall =
         munmap: 11,
         ioctl: 16,
         madvise: 28,
+        getrandom: 318,
       };
 
 /** Makes a call of up to three arguments whose result has 31 bits; returns it, or the negative `errno`. */

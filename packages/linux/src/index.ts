@@ -76,6 +76,7 @@ export {
   viewMemory,
 } from "./memory.ts";
 export { Namespace, setns, unshare } from "./namespaces.ts";
+export { fillRandom, randomBytes } from "./random.ts";
 export {
   getAffinity,
   Prctl,

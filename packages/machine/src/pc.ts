@@ -18,6 +18,7 @@
 
 import { type GuestRam, MappedRam, type VirtioDevice } from "@lodge/devices";
 import type { CpuidEntry, GuestMemory, Hypervisor, Notifier, Vm } from "@lodge/kvm";
+import { randomBytes } from "@lodge/linux";
 import { openHypervisor } from "./accelerator.ts";
 import { SLOTS_EVENT } from "./acpi/hotplug.ts";
 import { acpiTables } from "./acpi/tables.ts";
@@ -135,7 +136,7 @@ export class Pc implements AsyncDisposable {
       ...(description.nodes === undefined ? {} : { nodes: layOutNodes(description.nodes, pieces) }),
     });
     loader.put(Boot.ACPI, acpi.bytes, "ACPI's tables");
-    loader.put(acpi.generationId, crypto.getRandomValues(new Uint8Array(16)), "the VM generation id");
+    loader.put(acpi.generationId, randomBytes(16), "the VM generation id");
     const entry = await loadKernel(loader, {
       ...description,
       commandLine: description.commandLine ?? "",

@@ -1,7 +1,7 @@
 /** A network card of a machine, and what it is connected to. */
 
-import { randomBytes } from "node:crypto";
 import { KernelBackEnd, NetDevice, VhostNetDevice } from "@lodge/devices";
+import { randomBytes } from "@lodge/linux";
 import {
   CapturePort,
   CLEAN_TRAFFIC,

@@ -11,7 +11,7 @@ export { FsDevice } from "./fs/fs.ts";
 export { NetDevice, type NetOptions } from "./net/net.ts";
 export { VhostNetDevice, type VhostNetOptions } from "./net/vhost-net.ts";
 export { P9Device } from "./p9/p9.ts";
-export { type EntropySource, RngDevice, systemEntropy } from "./rng/rng.ts";
+export { type EntropySource, RngDevice } from "./rng/rng.ts";
 export type { SharedFolderOptions } from "./shared-folder/device.ts";
 export type { RegisterEvents } from "./transport/registers.ts";
 export { NO_VECTOR, Status } from "./transport/shared.ts";

@@ -33,9 +33,23 @@ const Op = {
   RETURN: 0xa4,
 } as const;
 
-/** Little-endian bytes of a number that may be as large as 2^53. */
+/** Little-endian bytes of a number that may be as large as 2^53. Each start makes some hundreds, before any code is warm. */
 export function little(value: number, bytes: number): number[] {
-  return Array.from({ length: bytes }, (_, byte) => Math.floor(value / 2 ** (8 * byte)) % 256);
+  const result: number[] = [];
+  for (let rest = value; result.length < bytes; rest = Math.floor(rest / 256)) result.push(rest % 256);
+  return result;
+}
+
+/** Terms one behind the other. Spreading them in an array's literal takes an engine that has just been started ten times as long. */
+export function join(...terms: Term[]): Term {
+  return ([] as number[]).concat(...terms);
+}
+
+/** Characters of ASCII, which is all there is in AML. */
+function ascii(text: string): number[] {
+  const result: number[] = [];
+  for (let at = 0; at < text.length; at++) result.push(text.charCodeAt(at));
+  return result;
 }
 
 export function integer(value: number): Term {
@@ -48,14 +62,14 @@ export function integer(value: number): Term {
 }
 
 export function string(text: string): Term {
-  return [Op.STRING, ...new TextEncoder().encode(text), 0];
+  return [Op.STRING, ...ascii(text), 0];
 }
 
 /** A name such as `\_SB.PCI0`: segments of up to four characters, padded with underscores (20.2.2). */
 function nameString(name: string): Term {
   const root = name.startsWith("\\") ? [0x5c] : [];
   const segments = name.replace("\\", "").split(".");
-  const bytes = segments.flatMap((segment) => [...new TextEncoder().encode(segment.padEnd(4, "_"))]);
+  const bytes = ascii(segments.map((segment) => segment.padEnd(4, "_")).join(""));
   if (segments.length === 1) return [...root, ...bytes];
   if (segments.length === 2) return [...root, Op.DUAL_NAME, ...bytes];
   return [...root, Op.MULTI_NAME, segments.length, ...bytes];
@@ -64,29 +78,29 @@ function nameString(name: string): Term {
 /** PkgLength (20.2.4) and the content: the length counts its own bytes. */
 function sized(content: Term): Term {
   const { length } = content;
-  if (length + 1 < 64) return [length + 1, ...content];
+  if (length + 1 < 64) return join([length + 1], content);
   for (const further of [1, 2, 3]) {
     const total = length + 1 + further;
     if (total >= 2 ** (4 + 8 * further)) continue;
-    return [(further << 6) | (total & 15), ...little(total >> 4, further), ...content];
+    return join([(further << 6) | (total & 15)], little(total >> 4, further), content);
   }
   throw new RangeError(`a package of ${length} bytes in AML`);
 }
 
 export function scope(name: string, ...terms: Term[]): Term {
-  return [Op.SCOPE, ...sized([...nameString(name), ...terms.flat()])];
+  return join([Op.SCOPE], sized(join(nameString(name), ...terms)));
 }
 
 export function device(name: string, ...terms: Term[]): Term {
-  return [Op.EXTENDED, Op.DEVICE, ...sized([...nameString(name), ...terms.flat()])];
+  return join([Op.EXTENDED, Op.DEVICE], sized(join(nameString(name), ...terms)));
 }
 
 export function name(key: string, value: Term): Term {
-  return [Op.NAME, ...nameString(key), ...value];
+  return join([Op.NAME], nameString(key), value);
 }
 
 export function method(key: string, argumentCount: number, ...terms: Term[]): Term {
-  return [Op.METHOD, ...sized([...nameString(key), argumentCount, ...terms.flat()])];
+  return join([Op.METHOD], sized(join(nameString(key), [argumentCount], ...terms)));
 }
 
 export function returns(value: Term): Term {
@@ -117,7 +131,7 @@ export function and(left: Term, right: Term): Term {
 }
 
 export function ifSo(condition: Term, ...terms: Term[]): Term {
-  return [Op.IF, ...sized([...condition, ...terms.flat()])];
+  return join([Op.IF], sized(join(condition, ...terms)));
 }
 
 export function notify(object: string, value: Term): Term {
@@ -140,11 +154,11 @@ export function fields(region: string, ...names: string[]): Term {
 }
 
 export function packageOf(...elements: Term[]): Term {
-  return [Op.PACKAGE, ...sized([elements.length, ...elements.flat()])];
+  return join([Op.PACKAGE], sized(join([elements.length], ...elements)));
 }
 
 export function buffer(bytes: Term): Term {
-  return [Op.BUFFER, ...sized([...integer(bytes.length), ...bytes])];
+  return join([Op.BUFFER], sized(join(integer(bytes.length), bytes)));
 }
 
 /** A compressed EISA id such as `PNP0A08` (19.3.4): three letters of five bits, four hexadecimal digits, bytes reversed. */

@@ -9,6 +9,7 @@ import {
   device,
   eisaId,
   integer,
+  join,
   method,
   name,
   packageOf,
@@ -40,9 +41,9 @@ export interface DsdtOptions {
 }
 
 export function dsdt(options: DsdtOptions): Term {
-  return [
-    ...name("\\_S5", packageOf(integer(SOFT_OFF_TYPE), integer(0), integer(0), integer(0))),
-    ...scope(
+  return join(
+    name("\\_S5", packageOf(integer(SOFT_OFF_TYPE), integer(0), integer(0), integer(0))),
+    scope(
       "\\_SB",
       ...Array.from({ length: options.cpus }, (_, cpu) => processor(cpu, options.nodeOf?.(cpu))),
       pciHost(options.highPciWindow),
@@ -57,8 +58,8 @@ export function dsdt(options: DsdtOptions): Term {
       panicDevice(),
       generationId(options.generationId),
     ),
-    ...slotsEvent("\\_SB.PCI0"),
-  ];
+    slotsEvent("\\_SB.PCI0"),
+  );
 }
 
 const PRESENT = integer(0xf);

@@ -73,9 +73,10 @@ export function acpiTables(options: AcpiOptions): AcpiTables {
 
 /** A table with its header (5.2.6) and checksum. */
 function table(signature: string, revision: number, body: readonly number[]): Uint8Array {
-  const bytes = Uint8Array.from([
+  const bytes = new Uint8Array(HEADER + body.length);
+  bytes.set([
     ...text(signature, 4),
-    ...little(HEADER + body.length, 4),
+    ...little(bytes.length, 4),
     revision,
     0,
     ...text("LODGE", 6),
@@ -83,8 +84,8 @@ function table(signature: string, revision: number, body: readonly number[]): Ui
     ...little(1, 4),
     ...text("LODG", 4),
     ...little(1, 4),
-    ...body,
   ]);
+  bytes.set(body, HEADER);
   bytes[9] = checksum(bytes);
   return bytes;
 }

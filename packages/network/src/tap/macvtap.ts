@@ -3,10 +3,9 @@
  * when its process goes, so a locked file says that there is one and whose; the next that is made deletes what was left.
  */
 
-import { randomBytes } from "node:crypto";
 import { closeSync, constants, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { canLockRange, Fcntl, lockRange } from "@lodge/linux";
+import { canLockRange, Fcntl, lockRange, randomBytes } from "@lodge/linux";
 import { NetworkError } from "../errors.ts";
 import { Interfaces } from "../host/interface.ts";
 import { deleteLink, type MacvtapMode, makeMacvtap } from "../host/links.ts";

@@ -1,5 +1,6 @@
 /** The entropy device (virtio 1.2, 5.4): one queue of buffers to fill with random bytes. */
 
+import { fillRandom } from "@lodge/linux";
 import { type SavedState, stateRecord } from "../../state.ts";
 import { DeviceType, VirtioDevice } from "../device.ts";
 
@@ -18,7 +19,7 @@ export class RngDevice extends VirtioDevice {
   readonly config = new Uint8Array(0);
   readonly #source: EntropySource;
 
-  constructor(source: EntropySource = systemEntropy, saved?: SavedState) {
+  constructor(source: EntropySource = fillRandom, saved?: SavedState) {
     super();
     this.#source = source;
     if (saved !== undefined) record.restore(saved);
@@ -37,9 +38,4 @@ export class RngDevice extends VirtioDevice {
   override save(): SavedState {
     return record.save({});
   }
-}
-
-/** The system's own generator, which takes 64 KiB at once. */
-export function systemEntropy(target: Uint8Array): void {
-  for (let at = 0; at < target.length; at += 65536) crypto.getRandomValues(target.subarray(at, at + 65536));
 }

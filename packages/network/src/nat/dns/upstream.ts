@@ -1,10 +1,9 @@
 /** The host's own resolvers (resolv.conf(5)), and questions to them: by UDP, and by TCP where an answer was too long or none came. */
 
-import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import type { Endpoint } from "@lodge/linux";
-import { SystemError } from "@lodge/linux";
+import { randomBytes, SystemError } from "@lodge/linux";
 import type { Clock } from "../../clock.ts";
 import { DatagramSocket } from "../../host/datagram-socket.ts";
 import type { Poller } from "../../host/poller.ts";
@@ -90,7 +89,7 @@ export class Upstream {
     signal: AbortSignal,
   ): Promise<Uint8Array | undefined> {
     const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
-    const id = randomInt(0x10000);
+    const id = randomBytes(2).readUInt16LE();
     const sent = query.slice();
     putU16(sent, 0, id);
     const key = formatAddress(server.address);

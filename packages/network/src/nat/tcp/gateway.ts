@@ -1,7 +1,6 @@
 /** All TCP connections of the guests: out into the world, and in by port forwards. */
 
-import { randomBytes } from "node:crypto";
-import { Errno, SystemError } from "@lodge/linux";
+import { Errno, randomBytes, SystemError } from "@lodge/linux";
 import type { Clock } from "../../clock.ts";
 import type { FarEvents, FarSide } from "../../host/far-side.ts";
 import type { Poller } from "../../host/poller.ts";
