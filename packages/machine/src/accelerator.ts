@@ -13,8 +13,8 @@ export interface VcpuServices {
 export async function openHypervisor(kind: HypervisorKind, services?: VcpuServices): Promise<Hypervisor> {
   // Each brings much with it that the other has no use for.
   if (kind === "kvm") return (await import("@lodge/kvm/linux")).openKvm();
+  if (services === undefined) return (await import("@lodge/softkvm/without-vcpus")).openSoftWithoutVcpus();
   const { openSoft } = await import("@lodge/softkvm");
-  if (services === undefined) return openSoft();
   const { codeCache, idle } = services;
   if (codeCache === undefined) return openSoft({ idle });
   const { CodeFiles } = await import("./vcpu/code-files.ts");

@@ -2,5 +2,6 @@
 
 export type { CodeStore } from "./machine/code-store.ts";
 export { cpuModel } from "./machine/cpu-models.ts";
-export { openSoft, SoftHypervisor, type SoftServices } from "./machine/hypervisor.ts";
+export { SoftHypervisor } from "./machine/hypervisor.ts";
 export { DEFAULT_MODEL } from "./machine/models.ts";
+export { openSoft, type SoftServices } from "./machine/open.ts";

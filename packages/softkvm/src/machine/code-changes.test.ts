@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ExitReason, flatProtectedMode } from "@lodge/kvm";
-import { openSoft } from "./hypervisor.ts";
+import { openSoft } from "./open.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 import type { SoftVm } from "./vm.ts";
 

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { ExitReason, flatProtectedMode, longMode } from "@lodge/kvm";
 import { CODE_IMAGES } from "../interpreter/limits.ts";
 import type { CodeStore } from "./code-store.ts";
-import { openSoft } from "./hypervisor.ts";
+import { openSoft } from "./open.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
 const MEMORY_BYTES = 2 ** 20;

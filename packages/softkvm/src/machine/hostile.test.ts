@@ -9,8 +9,8 @@ import { test } from "node:test";
 import { Worker } from "node:worker_threads";
 import { ExitReason } from "@lodge/kvm";
 import { CODE_LIMITS } from "../interpreter/limits.ts";
-import { openSoft } from "./hypervisor.ts";
 import type { SoftKickHandle } from "./notifier.ts";
+import { openSoft } from "./open.ts";
 import { COUNTING_GUEST, HOSTILE_GUESTS, type HostileGuest, hostileMachine, PIECES } from "./testing/hostile-guests.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 

@@ -16,33 +16,19 @@ import type {
 import { KvmError } from "@lodge/kvm";
 import { Board } from "./board.ts";
 import { checkExtension } from "./capabilities.ts";
-import type { CodeStore } from "./code-store.ts";
 import { createSoftMemory, type SoftMemory } from "./memory.ts";
 import { x8664v2 } from "./models.ts";
 import { FEATURE_MSRS, STATE_MSRS } from "./msrs.ts";
 import { SoftKicker, type SoftKickHandle, SoftNotifier, type SoftNotifierHandle } from "./notifier.ts";
-import { SoftVm, type SoftVmHandle } from "./vm.ts";
-
-/** Every thread that uses the software hypervisor opens it for itself. */
-export function openSoft(services: SoftServices = {}): SoftHypervisor {
-  return new SoftHypervisor(services);
-}
-
-/** What the host may lend. */
-export interface SoftServices {
-  /** Translations of guests' code are kept there for later guests. */
-  readonly codeStore?: CodeStore | undefined;
-  /** Called in its thread when a vCPU has been halted for a while (machine/surroundings.ts): the time for what the host has put off. */
-  readonly idle?: (() => void) | undefined;
-}
+import { SoftVm, type SoftVmHandle, type VcpuMaker } from "./vm.ts";
 
 export class SoftHypervisor implements Hypervisor {
   readonly kind = "soft";
   readonly #board = new Board();
-  readonly #services: SoftServices;
+  readonly #makeVcpu: VcpuMaker;
 
-  constructor(services: SoftServices = {}) {
-    this.#services = services;
+  constructor(makeVcpu: VcpuMaker) {
+    this.#makeVcpu = makeVcpu;
   }
 
   checkExtension(capability: Capability): number {
@@ -76,10 +62,10 @@ export class SoftHypervisor implements Hypervisor {
     return createSoftMemory(sizeBytes);
   }
   createVm(memory: GuestMemory): Vm {
-    return SoftVm.create(this.#board, ours<SoftMemory>(memory), this.#services);
+    return SoftVm.create(this.#board, ours<SoftMemory>(memory), this.#makeVcpu);
   }
   attachVm(handle: VmHandle): Vm {
-    return SoftVm.attach(ours<SoftVmHandle>(handle), this.#services);
+    return SoftVm.attach(ours<SoftVmHandle>(handle), this.#makeVcpu);
   }
   createNotifier(): Notifier {
     return new SoftNotifier(this.#board);

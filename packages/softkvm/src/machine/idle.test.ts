@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ExitReason } from "@lodge/kvm";
-import { openSoft } from "./hypervisor.ts";
+import { openSoft } from "./open.ts";
 
 test("a vCPU that stays halted tells its host, which may do in its thread what it has put off", () => {
   let idle = 0;

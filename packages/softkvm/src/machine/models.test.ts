@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Cr4, ExitReason, longMode, type Regs } from "@lodge/kvm";
 import { cpuModel } from "./cpu-models.ts";
-import { openSoft } from "./hypervisor.ts";
+import { openSoft } from "./open.ts";
 
 const MEMORY_BYTES = 4 << 20;
 const TABLES = 0x10000n;

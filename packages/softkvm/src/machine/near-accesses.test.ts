@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ExitReason, flatProtectedMode, longMode, type NearDevices } from "@lodge/kvm";
-import { openSoft } from "./hypervisor.ts";
+import { openSoft } from "./open.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 
 const MEMORY_BYTES = 2 ** 20;

@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ExitReason, exitReasonName } from "@lodge/kvm";
 import { Random } from "../../testing/random.ts";
-import { openSoft } from "./hypervisor.ts";
+import { openSoft } from "./open.ts";
 import { fillMemory, MEMORY_BYTES, MODES, setRandomState, writeTables } from "./testing/random-states.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 import type { SoftVm } from "./vm.ts";

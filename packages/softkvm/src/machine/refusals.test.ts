@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Cr4, type KvmError, type Vcpu, type Vm } from "@lodge/kvm";
 import { cpuModel } from "./cpu-models.ts";
-import { openSoft } from "./hypervisor.ts";
+import { openSoft } from "./open.ts";
 
 function refused(action: () => unknown, code: string, message: RegExp): void {
   assert.throws(action, (error: KvmError) => {

@@ -148,7 +148,7 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
     sleep: () => {
       const now = vm.clock.hostNs();
       const waitMs = Math.max(0, vcpu.interrupts.nextDeadline - now) / 1e6;
-      const { idle } = vm.services;
+      const { idle } = vcpu;
       if (idle === undefined || waitMs < 2 * QUIET_MS || now < quietAgain) return vm.board.sleep(vcpu.slot, waitMs);
       quietAgain = now + IDLE_CALLS_NS;
       vm.board.sleep(vcpu.slot, QUIET_MS);

@@ -45,6 +45,7 @@ import { WASM_PAGE } from "./memory.ts";
 import { MsrBank } from "./msrs.ts";
 import { NearAccesses } from "./near-accesses.ts";
 import type { SoftKickHandle } from "./notifier.ts";
+import type { SoftServices } from "./open.ts";
 import { surround } from "./surroundings.ts";
 import type { SoftVm } from "./vm.ts";
 
@@ -74,12 +75,15 @@ export class SoftVcpu implements Vcpu {
   #debug: GuestDebug | undefined;
   /** For the first vCPU, which boots. */
   readonly codeStore: CodeStore | undefined;
+  /** The host's, for the time when it has been halted for a while. */
+  readonly idle: (() => void) | undefined;
   #open = true;
   #hasRun = false;
 
-  constructor(vm: SoftVm, id: number) {
+  constructor(vm: SoftVm, id: number, services: SoftServices = {}) {
     this.vm = vm;
     this.id = id;
+    this.idle = services.idle;
     const { interrupts, record, board } = vm;
     if (!(Number.isInteger(id) && id >= 0 && id < 256)) {
       throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the id is above what this host allows (255)`);
@@ -92,7 +96,7 @@ export class SoftVcpu implements Vcpu {
     }
     this.#index = interrupts.addApic(id);
     if (this.#index < 0) throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the machine has as many as it can`);
-    this.codeStore = this.#index === 0 ? vm.services.codeStore : undefined;
+    this.codeStore = this.#index === 0 ? services.codeStore : undefined;
     const firstPage = record.area(this.#index, () => vm.growMemory(AREA_PAGES));
     this.slot = board.openVcpu();
     this.page = new RunPage(new SharedArrayBuffer(RUN_BYTES));

@@ -28,10 +28,9 @@ import { checkExtension } from "./capabilities.ts";
 import { MachineClock } from "./clock.ts";
 import { createRing, type DirtyRingHandle, DirtyRingProducer } from "./dirty-rings.ts";
 import { EXITING_HYPERCALLS } from "./hypercalls.ts";
-import type { SoftServices } from "./hypervisor.ts";
 import { growMemory, type SoftMemory, WASM_PAGE } from "./memory.ts";
 import { notifierSlot } from "./notifier.ts";
-import { SoftVcpu } from "./vcpu.ts";
+import type { SoftVcpu } from "./vcpu.ts";
 import { MAX_VCPUS, VmRecord } from "./vm-record.ts";
 
 export interface SoftVmHandle extends VmHandle {
@@ -46,6 +45,9 @@ export interface SoftVmHandle extends VmHandle {
   /** A dirty ring for each vCPU, by APIC index, once they are enabled. */
   readonly rings: DirtyRingHandle[];
 }
+
+/** The processor is no part of this file's: threads that only make machines need not load it. */
+export type VcpuMaker = (vm: SoftVm, id: number) => SoftVcpu;
 
 /** For `CodeWrites.push` by one who has no code himself. */
 const NOT_READING = -1;
@@ -65,10 +67,10 @@ export class SoftVm implements Vm {
   /** The vCPU that this thread runs at present. */
   running: SoftVcpu | undefined;
 
-  readonly services: SoftServices;
+  readonly #makeVcpu: VcpuMaker;
 
-  private constructor(handle: SoftVmHandle, board: Board, owner: boolean, services: SoftServices) {
-    this.services = services;
+  private constructor(handle: SoftVmHandle, board: Board, owner: boolean, makeVcpu: VcpuMaker) {
+    this.#makeVcpu = makeVcpu;
     this.handle = handle;
     this.memory = handle.memory;
     this.board = board;
@@ -93,7 +95,7 @@ export class SoftVm implements Vm {
     });
   }
 
-  static create(board: Board, memory: SoftMemory, services: SoftServices): SoftVm {
+  static create(board: Board, memory: SoftMemory, makeVcpu: VcpuMaker): SoftVm {
     const { sizeBytes, wasm } = memory;
     const codeAt = growMemory(memory, Math.ceil(MemoryMap.codeBytes(sizeBytes) / WASM_PAGE)) * WASM_PAGE;
     const handle: SoftVmHandle = {
@@ -106,13 +108,13 @@ export class SoftVm implements Vm {
       coalesced: new SharedArrayBuffer(4096),
       rings: [],
     };
-    const vm = new SoftVm(handle, board, true, services);
+    const vm = new SoftVm(handle, board, true, makeVcpu);
     vm.clock.begin();
     return vm;
   }
 
-  static attach(handle: SoftVmHandle, services: SoftServices): SoftVm {
-    return new SoftVm(handle, new Board(handle.board), false, services);
+  static attach(handle: SoftVmHandle, makeVcpu: VcpuMaker): SoftVm {
+    return new SoftVm(handle, new Board(handle.board), false, makeVcpu);
   }
 
   checkExtension(capability: Capability): number {
@@ -369,7 +371,7 @@ export class SoftVm implements Vm {
 
   createVcpu(id: number): Vcpu {
     this.#open();
-    return new SoftVcpu(this, id);
+    return this.#makeVcpu(this, id);
   }
 
   close(): void {

@@ -6,7 +6,7 @@ import { ExitReason, type Hypervisor, longMode, type Vcpu } from "@lodge/kvm";
 import { openKvm } from "@lodge/kvm/linux";
 import { noKvm } from "../../testing/beside-kvm.ts";
 import { Random } from "../../testing/random.ts";
-import { openSoft } from "../machine/hypervisor.ts";
+import { openSoft } from "../machine/open.ts";
 
 const { LODGE_SEED } = process.env;
 const seed = LODGE_SEED === undefined ? Date.now() % 1_000_000_000 : Number(LODGE_SEED);

@@ -2,11 +2,8 @@
 
 import { cp, mkdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { APT_PROGRAMS } from "./debian-packages.ts";
-import { fetchLinux, GUEST, makeInitramfs } from "./linux.ts";
-import { type Program, requirePrograms, runProgram } from "./programs.ts";
+import type { Program } from "./programs.ts";
 import type { ImageFiles, ImageRecipe } from "./recipe.ts";
-import { requireUserNamespace } from "./user-namespace.ts";
 
 const SUITE = "bookworm";
 const PACKAGES = [
@@ -45,6 +42,10 @@ export const debian: ImageRecipe = {
 };
 
 async function build(directory: string, say: (step: string) => void, signal?: AbortSignal): Promise<ImageFiles> {
+  // Every start loads this recipe, and hardly any builds it.
+  const { APT_PROGRAMS } = await import("./debian-packages.ts");
+  const { fetchLinux, GUEST, makeInitramfs } = await import("./linux.ts");
+  const { requirePrograms, runProgram } = await import("./programs.ts");
   const programs: Program[] = [
     ...APT_PROGRAMS,
     "xz",
@@ -54,7 +55,7 @@ async function build(directory: string, say: (step: string) => void, signal?: Ab
     ...(AS_ROOT ? [] : ["fakeroot" as const]),
   ];
   requirePrograms(programs, "building the image debian");
-  if (!AS_ROOT) await requireUserNamespace("building the image debian");
+  if (!AS_ROOT) await (await import("./user-namespace.ts")).requireUserNamespace("building the image debian");
   const linux = await fetchLinux(directory, say, signal);
   const overlay = join(directory, "overlay");
   await cp(join(GUEST, "debian"), overlay, { recursive: true });

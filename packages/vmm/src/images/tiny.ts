@@ -5,9 +5,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { APT_PROGRAMS } from "./debian-packages.ts";
-import { fetchLinux, GUEST, makeInitramfs } from "./linux.ts";
-import { type Program, requirePrograms } from "./programs.ts";
+import type { Program } from "./programs.ts";
 import type { ImageFiles, ImageRecipe } from "./recipe.ts";
 
 /** Drivers of the machine's devices, and what is mounted in small machines. */
@@ -42,6 +40,10 @@ export const tiny: ImageRecipe = {
 };
 
 async function build(directory: string, say: (step: string) => void, signal?: AbortSignal): Promise<ImageFiles> {
+  // Every start loads this recipe, and hardly any builds it.
+  const { APT_PROGRAMS } = await import("./debian-packages.ts");
+  const { fetchLinux, GUEST, makeInitramfs } = await import("./linux.ts");
+  const { requirePrograms } = await import("./programs.ts");
   requirePrograms([...APT_PROGRAMS, "xz"] satisfies Program[], "building an image");
   const linux = await fetchLinux(directory, say, signal);
   say("making the initramfs");

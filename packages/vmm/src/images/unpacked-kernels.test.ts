@@ -14,7 +14,6 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { type MemoryBacking, Pc } from "@lodge/machine";
-import { elf64 } from "../../../machine/testing/elf.ts";
 import { BootFile } from "../boot-files.ts";
 import { KernelCache } from "./unpacked-kernels.ts";
 
@@ -84,6 +83,22 @@ function selfTelling(): Uint8Array {
   return body;
 }
 
+/** An x86-64 ELF file of one segment, which is entered where it is loaded. */
+function elf(code: Uint8Array, address: number): Buffer {
+  const file = Buffer.alloc(64 + 56 + code.length);
+  file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  file.writeUInt16LE(62, 18);
+  file.writeBigUInt64LE(BigInt(address), 24);
+  file.writeBigUInt64LE(64n, 32);
+  file.writeUInt16LE(56, 54);
+  file.writeUInt16LE(1, 56);
+  file.writeUInt32LE(1, 64);
+  const fields = [64 + 56, address, address, code.length, code.length];
+  for (const [index, value] of fields.entries()) file.writeBigUInt64LE(BigInt(value), 72 + 8 * index);
+  file.set(code, 64 + 56);
+  return file;
+}
+
 /** A Linux bzImage with this packed in it. */
 function bzImage(packed: Uint8Array): Buffer {
   const file = Buffer.alloc(1024 + packed.length);
@@ -104,7 +119,7 @@ test("a kernel that was unpacked before is mapped, and guests keep what they wri
   const folder = join(directory.path, "kernels");
   const code = selfTelling();
   const path = join(directory.path, "kernel");
-  writeFileSync(path, bzImage(gzipSync(elf64(code, { address: START }))));
+  writeFileSync(path, bzImage(gzipSync(elf(code, START))));
   using opened = BootFile.open(path, "kernel");
   // It has another identity when it is seen to be older; nobody waits for that here.
   const { sizeBytes } = opened;

@@ -4,7 +4,7 @@
  */
 
 import { Cr4, Efer, flatProtectedMode, flatRealMode, longMode, type Sregs } from "@lodge/kvm";
-import { openSoft } from "../hypervisor.ts";
+import { openSoft } from "../open.ts";
 import type { SoftVcpu } from "../vcpu.ts";
 import type { SoftVm } from "../vm.ts";
 

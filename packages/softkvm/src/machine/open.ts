@@ -1,0 +1,18 @@
+/** The software hypervisor, for those who run vCPUs. */
+
+import type { CodeStore } from "./code-store.ts";
+import { SoftHypervisor } from "./hypervisor.ts";
+import { SoftVcpu } from "./vcpu.ts";
+
+/** What the host may lend. */
+export interface SoftServices {
+  /** Translations of guests' code are kept there for later guests. */
+  readonly codeStore?: CodeStore | undefined;
+  /** Called in its thread when a vCPU has been halted for a while (machine/surroundings.ts): the time for what the host has put off. */
+  readonly idle?: (() => void) | undefined;
+}
+
+/** Every thread that uses the software hypervisor opens it for itself. */
+export function openSoft(services: SoftServices = {}): SoftHypervisor {
+  return new SoftHypervisor((vm, id) => new SoftVcpu(vm, id, services));
+}
