@@ -31,6 +31,8 @@ export interface Hardware {
   /** Told when something does not work any more. */
   onTrouble: (message: string) => void;
   readonly serial: SerialLine | undefined;
+  /** The machine has begun: what was made for it stays as it was asked for. */
+  begun(): void;
   /** What a PC is made from, at the start and at every reset. */
   describe(): PcDescription;
 }
@@ -123,6 +125,7 @@ export async function assemble(
     serial,
     onBalloon: nobody,
     onTrouble: nobody,
+    begun: () => own?.begun(),
     describe,
   };
   return hardware;

@@ -136,6 +136,7 @@ export class Machine implements AsyncDisposable {
       life.watch((event) => server.tell(event));
     }
     files.keep();
+    hardware.begun();
     machine.#resources.use(undo.move());
     return machine;
   }

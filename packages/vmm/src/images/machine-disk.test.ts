@@ -1,18 +1,24 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempDisposableSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempDisposableSync, readdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, suite, test } from "node:test";
 import { openImage } from "@lodge/storage";
-import { machineDisk } from "./machine-disk.ts";
+import { Machine } from "../machine.ts";
+import { debian } from "./debian.ts";
+import { machineDisk, machinesFolder } from "./machine-disk.ts";
+import { imagePlace } from "./store.ts";
 
 suite("a machine's own disk", () => {
   const folder = mkdtempDisposableSync(join(tmpdir(), "lodge-machine-disk-"));
-  const before = process.env.XDG_DATA_HOME;
+  const { XDG_DATA_HOME, XDG_CACHE_HOME } = process.env;
   process.env.XDG_DATA_HOME = folder.path;
+  process.env.XDG_CACHE_HOME = join(folder.path, "cache");
   after(() => {
-    if (before === undefined) delete process.env.XDG_DATA_HOME;
-    else process.env.XDG_DATA_HOME = before;
+    for (const [name, before] of Object.entries({ XDG_DATA_HOME, XDG_CACHE_HOME })) {
+      if (before === undefined) delete process.env[name];
+      else process.env[name] = before;
+    }
     folder.remove();
   });
   const base = join(folder.path, "base.raw");
@@ -42,6 +48,7 @@ suite("a machine's own disk", () => {
     writeFileSync(own, Buffer.alloc(1 << 20, "image"));
     {
       await using disk = await machineDisk(own, "web", false);
+      disk.begun();
       assert.equal(disk.file, join(folder.path, "lodge", "machines", "web", "disk.qcow2"));
       await use(disk.file, "changed");
     }
@@ -56,6 +63,34 @@ suite("a machine's own disk", () => {
       await image.close();
     }
     assert.deepEqual(readdirSync(join(folder.path, "lodge", "machines")), []);
+  });
+
+  test("a new one goes when its machine does not begin, unless another machine has come to it", async () => {
+    const machines = () => readdirSync(machinesFolder());
+    await (await machineDisk(base, "never", false))[Symbol.asyncDispose]();
+    assert.deepEqual(machines(), []);
+
+    const second = await machineDisk(base, "again", false);
+    const other = await openImage(second.file, { format: "qcow2" });
+    await second[Symbol.asyncDispose]();
+    await other.close();
+    assert.deepEqual(machines(), ["again"]);
+    // It was there before: not for this one to take away.
+    await (await machineDisk(base, "again", false))[Symbol.asyncDispose]();
+    assert.deepEqual(machines(), ["again"]);
+    await (await machineDisk(base, "again", true))[Symbol.asyncDispose]();
+
+    const image = imagePlace(debian);
+    mkdirSync(image, { recursive: true });
+    for (const [name, content] of Object.entries({
+      kernel: "#!/bin/sh",
+      initrd: "",
+      "disk.raw": Buffer.alloc(1 << 20),
+    }))
+      writeFileSync(join(image, name), content);
+    writeFileSync(join(image, "image.json"), JSON.stringify({ name: "debian", append: "", made: [] }));
+    await assert.rejects(Machine.start({ image: "debian", name: "web", accel: "soft" }), /begins with #!/);
+    assert.deepEqual(machines(), []);
   });
 
   test("a copy that is given up leaves nothing half made", async () => {

@@ -8,8 +8,11 @@ import { mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 
+/** Disposed of before the machine has begun, it takes along what was made for it. */
 export interface MachineDisk extends AsyncDisposable {
   readonly file: string;
+  /** The machine has begun: what stays of its disk afterwards is as it was asked for. */
+  begun(): void;
 }
 
 /** Where the machines that have a name keep what is theirs. */
@@ -42,15 +45,20 @@ export async function machineDisk(
       await remove();
       throw error;
     }
-    return { file, [Symbol.asyncDispose]: remove };
+    return { file, begun: () => {}, [Symbol.asyncDispose]: remove };
   }
   const file = machineDiskFile(name);
   const folder = dirname(file);
-  if (!existsSync(file)) await copyDisk(base, folder, file, signal);
+  let isForNothing = !existsSync(file);
+  if (isForNothing) await copyDisk(base, folder, file, signal);
   return {
     file,
+    begun: () => {
+      isForNothing = false;
+    },
     [Symbol.asyncDispose]: async () => {
-      if (passing) await rm(folder, { recursive: true, force: true });
+      // Another machine of this name may have come to it meanwhile.
+      if (passing || (isForNothing && !(await isUsed(file)))) await rm(folder, { recursive: true, force: true });
     },
   };
 }
@@ -75,6 +83,10 @@ async function copyDisk(base: string, folder: string, file: string, signal: Abor
     await rmdir(folder).catch(() => {});
     throw error;
   }
+}
+
+async function isUsed(file: string): Promise<boolean> {
+  return existsSync(file) && (await (await import("@lodge/storage")).isImageInUse(file));
 }
 
 async function opened(path: string, readOnly: boolean) {
