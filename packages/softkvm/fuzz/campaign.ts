@@ -17,8 +17,8 @@ export interface Mismatch {
   readonly subject: string;
   readonly mnemonic: string;
   readonly lines: readonly string[];
-  /** Whether the processor's side may not be the processor's own. */
-  readonly emulated: boolean;
+  /** Why the processor's side may not be the processor's own, if so. */
+  readonly emulated: string | undefined;
 }
 
 /** Anything that makes cases by number. */
@@ -37,7 +37,7 @@ export interface Totals {
   mnemonics: Map<string, number>;
 }
 
-const { SS, GP } = Vector;
+const { SS, GP, PF } = Vector;
 const ATTEMPTS = 4;
 /** Of one instruction, in bytes. */
 const LONGEST = 15;
@@ -61,13 +61,13 @@ export class Campaign {
   /** Runs these cases, which lie in different slots, and calls back for each that differs. */
   run(cases: readonly FuzzCase[], report: (mismatch: Mismatch) => void): void {
     for (const suspect of this.#compare(cases, true)) {
-      const last = suspect.emulated ? undefined : this.#again(suspect.fuzzCase);
+      const last = suspect.emulated !== undefined ? undefined : this.#again(suspect.fuzzCase);
       if (last !== undefined) {
         report(last);
         continue;
       }
-      if (suspect.emulated) count(this.totals.compared, suspect.subject, -1);
-      count(this.totals.unable, `processor: emulated ${suspect.emulated ? "after #GP" : "at first"}`);
+      if (suspect.emulated !== undefined) count(this.totals.compared, suspect.subject, -1);
+      count(this.totals.unable, `processor: emulated ${suspect.emulated ?? "at first"}`);
     }
   }
 
@@ -80,7 +80,7 @@ export class Campaign {
     let last: Mismatch | undefined;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       this.#oracle.forgetStates();
-      last = this.#compare([fuzzCase], false).find(({ emulated }) => !emulated);
+      last = this.#compare([fuzzCase], false).find(({ emulated }) => emulated === undefined);
       if (last === undefined) return undefined;
     }
     return last;
@@ -103,10 +103,7 @@ export class Campaign {
         const lines = differences(real, soft, ignored);
         this.#compareMemory(fuzzCase, subject, lines);
         if (lines.length === 0) continue;
-        // That KVM always emulates an instruction after #GP or #SS. It then says #UD where it does not know it, #SS by a
-        // segment prefix that counts for nothing in 64-bit code, and #PF where an operand leaves the addresses there are.
-        const emulated = soft.ending === "fault" && (soft.vector === GP || soft.vector === SS);
-        found.push({ fuzzCase, subject: subject.name, mnemonic, lines, emulated });
+        found.push({ fuzzCase, subject: subject.name, mnemonic, lines, emulated: whyEmulated(fuzzCase, soft, lines) });
       }
     }
     return found;
@@ -184,6 +181,21 @@ export class Campaign {
     if (!this.#decode(fuzzCase)) return "(undefined)";
     return format(this.#instruction, BigInt(codeAddress(fuzzCase.slot, fuzzCase.code[0]!.at)));
   }
+}
+
+/** What that KVM emulates, and not as the processor does it. */
+function whyEmulated({ bits }: FuzzCase, soft: Outcome, lines: readonly string[]): string | undefined {
+  if (soft.ending !== "fault") return undefined;
+  // An instruction always after #GP or #SS. It then says #UD where it does not know it, #SS by a segment prefix that counts
+  // for nothing in 64-bit code, and #PF where an operand leaves the addresses there are.
+  if (soft.vector === GP || soft.vector === SS) return "after #GP";
+  // All of 32-bit code: of an access whose second page faults, it has written the first page's part by then.
+  if (bits === 64 || soft.vector !== PF || (soft.address & 0xfffn) !== 0n) return undefined;
+  const isBelowPage = (line: string) => {
+    const at = /^data\+(0x\w+):/.exec(line);
+    return at !== null && (Number(at[1]) & 0xfff) > 0xff0;
+  };
+  return lines.every(isBelowPage) ? "half of a write" : undefined;
 }
 
 function count(map: Map<string, number>, key: string, by = 1): void {

@@ -107,6 +107,7 @@ const ESCAPES: Readonly<Record<OpcodeMap, readonly number[]>> = {
 const SEGMENTS = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x64, 0x65];
 /** Where 32-bit code is emulated, a write by way of CS faults later than on the processor. */
 const SEGMENTS_OF_DATA = [0x26, 0x36, 0x3e, 0x64, 0x65];
+const PREFIXES: ReadonlySet<number> = new Set([...SEGMENTS, 0x66, 0x67, 0xf0, 0xf2, 0xf3]);
 const MANDATORY: readonly [key: number, byte: number][] = [
   [Key.NP, 0],
   [Key.P66, 0x66],
@@ -292,7 +293,8 @@ export class Generator {
 
   /** LOCK where it does not belong is #UD on whatever processor; other undefined encodings may be its newer extensions. */
   #isDefinedWithoutLock(bytes: readonly number[], bits: CodeSize): boolean {
-    const rest = bytes.filter((byte, at) => byte !== 0xf0 || at >= 4);
+    const prefixes = bytes.findIndex((byte) => !PREFIXES.has(byte));
+    const rest = bytes.filter((byte, at) => byte !== 0xf0 || at >= prefixes);
     if (rest.length === bytes.length || this.#decode(rest, bits) !== Status.OK) return false;
     const decoded = this.#instruction.form;
     // The fences take it, though no manual says so.
