@@ -6,6 +6,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { compileC } from "../compile.ts";
 import { median } from "../harness.ts";
 import { align } from "../table.ts";
 import { compileGuest, scaling, type Workload, workloads } from "./programs.ts";
@@ -39,6 +40,8 @@ export interface Row {
   ratio: number;
   must: number;
   aim: number;
+  /** Of scaling: what two threads of a native program do against one, in the same rounds. */
+  host?: number;
   /** Why the row has no figures, or that checksums differ. */
   failure?: string;
 }
@@ -69,28 +72,52 @@ export default async function run({ quick = false, only = [] }: CpuOptions = {})
       ...failureOf(ours, tcg),
     });
   }
-  if (wanted("processors")) {
-    const one = await compareRuns(scaling.one, rounds);
-    const two = await compareRuns(scaling.two, rounds);
-    const ours = (2 * one.ours.ms) / two.ours.ms;
-    const tcg = (2 * one.tcg.ms) / two.tcg.ms;
-    const { must, aim } = scaling;
-    rows.push({
-      what: "two vCPUs, both busy",
-      unit: "×",
-      ours,
-      tcg,
-      ratio: ours,
-      must,
-      aim,
-      ...failureOf(two.ours, two.tcg),
-    });
-  }
+  if (wanted("processors")) rows.push(await scale(rounds));
   return { rounds, rows };
 }
 
+/** One processor and then two, of each side and of the host itself in turn: what cores are worth changes by the minute. */
+async function scale(rounds: number): Promise<Row> {
+  const [one, two] = [compileGuest(scaling.one), compileGuest(scaling.two)];
+  const threads = compileC(join(import.meta.dirname, "threads.c"), ["-pthread"]);
+  const run = {
+    ours: (count: 1 | 2) => runSoft(count === 1 ? one : two, count),
+    tcg: (count: 1 | 2) => runTcg(count === 1 ? one : two, count),
+    host: (count: 1 | 2) => runThreads(threads, count),
+  };
+  const names = ["ours", "tcg", "host"] as const;
+  const ratios = { ours: [] as number[], tcg: [] as number[], host: [] as number[] };
+  const outcomes: Outcome[] = [];
+  for (let round = 0; round < rounds; round++) {
+    for (let turn = 0; turn < names.length; turn++) {
+      const name = names[(round + turn) % names.length]!;
+      const [alone, both] = [await run[name](1), await run[name](2)];
+      ratios[name].push((2 * (alone.ms ?? Number.NaN)) / (both.ms ?? Number.NaN));
+      outcomes.push(alone, both);
+    }
+  }
+  const { must, aim } = scaling;
+  const ours = median(ratios.ours);
+  const figures = { ours, tcg: median(ratios.tcg), ratio: ours, host: median(ratios.host) };
+  const failed = outcomes.find(({ failure, ms }) => failure !== undefined || ms === undefined);
+  const sums = new Set(outcomes.map(({ checksum }) => checksum));
+  const failure =
+    failed !== undefined
+      ? (failed.failure ?? "ended without a word")
+      : sums.size > 1
+        ? `checksums differ: ${[...sums].join(", ")}`
+        : undefined;
+  return { what: "two vCPUs, both busy", unit: "×", ...figures, must, aim, ...(failure !== undefined && { failure }) };
+}
+
+async function runThreads(program: string, count: number): Promise<Outcome> {
+  const { stdout } = await promisify(execFile)(program, [String(count)]);
+  const [ms, checksum] = stdout.trim().split(" ");
+  return { ms: Number(ms), checksum: checksum! };
+}
+
 export function cpuTable({ rows }: CpuResults): string {
-  const cells = rows.map(({ what, unit, ours, tcg, whole, ratio, must, aim, failure }) =>
+  const cells = rows.map(({ what, unit, ours, tcg, whole, ratio, must, aim, host, failure }) =>
     failure === undefined
       ? [
           what,
@@ -99,11 +126,19 @@ export function cpuTable({ rows }: CpuResults): string {
           ratio.toFixed(2),
           must.toFixed(1),
           aim.toFixed(1),
-          ratio >= aim ? "" : ratio >= must ? "below aim" : "short",
+          host === undefined ? "" : `${host.toFixed(2)} ×`,
+          verdict(ratio, must, aim, host),
         ]
-      : [what, "", "", "", "", "", must.toFixed(1), aim.toFixed(1), failure],
+      : [what, "", "", "", "", "", must.toFixed(1), aim.toFixed(1), "", failure],
   );
-  return align([["", "ours", "TCG", "whole run", "TCG", "speed", "must", "aim", ""], ...cells]);
+  return align([["", "ours", "TCG", "whole run", "TCG", "speed", "must", "aim", "host", ""], ...cells]);
+}
+
+/** Where the host's own threads fall short of what is asked for, their share says more. */
+function verdict(ratio: number, must: number, aim: number, host = Number.POSITIVE_INFINITY): string {
+  const word = ratio >= aim ? "" : ratio >= must ? "below aim" : "short";
+  if (host >= must) return word;
+  return `${word}${word && "; "}${((100 * ratio) / host).toFixed(0)} % of the host's`;
 }
 
 function failureOf(ours: Side, tcg: Side): { failure?: string } {

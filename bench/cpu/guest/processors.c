@@ -1,21 +1,8 @@
 /* Work on as many processors as PROCESSORS says, each with memory of its own. */
 #include "guest.h"
-
-#define WORDS 8192
+#include "busy.h"
 
 static uint64_t memory[2][WORDS], sums[2];
-
-__attribute__((noinline)) static uint64_t work(uint64_t *words) {
-  uint64_t sum = 0;
-  for (int round = 0; round < 6000; round++) {
-    for (int i = 0; i < WORDS; i++) {
-      words[i] = words[i] * 5 + (sum >> 3);
-      if (words[i] & 4) sum += words[i];
-      else sum ^= (uint64_t)i;
-    }
-  }
-  return sum;
-}
 
 static void second(void) { sums[1] = work(memory[1]); }
 
