@@ -103,7 +103,8 @@ export class Campaign {
         const lines = differences(real, soft, ignored);
         this.#compareMemory(fuzzCase, subject, lines);
         if (lines.length === 0) continue;
-        found.push({ fuzzCase, subject: subject.name, mnemonic, lines, emulated: whyEmulated(fuzzCase, soft, lines) });
+        const emulated = whyEmulated(fuzzCase, mnemonic, soft, lines);
+        found.push({ fuzzCase, subject: subject.name, mnemonic, lines, emulated });
       }
     }
     return found;
@@ -184,13 +185,20 @@ export class Campaign {
 }
 
 /** What that KVM emulates, and not as the processor does it. */
-function whyEmulated({ bits }: FuzzCase, soft: Outcome, lines: readonly string[]): string | undefined {
+function whyEmulated(
+  { bits, code }: FuzzCase,
+  mnemonic: string,
+  soft: Outcome,
+  lines: readonly string[],
+): string | undefined {
   if (soft.ending !== "fault") return undefined;
   // An instruction always after #GP or #SS. It then says #UD where it does not know it, #SS by a segment prefix that counts
   // for nothing in 64-bit code, and #PF where an operand leaves the addresses there are.
   if (soft.vector === GP || soft.vector === SS) return "after #GP";
-  // All of 32-bit code: of an access whose second page faults, it has written the first page's part by then.
-  if (bits === 64 || soft.vector !== PF || (soft.address & 0xfffn) !== 0n) return undefined;
+  // All of 32-bit code, and locked accesses that are split, which the host's processor traps: of one whose second page
+  // faults, it has written the first page's part by then.
+  const isLocked = mnemonic === "xchg" || code[0]!.bytes.subarray(0, LONGEST - 1).includes(0xf0);
+  if ((bits === 64 && !isLocked) || soft.vector !== PF || (soft.address & 0xfffn) !== 0n) return undefined;
   const isBelowPage = (line: string) => {
     const at = /^data\+(0x\w+):/.exec(line);
     return at !== null && (Number(at[1]) & 0xfff) > 0xff0;

@@ -297,8 +297,8 @@ export class Generator {
     const rest = bytes.filter((byte, at) => byte !== 0xf0 || at >= prefixes);
     if (rest.length === bytes.length || this.#decode(rest, bits) !== Status.OK) return false;
     const decoded = this.#instruction.form;
-    // The fences take it, though no manual says so.
-    return knows(decoded) && !decoded.mnemonic.endsWith("fence");
+    // The fences and some long NOPs take it, though no manual says so.
+    return knows(decoded) && !decoded.mnemonic.endsWith("fence") && decoded.mnemonic !== "nop";
   }
 
   #finish(
