@@ -1,7 +1,7 @@
 /** One case: code, and the state that it begins in. */
 
 import type { CodeSize } from "../src/decode/instruction.ts";
-import { CODE_BYTES, Control, DATA_BYTES, linearOf, SlotPages, XSAVE_BYTES } from "./layout.ts";
+import { CODE_BYTES, Control, DATA_BYTES, exitOf, linearOf, Selectors, SlotPages, XSAVE_BYTES } from "./layout.ts";
 import { POOL } from "./random.ts";
 
 export interface FuzzCase {
@@ -46,6 +46,24 @@ export function initialXsave(): Uint8Array {
 }
 
 export const codeAddress = (slot: number, at: number) => linearOf(slot, SlotPages.code.linear + at);
+
+/** A jump to an exit of the slot. */
+export function exitCode(slot: number, bits: CodeSize, exit: number, at: number): Uint8Array<ArrayBuffer> {
+  const target = exitOf(slot, exit);
+  if (bits === 64) {
+    const bytes = new Uint8Array(5);
+    bytes[0] = 0xe9;
+    new DataView(bytes.buffer).setInt32(1, target - (codeAddress(slot, at) + 5), true);
+    return bytes;
+  }
+  const wide = bits === 16 ? [0x66] : [];
+  const bytes = new Uint8Array(wide.length + 7);
+  bytes.set([...wide, 0xea]);
+  const view = new DataView(bytes.buffer, wide.length);
+  view.setUint32(1, target, true);
+  view.setUint16(5, Selectors.code64, true);
+  return bytes;
+}
 
 /** Fills a slot's data pages. */
 export function writeData(memory: Uint8Array, start: number, { from, words }: FuzzCase["data"]): void {

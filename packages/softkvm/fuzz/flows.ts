@@ -5,8 +5,8 @@
  */
 
 import type { CodeSize } from "../src/decode/instruction.ts";
-import { type FuzzCase, initialXsave } from "./case.ts";
-import { exitCode, startState } from "./generate.ts";
+import { exitCode, type FuzzCase, initialXsave } from "./case.ts";
+import { startState } from "./generate.ts";
 import { CODE_BYTES, FIRST_WRITABLE_SLOT, linearOf, SlotPages } from "./layout.ts";
 import { COUNTER, Program, ProgramGenerator, RSP, START } from "./programs.ts";
 import { Random } from "./random.ts";

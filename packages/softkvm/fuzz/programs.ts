@@ -6,8 +6,9 @@
 import { Decoder } from "../src/decode/decoder.ts";
 import type { Form } from "../src/decode/form.ts";
 import { type CodeSize, Instruction, Status } from "../src/decode/instruction.ts";
-import { codeAddress, type FuzzCase } from "./case.ts";
-import { type Coverage, encode, exitCode, isString, knows, startState } from "./generate.ts";
+import { codeAddress, exitCode, type FuzzCase } from "./case.ts";
+import { encode, isString } from "./encode.ts";
+import { type Coverage, knows, startState } from "./generate.ts";
 import { FIRST_WRITABLE_SLOT, HIGH_ALIAS, linearOf, SlotPages } from "./layout.ts";
 import { Random } from "./random.ts";
 

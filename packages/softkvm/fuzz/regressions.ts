@@ -3,9 +3,8 @@
  * For a mismatch, `npm run fuzz:cpu` prints a whole line that goes to {@link LINES} instead.
  */
 
-import { type FuzzCase, initialXsave, Xsave } from "./case.ts";
+import { exitCode, type FuzzCase, initialXsave, Xsave } from "./case.ts";
 import { GPR_NAMES } from "./compare.ts";
-import { exitCode } from "./generate.ts";
 import { FIRST_WRITABLE_SLOT, linearOf, SlotPages } from "./layout.ts";
 
 interface Regression {
