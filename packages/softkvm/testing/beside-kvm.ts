@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { ExitReason, type Regs, type Sregs, type Vcpu, type VcpuEvents, type Vm } from "@lodge/kvm";
 import { openKvm } from "@lodge/kvm/linux";
+import { Msr, writeMsr } from "../src/system/msr.ts";
 import { getDebugRegs, getRegs, setDebugRegs, setRegs } from "../src/system/regs.ts";
 import { getSregs, setSregs } from "../src/system/sregs.ts";
 import { getEvents } from "../src/system/vcpu-events.ts";
@@ -68,7 +69,9 @@ export class BesideKvm implements Disposable {
     this.vcpu.setRegs(state.regs);
     const debugRegs = { db: [0n, 0n, 0n, 0n], dr6: 0xffff0ff0n, dr7: 0x400n, flags: 0n };
     this.vcpu.setDebugRegs(debugRegs);
+    this.vcpu.setMsrs(INITIAL_MSRS);
     const { cpu } = this.soft;
+    for (const { index, data } of INITIAL_MSRS) writeMsr(cpu, index, data);
     cpu.events.clear();
     cpu.state.set32(0x29c, 0);
     setSregs(cpu, state.sregs);
@@ -126,6 +129,15 @@ export class BesideKvm implements Disposable {
     this.#resources.dispose();
   }
 }
+
+/** What the guest may have written that is no part of the system registers. */
+const INITIAL_MSRS = [
+  ...[Msr.SYSENTER_CS, Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.SFMASK, Msr.KERNEL_GS_BASE, Msr.TSC_AUX].map((index) => ({
+    index,
+    data: 0n,
+  })),
+  { index: Msr.PAT, data: 0x0007040600070406n },
+];
 
 const QUIET: Partial<VcpuEvents> = {
   exception: { injected: 0, nr: 0, hasErrorCode: 0, pending: 0, errorCode: 0 },

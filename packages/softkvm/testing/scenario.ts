@@ -1,6 +1,7 @@
 /** Random states and system instructions: descriptor tables, stacks and one instruction, mostly sensible. */
 
 import type { Segment } from "@lodge/kvm";
+import { Msr } from "../src/system/msr.ts";
 import type { State } from "./beside-kvm.ts";
 import type { Random } from "./random.ts";
 
@@ -19,6 +20,11 @@ const DATA = 0xe000;
 export const STACK = 0xf800;
 const INNER_STACKS = [0x10800, 0x11800, 0x12800];
 const HLT = 0xf4;
+/** What ring 0 writes to get to ring 3 and back; and one that no processor has. */
+const MSRS: readonly number[] = [
+  ...[Msr.SYSENTER_CS, Msr.PAT, Msr.EFER, Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.SFMASK],
+  ...[Msr.FS_BASE, Msr.GS_BASE, Msr.KERNEL_GS_BASE, Msr.TSC_AUX, 0x12345678],
+];
 /** Neither with 48 nor with 57 bits. */
 const NOT_CANONICAL = 0x5a5an << 48n;
 
@@ -382,6 +388,21 @@ class Builder {
         regs.rax = this.#cr4() ^ random.pick(bits);
         return [0x0f, 0x22, 0xe0];
       },
+      "mov to cr3": () => {
+        // In use only with tables that lead on; bits that no address has, and those of PCIDs, which are off.
+        const bits = [0x8n, 0x18n, 0xfe7n, 1n << 60n, 1n << 52n, 1n << 62n];
+        regs.rax = BigInt(TABLES) | random.pick(this.long ? bits : bits.slice(0, 2));
+        return [0x0f, 0x22, 0xd8];
+      },
+      "wrmsr, rdmsr": () => {
+        regs.rcx = BigInt(random.pick(MSRS));
+        const value = this.#msrValue(Number(regs.rcx));
+        regs.rax = BigInt.asUintN(32, value);
+        // WRMSR does not look at the upper half; 0 would be made anything.
+        regs.rdx = (value >> 32n) | (1n << 32n);
+        if (regs.rax === 0n) regs.rax = 1n << 32n;
+        return [0x0f, 0x30, 0x0f, 0x32];
+      },
       "mov dr": () => {
         const register = random.pick([0, 1, 4, 5, 6, 7]);
         // The upper half only where KVM looks at it: its emulator does not for DR4 and DR5.
@@ -426,6 +447,27 @@ class Builder {
         return [0x63, 0xc8];
       },
     };
+  }
+
+  /** What a register takes, mostly. */
+  #msrValue(index: number): bigint {
+    const { random } = this;
+    const efer = this.long ? 0xd01n : 0n;
+    switch (index) {
+      case Msr.EFER:
+        return efer ^ random.pick([0n, 1n, 0x100n, 0x400n, 0x800n, 0x901n, 1n << 40n]);
+      case Msr.PAT:
+        return random.chance(0.7) ? 0x0007040600070406n : random.bits64() & 0x0707070707070707n;
+      case Msr.SYSENTER_CS:
+        return BigInt(random.below(0x10000));
+      case Msr.SFMASK:
+      case Msr.TSC_AUX:
+        return BigInt(random.next());
+      case Msr.STAR:
+        return random.bits64();
+      default:
+        return random.chance(0.7) ? BigInt.asUintN(64, BigInt.asIntN(47, random.bits64())) : NOT_CANONICAL;
+    }
   }
 
   #pointerBytes(size: number): number[] {
