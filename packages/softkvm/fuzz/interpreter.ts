@@ -1,7 +1,7 @@
 /** The interpreter as a subject: the software CPU's state, memory and decoded blocks, without what surrounds a vCPU. */
 
 import { Cr4, Efer } from "@lodge/kvm";
-import { Seg, SegmentAttribute, STATE_SIZE, State, Tlb, Vector } from "../src/cpu/layout.ts";
+import { Seg, SegmentAttribute, State, Tlb, Vector } from "../src/cpu/layout.ts";
 import { CpuState } from "../src/cpu/state.ts";
 import type { Block } from "../src/interpreter/block.ts";
 import { Blocks, type CodeSource } from "../src/interpreter/blocks.ts";
@@ -99,7 +99,7 @@ export class InterpreterSubject implements Subject {
   }));
 
   constructor(distort?: BatchHandlers["distort"]) {
-    const arena = MEMORY_BYTES + Math.ceil((STATE_SIZE + JumpCache.entries * JumpCache.entrySize) / 65536) * 65536;
+    const arena = MEMORY_BYTES + Math.ceil(JumpCache.end / 65536) * 65536;
     const pages = (arena + ARENA_BYTES) / 65536;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     this.memory = new Uint8Array(memory.buffer, 0, MEMORY_BYTES);

@@ -1,7 +1,7 @@
 /** A processor that does an instruction by its meaning, interpreted or compiled, where a {@link SoftProcessor} does it by microcode. */
 
 import { Compiler } from "../src/compiler/compiler.ts";
-import { STATE_SIZE, State } from "../src/cpu/layout.ts";
+import { State } from "../src/cpu/layout.ts";
 import { Blocks } from "../src/interpreter/blocks.ts";
 import { Handlers, JumpCache, type QuickPaths } from "../src/interpreter/handlers.ts";
 import { Record, Return } from "../src/interpreter/record.ts";
@@ -20,7 +20,7 @@ export class MeaningProcessor {
 
   /** `memoryBytes`: a multiple of 64 KiB. */
   constructor(memoryBytes: number) {
-    const arena = memoryBytes + STATE_SIZE + JumpCache.entries * JumpCache.entrySize;
+    const arena = memoryBytes + JumpCache.end;
     const codeAt = arena + ARENA_BYTES;
     const pages = Math.ceil((codeAt + MemoryMap.codeBytes(memoryBytes)) / 65536);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });

@@ -5,7 +5,7 @@ import { Mode, State } from "../cpu/layout.ts";
 import type { Instruction } from "../decode/instruction.ts";
 import type { Edges } from "../interpreter/block.ts";
 import type { Blocks } from "../interpreter/blocks.ts";
-import { JumpCache, jumpCacheEntry } from "../interpreter/handlers.ts";
+import { JumpCache, jumpCacheEntries } from "../interpreter/handlers.ts";
 import type { Outside } from "../interpreter/outside.ts";
 import { BlockHeader, Record, Return } from "../interpreter/record.ts";
 import type { Member, Seed } from "../interpreter/regions.ts";
@@ -192,23 +192,26 @@ export class RegionWriter {
     const state = this.#state;
     code.set(state.budget, i32.sub(state.budget, c32(Budget.dispatch)));
     code.if(i32.lt_s(state.budget, c32(0)), () => state.leave(Return.BUDGET, state.exitRip));
-    const entry = code.let(jumpCacheEntry(state.base, state.exitRip));
-    const isHere = i64.eq(i64.load(entry, JumpCache.rip), state.exitRip);
     // Ring 3 has entries of other address spaces there, too.
     const isUser = (this.#mode & Mode.USER) !== 0;
     const tag = isUser ? i32.or(i32.load(c32(state.base + State.space)), c32(this.#mode)) : c32(this.#mode);
-    const isTagged = i32.eq(i32.load(entry, JumpCache.mode), tag);
-    code.if(isUser ? i32.and(isHere, isTagged) : isHere, () => {
-      code.set(state.leftRecord, i32.load(entry, JumpCache.record));
-      code.if(i32.eq(i32.load(state.leftRecord, Record.handler), c32(this.#slot)), () => {
-        // The same page may be seen at another address by now.
-        state.enter(state.leftRecord, state.exitRip);
-        again();
-      });
-      if (isUser) state.leave(Leave.ENTER, state.exitRip);
-      else code.if(isTagged, () => state.leave(Leave.ENTER, state.exitRip));
+    code.block((known) => {
+      for (const place of jumpCacheEntries(state.base, state.exitRip, isUser)) {
+        const entry = code.let(place);
+        const isIt = i64.eq(i64.load(entry, JumpCache.rip), state.exitRip);
+        code.if(i32.and(isIt, i32.eq(i32.load(entry, JumpCache.mode), tag)), () => {
+          code.set(state.leftRecord, i32.load(entry, JumpCache.record));
+          code.br(known);
+        });
+      }
+      state.leave(Leave.ELSEWHERE, state.exitRip);
     });
-    state.leave(Leave.ELSEWHERE, state.exitRip);
+    code.if(i32.eq(i32.load(state.leftRecord, Record.handler), c32(this.#slot)), () => {
+      // The same page may be seen at another address by now.
+      state.enter(state.leftRecord, state.exitRip);
+      again();
+    });
+    state.leave(Leave.ENTER, state.exitRip);
   }
 
   /** All is stored: goes on where that is not TypeScript's to do. */

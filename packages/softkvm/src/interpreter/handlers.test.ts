@@ -6,7 +6,7 @@ import { Handlers, JumpCache } from "./handlers.ts";
 import { Record } from "./record.ts";
 import type { Shape } from "./shape.ts";
 
-const RECORD = JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
+const RECORD = JumpCache.end;
 
 const shape = (key: string): Shape => ({
   ...{ key, mnemonic: key, condition: -1, operands: [], operandSize: 8, addressSize: 8, stackSize: 8, bits: 64 },

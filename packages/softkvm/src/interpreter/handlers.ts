@@ -30,12 +30,16 @@ import type { Shape } from "./shape.ts";
  * A table from virtual addresses to records, behind the vCPU's state. Each address has two places: one that comes drives
  * what is in its first place to that one's second. A kernel that boots decodes some 65,000 blocks.
  *
- * Beside the mode of its code, an entry of ring 3 has the number of its address space, in the bits of {@link SPACE}: loads of CR3
- * count that on (`State.space`), so that they empty nothing.
+ * Ring 3 has a table of its own behind the supervisor's: programs come and go, and would drive a kernel's addresses out. Beside the
+ * mode of its code, an entry there has the number of its address space, in the bits of {@link SPACE}: loads of CR3 count that on
+ * (`State.space`), so that they empty nothing.
  */
 export const JumpCache = {
   offset: STATE_SIZE,
   entries: 65536,
+  ring3: STATE_SIZE + 65536 * 16,
+  ring3Entries: 8192,
+  end: STATE_SIZE + (65536 + 8192) * 16,
   entrySize: 16,
   /** The first place is the address's low bits and those from here on, the second these times the factor and those. */
   shift: 12,
@@ -309,9 +313,10 @@ function jump(code: Code, base: number, walk: number, { handlerType }: Pick<Outs
   code.if(i32.lt_s(budget, c32(0)), () => code.return(c32(Return.BUDGET)));
   const rip = code.let(i64.load(at(State.blockRip)));
   const mode = code.let(i32.load(at(State.mode)));
-  const isUser = i32.ne(i32.and(mode, c32(Mode.USER)), c32(0));
+  const isUser = code.let(i32.and(mode, c32(Mode.USER)));
   const tag = code.let(i32.or(mode, select(isUser, i32.load(at(State.space)), c32(0))));
-  const entries = [jumpCacheEntry(base, rip), secondEntry(base, rip)].map((place) => code.let(place));
+  const [supervisors, users] = [jumpCacheEntries(base, rip, false), jumpCacheEntries(base, rip, true)];
+  const entries = supervisors.map((place, index) => code.let(select(isUser, users[index]!, place)));
   const enter = (record: I32) => code.tailCallIndirect(handlerType, i32.load(record, Record.handler), record);
   for (const entry of entries) {
     const hit = i32.and(i64.eq(i64.load(entry, JumpCache.rip), rip), i32.eq(i32.load(entry, JumpCache.mode), tag));
@@ -340,10 +345,8 @@ function fillJump(
   jump: { rip: Local<"i64">; tag: I32; record: I32; entries: readonly I32[] },
 ): void {
   const [first, second] = jump.entries as [I32, I32];
-  // The supervisor's stay where they are: only TypeScript finds those again.
-  const isOthers = i32.eqz(i32.and(i32.load(first, JumpCache.mode), c32(Mode.USER)));
-  const isEmpty = i64.eq(i64.load(first, JumpCache.rip), c64(JumpCache.empty));
-  const entry = code.let(select(i32.and(isOthers, i32.eqz(isEmpty)), second, first));
+  // What is of an older address space gives way.
+  const entry = code.let(select(i32.eq(i32.load(first, JumpCache.mode), jump.tag), second, first));
   code.store("i64", entry, JumpCache.rip, jump.rip);
   code.store("i32", entry, JumpCache.mode, jump.tag);
   code.store("i32", entry, JumpCache.record, jump.record);
@@ -356,21 +359,16 @@ function fillJump(
   }
 }
 
-/** Where the jump cache has an address first of all. */
-export function jumpCacheEntry(base: number, rip: Local<"i64">): I32 {
+/** Where the jump cache has an address first of all, and where it has one that another has driven from there. */
+export function jumpCacheEntries(base: number, rip: Local<"i64">, isUser: boolean): [first: I32, second: I32] {
   const low = i32.wrap(rip);
-  return entryAt(base, i32.xor(low, i32.shr_u(low, c32(JumpCache.shift))));
-}
-
-/** And where it has one that another has driven from there. */
-function secondEntry(base: number, rip: Local<"i64">): I32 {
-  const low = i32.wrap(rip);
-  return entryAt(base, i32.xor(i32.shr_u(low, c32(JumpCache.secondShift)), i32.mul(low, c32(JumpCache.secondFactor))));
-}
-
-function entryAt(base: number, hash: I32): I32 {
-  const number = i32.and(hash, c32(JumpCache.entries - 1));
-  return i32.add(i32.shl(number, c32(Math.log2(JumpCache.entrySize))), c32(base + JumpCache.offset));
+  const [table, count] = isUser ? [JumpCache.ring3, JumpCache.ring3Entries] : [JumpCache.offset, JumpCache.entries];
+  const at = (hash: I32) => {
+    const number = i32.and(hash, c32(count - 1));
+    return i32.add(i32.shl(number, c32(Math.log2(JumpCache.entrySize))), c32(base + table));
+  };
+  const second = i32.xor(i32.shr_u(low, c32(JumpCache.secondShift)), i32.mul(low, c32(JumpCache.secondFactor)));
+  return [at(i32.xor(low, i32.shr_u(low, c32(JumpCache.shift)))), at(second)];
 }
 
 /** The way in, the look-up of jumps, quick ways beside TypeScript, and the handlers that are no instructions. */

@@ -13,13 +13,15 @@ const LARGE = { pageShift: 21, global: true };
 
 /** What compiled code finds for an address: a record, or 0. */
 function reader(state: CpuState, mode: number): (rip: number) => number {
-  const { shift, secondShift, secondFactor, entries } = JumpCache;
+  const { shift, secondShift, secondFactor } = JumpCache;
+  const isUser = (mode & Mode.USER) !== 0;
+  const [table, entries] = isUser ? [JumpCache.ring3, JumpCache.ring3Entries] : [JumpCache.offset, JumpCache.entries];
   return (rip) => {
     const low = rip | 0;
     for (const hash of [low ^ (low >>> shift), (low >>> secondShift) ^ Math.imul(low, secondFactor)]) {
-      const at = state.base + JumpCache.offset + (hash & (entries - 1)) * JumpCache.entrySize;
+      const at = state.base + table + (hash & (entries - 1)) * JumpCache.entrySize;
       const isHit = state.view.getBigInt64(at + JumpCache.rip, true) === BigInt(rip);
-      const tag = mode & Mode.USER ? mode | state.get32(State.space) : mode;
+      const tag = isUser ? mode | state.get32(State.space) : mode;
       if (isHit && state.view.getUint32(at + JumpCache.mode, true) === tag) {
         return state.view.getUint32(at + JumpCache.record, true);
       }
@@ -29,7 +31,7 @@ function reader(state: CpuState, mode: number): (rip: number) => number {
 }
 
 function made() {
-  const state = new CpuState(new ArrayBuffer(JumpCache.offset + JumpCache.entries * JumpCache.entrySize), 0);
+  const state = new CpuState(new ArrayBuffer(JumpCache.end), 0);
   return { jumps: new Jumps(state), found: reader(state, MODE), foundByUser: reader(state, USER_MODE), state };
 }
 
@@ -113,14 +115,23 @@ test("jumps of ring 3 go with their address space, and with a page that INVLPG n
   assert.equal(foundByUser(0x402000), 0);
 });
 
-test("ring 3 does not drive the supervisor from its place", () => {
+test("ring 3 drives nothing of the supervisor's from its places, and of its own what is of older address spaces", () => {
   const { jumps, found, foundByUser } = made();
   const kernel = 0x400123;
-  const user = Array.from({ length: 2 ** 20 }, (_, index) => 0x800000 + index).find(
-    (rip) =>
-      ((rip ^ (rip >>> 12)) & (JumpCache.entries - 1)) === ((kernel ^ (kernel >>> 12)) & (JumpCache.entries - 1)),
-  )!;
+  const place = (rip: number) => (rip ^ (rip >>> 12)) & (JumpCache.ring3Entries - 1);
+  const users = Array.from({ length: 2 ** 20 }, (_, index) => 0x800000 + index).filter(
+    (rip) => place(rip) === place(kernel),
+  );
+  assert.ok(users.length > 100);
   jumps.set(kernel, kernel, LARGE, MODE, 64);
-  jumps.set(user, user, SMALL, USER_MODE, 128);
-  assert.deepEqual([found(kernel), foundByUser(user)], [64, 128]);
+  for (const rip of users) jumps.set(rip, rip, SMALL, USER_MODE, 128);
+  assert.equal(found(kernel), 64);
+  // The first one that came and the last one have their places.
+  assert.deepEqual([foundByUser(users[0]!), foundByUser(users.at(-1)!)], [128, 128]);
+  jumps.set(users[0]!, users[0]!, SMALL, USER_MODE, 192);
+  assert.equal(foundByUser(users[0]!), 192);
+  jumps.forgetNonGlobal();
+  jumps.set(users[1]!, users[1]!, SMALL, USER_MODE, 256);
+  jumps.set(users[2]!, users[2]!, SMALL, USER_MODE, 320);
+  assert.deepEqual([users[0]!, users[1]!, users[2]!].map(foundByUser), [0, 256, 320]);
 });

@@ -52,6 +52,7 @@ export class Jumps {
     this.#large = new TranslatedPieces(state, Translated.large, Translated.largeShift);
     this.#at = state.base + JumpCache.offset;
     for (let entry = 0; entry < JumpCache.entries; entry++) this.#empty(entry);
+    this.#wipeUser();
   }
 
   /** How many pages are remembered, at most `CODE_LIMITS.jumpPages`. */
@@ -78,10 +79,20 @@ export class Jumps {
   /** Of ring 3, whose entries are in no list, as compiled code makes such ones too: see `fillJump` in handlers.ts. */
   #setUser(rip: number, mode: number, record: number): void {
     const low = rip | 0;
-    const first = firstEntry(low);
-    const isSupervisors = this.#kinds[first] !== 0 && (this.#word(first, JumpCache.mode) & Mode.USER) === 0;
     const tag = mode | this.#state.get32(State.space);
-    this.#write(isSupervisors ? secondEntry(low) : first, [low, Math.floor(rip / HIGH) | 0, tag, record]);
+    const [first, second] = [firstHash, secondHash].map(
+      (hash) => this.#state.base + JumpCache.ring3 + (hash(low) & (JumpCache.ring3Entries - 1)) * JumpCache.entrySize,
+    ) as [number, number];
+    const isOthers = this.#view.getInt32(first + JumpCache.mode, true) === tag && !this.#isOf(first, rip);
+    this.#write(isOthers ? second : first, [low, Math.floor(rip / HIGH) | 0, tag, record]);
+  }
+
+  #isOf(at: number, rip: number): boolean {
+    const { rip: field } = JumpCache;
+    return (
+      this.#view.getInt32(at + field, true) === (rip | 0) &&
+      this.#view.getInt32(at + field + 4, true) === (Math.floor(rip / HIGH) | 0)
+    );
   }
 
   /** All of ring 3 is of another address space from now on. */
@@ -93,9 +104,8 @@ export class Jumps {
   }
 
   #wipeUser(): void {
-    for (let entry = 0; entry < JumpCache.entries; entry++) {
-      if (this.#word(entry, JumpCache.mode) & Mode.USER) this.#empty(entry);
-    }
+    const at = this.#state.base + JumpCache.ring3;
+    for (let entry = 0; entry < JumpCache.ring3Entries; entry++) this.#clear(at + entry * JumpCache.entrySize);
   }
 
   /** What is in its first place goes to its second. */
@@ -103,8 +113,6 @@ export class Jumps {
     const { rip, mode, record } = JumpCache;
     const low = this.#word(entry, rip);
     const words: Words = [low, this.#word(entry, rip + 4), this.#word(entry, mode), this.#word(entry, record)];
-    // Compiled code may have put ring 3's there.
-    if (words[2] & Mode.USER) return;
     if (firstEntry(low) === entry) this.#fill(secondEntry(low), this.#kinds[entry]!, this.#linear[entry]!, words);
   }
 
@@ -112,11 +120,10 @@ export class Jumps {
     (kind & GLOBAL ? this.#global : this.#other).add(entry);
     this.#kinds[entry] = kind;
     this.#linear[entry] = linear;
-    this.#write(entry, words);
+    this.#write(this.#at + entry * JumpCache.entrySize, words);
   }
 
-  #write(entry: number, words: Words): void {
-    const at = this.#at + entry * JumpCache.entrySize;
+  #write(at: number, words: Words): void {
     for (let index = 0; index < words.length; index++) this.#view.setInt32(at + index * 4, words[index]!, true);
   }
 
@@ -154,10 +161,13 @@ export class Jumps {
 
   #empty(entry: number): true {
     this.#kinds[entry] = 0;
-    const at = this.#at + entry * JumpCache.entrySize;
-    this.#view.setUint32(at + JumpCache.rip, EMPTY_LOW, true);
-    this.#view.setUint32(at + JumpCache.rip + 4, EMPTY_HIGH, true);
+    this.#clear(this.#at + entry * JumpCache.entrySize);
     return true;
+  }
+
+  /** No code has the address that is here from now on, nor an address space the mode. */
+  #clear(at: number): void {
+    this.#write(at, [EMPTY_LOW, EMPTY_HIGH, 0, 0]);
   }
 }
 
@@ -165,9 +175,10 @@ export class Jumps {
 type Words = readonly [low: number, high: number, mode: number, record: number];
 
 /** As in handlers.ts. */
-const firstEntry = (low: number): number => (low ^ (low >>> JumpCache.shift)) & (JumpCache.entries - 1);
-const secondEntry = (low: number): number =>
-  ((low >>> JumpCache.secondShift) ^ Math.imul(low, JumpCache.secondFactor)) & (JumpCache.entries - 1);
+const firstHash = (low: number): number => low ^ (low >>> JumpCache.shift);
+const secondHash = (low: number): number => (low >>> JumpCache.secondShift) ^ Math.imul(low, JumpCache.secondFactor);
+const firstEntry = (low: number): number => firstHash(low) & (JumpCache.entries - 1);
+const secondEntry = (low: number): number => secondHash(low) & (JumpCache.entries - 1);
 
 /** Entries, each once. What was emptied or became another kind may still be listed. */
 class EntryList {

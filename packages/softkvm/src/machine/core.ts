@@ -167,7 +167,7 @@ export class Core {
       if (page === "any") this.#blocks.forgetAll();
       else this.#blocks.written(page, 4096);
     });
-    const records = base + JumpCache.offset + JumpCache.entries * JumpCache.entrySize;
+    const records = base + JumpCache.end;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, FIRST_RUNS);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
     this.#sampler = new Sampler(this.state, this.#blocks, this.#compiler);

@@ -1,7 +1,7 @@
 /** Single instructions on the interpreter or compiled, from the same state as native.ts and with the same result. */
 
 import { Compiler } from "../../compiler/compiler.ts";
-import { Mode, NO_FAULT, STATE_SIZE, State, Tlb, Vector } from "../../cpu/layout.ts";
+import { Mode, NO_FAULT, State, Tlb, Vector } from "../../cpu/layout.ts";
 import { CpuState } from "../../cpu/state.ts";
 import { Blocks } from "../../interpreter/blocks.ts";
 import { Handlers, JumpCache } from "../../interpreter/handlers.ts";
@@ -52,7 +52,7 @@ export class Interpreted {
       ...{ fetch: (linear: bigint) => Number(linear), translation: { pageShift: 12, global: false } },
       ...{ watch: () => {}, unwatch: () => {} },
     };
-    const records = GUEST + STATE_SIZE + JumpCache.entries * JumpCache.entrySize;
+    const records = GUEST + JumpCache.end;
     this.#blocks = new Blocks(state, this.#handlers, source, records, GUEST + AREA);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, GUEST);
     this.select({});

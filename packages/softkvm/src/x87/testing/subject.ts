@@ -2,7 +2,7 @@
 
 import { softProcessor } from "../../../testing/soft-processor.ts";
 import { Compiler } from "../../compiler/compiler.ts";
-import { Mode, NO_FAULT, STATE_SIZE, State, Vector } from "../../cpu/layout.ts";
+import { Mode, NO_FAULT, State, Vector } from "../../cpu/layout.ts";
 import { Decoder } from "../../decode/decoder.ts";
 import { Instruction, Status } from "../../decode/instruction.ts";
 import { Blocks } from "../../interpreter/blocks.ts";
@@ -142,7 +142,7 @@ export class HandlerSubject extends Subject {
   protected readonly blocks: Blocks;
 
   constructor() {
-    const arena = GUEST_BYTES + STATE_SIZE + JumpCache.entries * JumpCache.entrySize;
+    const arena = GUEST_BYTES + JumpCache.end;
     const pages = Math.ceil((arena + ARENA_BYTES) / 65536);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     super(memory.buffer);
