@@ -37,8 +37,9 @@ export class Wire implements Disposable {
     const copies = this.#happens(duplication) ? 2 : 1;
     for (let copy = 0; copy < copies; copy++) {
       const late = this.#happens(reordering) ? 1 + 4 * this.#random() : 0;
-      if (delayMs + late === 0) deliver(frame.slice(), offload);
-      else this.#later(frame.slice(), offload, deliver, delayMs + late);
+      // Who gets it may write to it; a good cable costs nothing that a machine's would not.
+      if (delayMs + late > 0) this.#later(frame.slice(), offload, deliver, delayMs + late);
+      else deliver(copies > 1 ? frame.slice() : frame, offload);
     }
   }
 

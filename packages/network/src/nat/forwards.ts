@@ -6,7 +6,6 @@ import {
   bindSocket,
   close,
   type Endpoint,
-  EpollEvent,
   Errno,
   encodeEndpoint,
   encodeUnixPath,
@@ -20,10 +19,10 @@ import {
   SystemError,
   setSocketOption,
   socket,
-  tryAccept,
 } from "@lodge/linux";
 import { NetworkError } from "../errors.ts";
 import { removeAbandonedSocket } from "../host/abandoned-socket.ts";
+import { acceptAt } from "../host/accepting.ts";
 import { DatagramSocket } from "../host/datagram-socket.ts";
 import type { Poller } from "../host/poller.ts";
 import { HostSocket } from "../host/tcp-socket.ts";
@@ -34,8 +33,6 @@ import type { TcpGateway } from "./tcp/gateway.ts";
 import type { UdpGateway } from "./udp.ts";
 
 const BACKLOG = 128;
-/** Of one event, so that a flood of callers leaves the others their turn. */
-const MOST_AT_ONCE = 32;
 const LOOPBACK = prefixes("127.0.0.0/8", "::1/128");
 
 export interface ForwardsOptions {
@@ -136,27 +133,7 @@ export class Forwards implements Disposable {
 
   /** Whoever waits at a listening socket is led into the guest. */
   #accepting(fd: number, forward: Forward, index: number): Disposable {
-    const { poller } = this.#options;
-    let isOpen = true;
-    const take = () => {
-      for (let count = 0; isOpen; count++) {
-        if (count === MOST_AT_ONCE) return void setImmediate(take);
-        const accepted = tryAccept(fd);
-        // Nobody, or no descriptor for whoever it is: he waits until the next one comes.
-        if (accepted < 0 && accepted !== -Errno.ECONNABORTED) return;
-        if (accepted >= 0) this.#call(accepted, forward, index);
-      }
-    };
-    poller.add(fd, (mask) => {
-      if (mask & EpollEvent.IN) take();
-    });
-    return {
-      [Symbol.dispose]: () => {
-        isOpen = false;
-        poller.remove(fd);
-        close(fd);
-      },
-    };
+    return acceptAt(fd, this.#options.poller, (accepted) => this.#call(accepted, forward, index));
   }
 
   #call(fd: number, forward: Forward, index: number): void {

@@ -3,13 +3,15 @@
  */
 
 import { spawn } from "node:child_process";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { text as textOf } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { Errno, SystemError } from "@lodge/linux";
 import { checkDefinition } from "../definition/definition.ts";
 import { readNetwork, writeNetwork } from "../definition/store.ts";
 import { NetworkError } from "../errors.ts";
+import { connectUnix } from "../host/unix-stream.ts";
 import { formatForward, parseForward } from "../nat/forward.ts";
 import { switchPlace } from "./place.ts";
 import { type Hello, type PortHello, receiveLine, type SwitchStatus, sendLine } from "./protocol.ts";
@@ -18,6 +20,8 @@ const DAEMON = fileURLToPath(new URL("./daemon.ts", import.meta.url));
 /** Somebody else is about to serve the network, or was about to end: it is tried again after so long, so often. */
 const AGAIN_MS = 25;
 const MOST_TRIES = 200;
+/** How a connect fails where nobody listens, or where more wait than may. */
+const NOBODY: ReadonlySet<number> = new Set([Errno.ENOENT, Errno.ECONNREFUSED, Errno.ECONNRESET, Errno.EAGAIN]);
 /** A switch that cannot be had for a machine that runs: longer each time, up to this. */
 const LONGEST_PAUSE_MS = 5000;
 
@@ -25,7 +29,7 @@ const LONGEST_PAUSE_MS = 5000;
 async function open(name: string, hello: Hello): Promise<{ socket: Socket; answer: Record<string, unknown> }> {
   const { socket: path } = switchPlace(name);
   for (let tries = 0; tries < MOST_TRIES; tries++) {
-    const socket = await dial(path);
+    const socket = dial(path);
     if (socket !== undefined) {
       const answer = await ask(socket, hello);
       if (answer !== undefined) {
@@ -50,19 +54,15 @@ async function ask(socket: Socket, hello: Hello): Promise<Record<string, unknown
   }
 }
 
-function dial(path: string): Promise<Socket | undefined> {
-  const socket = connect(path);
-  return new Promise((resolve, reject) => {
-    socket.once("connect", () => {
-      socket.off("error", failed).on("error", () => socket.destroy());
-      resolve(socket);
-    });
-    const failed = (error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT" || error.code === "ECONNREFUSED" || error.code === "ECONNRESET") resolve(undefined);
-      else reject(new NetworkError("NETWORK_HOST", `${path}: ${error.message}`, { cause: error }));
-    };
-    socket.once("error", failed);
-  });
+/** Undefined where nobody listens, or not yet. */
+function dial(path: string): Socket | undefined {
+  try {
+    const socket = connectUnix(path);
+    return socket.on("error", () => socket.destroy());
+  } catch (error) {
+    if (error instanceof SystemError && NOBODY.has(error.errno)) return undefined;
+    throw new NetworkError("NETWORK_HOST", `${path}: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 async function startDaemon(name: string): Promise<"ready" | "busy"> {
@@ -181,7 +181,7 @@ export async function changeForward(name: string, change: { readonly add: string
   if ("add" in change && before.includes(text)) {
     throw new NetworkError("NETWORK_CONFIG", `${text} is forwarded already`);
   }
-  const socket = await dial(switchPlace(name).socket);
+  const socket = dial(switchPlace(name).socket);
   if (socket !== undefined) {
     sendLine(socket, { want: "forward", ...change });
     const { error } = JSON.parse((await textOf(socket).catch(() => "")) || "{}");
@@ -192,7 +192,7 @@ export async function changeForward(name: string, change: { readonly add: string
 
 /** What a network's switch is doing; undefined while no machine is on it. */
 export async function switchStatus(name: string): Promise<SwitchStatus | undefined> {
-  const socket = await dial(switchPlace(readNetwork(name).name).socket);
+  const socket = dial(switchPlace(readNetwork(name).name).socket);
   if (socket === undefined) return undefined;
   sendLine(socket, { want: "status" });
   // Reset: it was about to end.

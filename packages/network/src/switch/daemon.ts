@@ -26,7 +26,7 @@ async function serve(name: string): Promise<void> {
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => end());
   const first = setTimeout(end, FIRST_CLIENT_MS);
-  await using _server = await SwitchServer.listen(place.socket, {
+  await using _server = new SwitchServer(place.socket, {
     definition,
     leases: { before: savedLeases(file.read()), keep: (leases) => file.write(leases) },
     onClients: (count) => {

@@ -1,6 +1,7 @@
 /** A named network as its machines find it: a switch behind a socket, with the gateway that the definition asks for. */
 
-import { createServer, type Server, type Socket } from "node:net";
+import { once } from "node:events";
+import type { Socket } from "node:net";
 import { pcapHeader, pcapRecord } from "../capture/pcap.ts";
 import type { NetworkDefinition } from "../definition/definition.ts";
 import { NetworkError } from "../errors.ts";
@@ -8,6 +9,7 @@ import { AddressBook } from "../filter/addresses.ts";
 import { Filter } from "../filter/filter.ts";
 import { CLEAN_TRAFFIC, parseFilter } from "../filter/rules.ts";
 import { deviceCounters } from "../host/interface.ts";
+import { listenUnix } from "../host/unix-stream.ts";
 import type { Lease, SavedLease } from "../nat/dhcp/leases.ts";
 import { parseForward } from "../nat/forward.ts";
 import { Nat } from "../nat/nat.ts";
@@ -67,29 +69,14 @@ export class SwitchServer implements AsyncDisposable {
   readonly #books = new Map<number, AddressBook<Member>>();
   /** By address: to which card DHCP gave it. */
   readonly #leased = new Map<string, string>();
-  readonly #server: Server;
   readonly #onClients: (count: number) => void;
 
   /** Serves at this path, where nothing is. Throws a `NetworkError` for what the definition asks for and cannot be had. */
-  static async listen(path: string, options: SwitchServerOptions): Promise<SwitchServer> {
-    const server = new SwitchServer(options);
-    try {
-      await new Promise<void>((resolve, reject) => {
-        server.#server.once("error", reject).listen(path, resolve);
-      });
-    } catch (error) {
-      server.#resources.dispose();
-      throw new NetworkError("NETWORK_HOST", `network ${options.definition.name}: ${(error as Error).message}`);
-    }
-    return server;
-  }
-
-  private constructor({ definition, onClients = () => {}, leases }: SwitchServerOptions) {
+  constructor(path: string, { definition, onClients = () => {}, leases }: SwitchServerOptions) {
     this.#definition = definition;
     this.#onClients = onClients;
     const { flood, mode } = definition;
     this.#switch = new Switch({ ...(flood !== undefined && { flood }) });
-    this.#server = createServer((socket) => void this.#welcome(socket));
     using undo = new DisposableStack();
     const kernel = definition.bridge ? undo.use(new KernelNetwork(definition)) : undefined;
     this.#kernel = kernel;
@@ -97,6 +84,11 @@ export class SwitchServer implements AsyncDisposable {
     if (mode !== "bare") this.#nat = undo.use(this.#makeNat(kernel, leases));
     if (this.#nat && this.#bridge !== undefined) attachTo(undo.use(TapPort.onBridge(this.#bridge)), this.#nat);
     else if (this.#nat) this.#attachGateway(this.#nat);
+    try {
+      undo.use(listenUnix(path, (socket) => void this.#welcome(socket)));
+    } catch (error) {
+      throw new NetworkError("NETWORK_HOST", `network ${definition.name}: ${(error as Error).message}`);
+    }
     this.#resources = undo.move();
   }
 
@@ -329,10 +321,10 @@ export class SwitchServer implements AsyncDisposable {
 
   /** Whoever is connected is cut off. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
+    const closed = [...this.#clients].map((socket) => once(socket, "close"));
     for (const socket of this.#clients) socket.destroy();
     this.#resources.dispose();
-    await closed;
+    await Promise.all(closed);
   }
 }
 
