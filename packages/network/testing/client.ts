@@ -1,13 +1,13 @@
 /**
- * What runs on a guest of the tests: `node client.ts JOB ADDRESS PORT [NUMBER]`. It writes what it found as JSON.
+ * What runs on a guest of the tests: `node client.ts JOB ADDRESS PORT [NUMBER [KIB]]`. It writes what it found as JSON.
  */
 
 import { createHash } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { connect, type Socket } from "node:net";
 
-const [job = "", host = "", portText = "", numberText = "1"] = process.argv.slice(2);
-const [port, number] = [Number(portText), Number(numberText)];
+const [job = "", host = "", portText = "", numberText = "1", kibText = "1024"] = process.argv.slice(2);
+const [port, number, kib] = [Number(portText), Number(numberText), Number(kibText)];
 
 function open(allowHalfOpen = false): Promise<Socket> {
   const socket = connect({ host, port, allowHalfOpen });
@@ -32,6 +32,21 @@ async function drain(socket: Socket): Promise<{ bytes: number; sha256: string; e
   }
 }
 
+/** So many at the same time, each read to its end. */
+const download = () =>
+  Promise.all(Array.from({ length: number }, async () => drain(await open().then((socket) => socket.end()))));
+
+/** Sends so many blocks, ends, and reads what comes then. */
+async function upload(blocks: number, block: Buffer) {
+  const socket = await open(true);
+  for (let sent = 0; sent < blocks; sent++) {
+    if (!socket.write(block)) await new Promise((resolve) => socket.once("drain", resolve).once("close", resolve));
+    if (socket.errored) return { error: (socket.errored as NodeJS.ErrnoException).code };
+  }
+  socket.end();
+  return drain(socket);
+}
+
 const jobs: Record<string, () => Promise<unknown>> = {
   /** How a connect fails. */
   connect: async () => {
@@ -42,19 +57,14 @@ const jobs: Record<string, () => Promise<unknown>> = {
       return (error as NodeJS.ErrnoException).code;
     }
   },
-  /** So many at the same time, each read to its end. */
-  download: async () =>
-    Promise.all(Array.from({ length: number }, async () => drain(await open().then((socket) => socket.end())))),
-  /** Sends so many MiB of one byte, ends, and reads what comes then. */
-  upload: async () => {
-    const socket = await open(true);
-    const block = Buffer.alloc(1 << 20, "u");
-    for (let sent = 0; sent < number; sent++) {
-      if (!socket.write(block)) await new Promise((resolve) => socket.once("drain", resolve).once("close", resolve));
-      if (socket.errored) return { error: (socket.errored as NodeJS.ErrnoException).code };
-    }
-    socket.end();
-    return drain(socket);
+  download,
+  /** So many MiB of one byte. */
+  upload: () => upload(number, Buffer.alloc(1 << 20, "u")),
+  /** So many downloads, and four uploads of so many KiB at the same time. */
+  exchange: async () => {
+    const block = Buffer.alloc(1024, "u");
+    const [downloads] = await Promise.all([download(), ...Array.from({ length: 4 }, () => upload(kib, block))]);
+    return downloads;
   },
   /** Connects and resets. */
   reset: async () => {
