@@ -1,9 +1,7 @@
 /** What runs in the guest of the block benchmark: Debian's fio on the virtio disk, and reads of the PCI configuration. */
 
-import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { basename } from "node:path";
-import { cpio, type Entry } from "../../packages/vmm/src/images/cpio.ts";
+import { cpio } from "../../packages/vmm/src/images/cpio.ts";
+import { hostProgram } from "../guest-program.ts";
 
 /** A job of fio, and what one of its operations is. */
 export const JOBS = {
@@ -58,20 +56,7 @@ poweroff -f
 
 /** An archive to append to the initramfs of the image tiny: fio of this host, with its libraries. */
 export function fioArchive(): Buffer {
-  const fio = execFileSync("sh", ["-c", "command -v fio"], { encoding: "utf8" }).trim();
-  const libraries = execFileSync("ldd", [fio], { encoding: "utf8" }).matchAll(/(\/\S+) \(/g);
-  const entries: Entry[] = [
-    { kind: "directory", path: "lib64" },
-    { kind: "directory", path: "fio" },
-  ];
-  const file = (path: string, data: Buffer) => entries.push({ kind: "file", path, mode: 0o755, data });
-  for (const [, path] of libraries) {
-    const isLoader = basename(path!).startsWith("ld-linux");
-    file(isLoader ? `lib64/${basename(path!)}` : `fio/${basename(path!)}`, readFileSync(path!));
-  }
-  file("fio/fio", readFileSync(fio));
-  file("init", Buffer.from(init()));
-  return cpio(entries);
+  return cpio([...hostProgram("fio"), { kind: "file", path: "init", mode: 0o755, data: Buffer.from(init()) }]);
 }
 
 /** fio's terse output, version 3: operations a second of what it read or wrote (fields 8 and 49, from 1). */

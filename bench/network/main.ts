@@ -1,131 +1,100 @@
 /**
  * A guest's network through user-mode NAT: the same kernel and initramfs in Lodge's software and in QEMU's TCG with
- * `-netdev user`, and this process as the world. The guest loads a page, sends as much, and pings its gateway; what is timed
- * is seen from outside, so both sides have the same clock. Without a guest: the stack alone.
+ * `-netdev user`, iperf3 in the guest and on this host. Each round boots both sides once. Without a guest: the stack alone.
  */
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempDisposableSync, readFileSync, writeFileSync } from "node:fs";
-import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { prepareImage } from "@lodge/vmm";
-import { cpio } from "../../packages/vmm/src/images/cpio.ts";
-import { compare, type Results } from "../harness.ts";
+import { type Comparison, median, type Results } from "../harness.ts";
+import { iperf3Archive, JOBS, milliseconds } from "./guest.ts";
 import { stackAlone } from "./stack.ts";
 
 const ROUNDS = 3;
-const MIB = 1 << 20;
-const TRANSFER = 64 * MIB;
+const LIMIT = 1;
+/** A round that takes longer has hung. */
 const LONGEST_MS = 170_000;
 const APPEND = "console=ttyS0 quiet";
-const LIMIT = 1;
 
-/** What the guest does; the numbers are its host's ports. */
-const init = (down: number, up: number) => `#!/bin/busybox sh
-mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys; mkdir -p /run/lodge
-for bus in pci virtio; do for device in /sys/bus/$bus/devices/*; do
-  [ -e "$device/modalias" ] && read -r alias <"$device/modalias" && modprobe -q "$alias"
-done; done
-ip link set eth0 up
-udhcpc -q -f -n -i eth0 -s /lib/lodge/dhcp >/dev/null 2>&1
-nc 10.0.2.2 ${down} </dev/null >/dev/null
-dd if=/dev/zero bs=64k count=${TRANSFER / 65536} 2>/dev/null | nc 10.0.2.2 ${up} >/dev/null
-ping -q -c 20 -i 0.1 10.0.2.2 >/dev/ttyS0
-echo the end >/dev/ttyS0
-poweroff -f
-`;
-
-interface Measured {
-  readonly downSeconds: number;
-  readonly upSeconds: number;
-  readonly pingMs: number;
-}
-
-type Start = (initrd: string, kernel: string) => [string, string[]];
-
-const lodge: Start = (initrd, kernel) => [
-  process.execPath,
-  [
-    ...[join(import.meta.dirname, "../../packages/cli/bin/lodge.js"), "run", "--accel", "soft", "--memory", "512M"],
-    ...["--net", "nat,loopback", "--kernel", kernel, "--initrd", initrd, "--append", APPEND],
-  ],
-];
-const qemu: Start = (initrd, kernel) => [
-  "qemu-system-x86_64",
-  [
-    ...["-M", "pc", "-accel", "tcg", "-m", "512", "-display", "none", "-serial", "stdio", "-no-reboot"],
-    ...["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"],
-    ...["-kernel", kernel, "-initrd", initrd, "-append", APPEND],
-  ],
-];
-
-/** Serves on a port of its own; tells how long each transfer took, from the first byte that could go to the last. */
-async function timed(serve: (socket: Socket, done: () => void) => void) {
-  const { promise, resolve } = Promise.withResolvers<number>();
-  const server = createServer((socket) => {
-    const start = performance.now();
-    socket.on("error", () => {});
-    serve(socket, () => resolve((performance.now() - start) / 1000));
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return { port: (server.address() as AddressInfo).port, seconds: promise, close: () => server.close() };
-}
-
-async function measure(start: Start): Promise<Measured> {
-  const { kernel, initrd: whole } = await prepareImage("tiny");
-  using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-network-"));
-  const page = Buffer.alloc(TRANSFER, "0123456789abcdef");
-  const down = await timed((socket, done) => socket.end(page).once("close", done).resume());
-  const up = await timed((socket, done) => socket.once("end", done).resume());
-  const initrd = join(directory.path, "initrd");
-  // A later archive of an initramfs replaces files of those before it.
-  const ours = cpio([{ kind: "file", path: "init", mode: 0o755, data: Buffer.from(init(down.port, up.port)) }]);
-  writeFileSync(initrd, Buffer.concat([readFileSync(whole), ours]));
-  const child = spawn(...start(initrd, kernel), { stdio: ["ignore", "pipe", "pipe"] });
-  const timer = setTimeout(() => child.kill("SIGKILL"), LONGEST_MS);
-  let said = "";
-  child.stdout.on("data", (bytes: Buffer) => {
-    said += bytes;
-    if (said.includes("the end")) child.kill("SIGKILL");
-  });
-  child.stderr.resume();
-  await once(child, "close");
-  clearTimeout(timer);
-  down.close();
-  up.close();
-  // busybox: round-trip min/avg/max = 0.612/0.735/1.102 ms
-  const pingMs = Number(/min\/avg\/max = [\d.]+\/([\d.]+)\//.exec(said)?.[1]);
-  if (Number.isNaN(pingMs)) throw new Error(`${child.spawnfile} said no round trip: ${said.slice(-500)}`);
-  return { downSeconds: await down.seconds, upSeconds: await up.seconds, pingMs };
-}
+/** Milliseconds, by what took them. */
+type Measured = Map<string, number>;
 
 export default async function run({ quick = false }: { quick?: boolean } = {}): Promise<Results> {
-  const rounds = quick ? 1 : ROUNDS;
-  // One boot gives all three figures; they are asked for one by one.
-  const seen: Record<"ours" | "theirs", Measured[]> = { ours: [], theirs: [] };
-  const figure = (side: "ours" | "theirs", start: Start, read: (one: Measured) => number) => {
-    let round = 0;
-    return async () => {
-      const index = round++;
-      seen[side][index] ??= await measure(start);
-      return read(seen[side][index]);
-    };
+  const missing = ["iperf3", "qemu-system-x86_64"].filter((name) => spawnSync(name, ["--version"]).error !== undefined);
+  if (missing.length > 0) throw new Error(`the benchmark network needs ${missing.join(" and ")}: apt-get install them`);
+  const { kernel, initrd: tiny } = await prepareImage("tiny");
+  using directory = mkdtempDisposableSync(join(tmpdir(), "lodge-network-"));
+  const initrd = join(directory.path, "initrd");
+  await using server = await listeningIperf3();
+  writeFileSync(initrd, Buffer.concat([readFileSync(tiny), iperf3Archive(server.port)]));
+
+  const lodge = join(import.meta.dirname, "../../packages/cli/bin/lodge.js");
+  const ours = ["--accel", "soft", "--memory", "512M", "--kernel", kernel, "--initrd", initrd, "--append", APPEND];
+  const bare = ["-M", "pc", "-accel", "tcg", "-m", "512", "-display", "none", "-serial", "stdio", "-no-reboot"];
+  const card = ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"];
+  const sides = {
+    ours: () => measure(process.execPath, [lodge, "run", ...ours, "--net", "nat,loopback"]),
+    theirs: () =>
+      measure("qemu-system-x86_64", [...bare, ...card, "-kernel", kernel, "-initrd", initrd, "-append", APPEND]),
   };
-  const both = (what: string, unit: string, read: (one: Measured) => number) =>
-    compare({
-      what,
-      unit,
-      rounds,
-      limit: LIMIT,
-      ours: figure("ours", lodge, read),
-      theirs: figure("theirs", qemu, read),
-    });
-  const comparisons = [
-    await both("64 MiB to the guest", "s", (one) => one.downSeconds),
-    await both("64 MiB from the guest", "s", (one) => one.upSeconds),
-    await both("ping of the gateway", "ms", (one) => one.pingMs),
-  ];
+  const figures = { ours: [] as Measured[], theirs: [] as Measured[] };
+  const rounds = quick ? 1 : ROUNDS;
+  for (let round = 0; round < rounds; round++) {
+    for (const side of round % 2 === 0 ? (["ours", "theirs"] as const) : (["theirs", "ours"] as const)) {
+      figures[side].push(await sides[side]());
+    }
+  }
+  const comparisons = Object.entries(JOBS).map(([what, job]): Comparison => {
+    const [a, b] = [figures.ours, figures.theirs].map((all) => median(all.map((one) => one.get(what)!)));
+    const isOfCard = !("ping" in job) || job.ping !== "127.0.0.1";
+    return { what, unit: "ms", ours: a!, theirs: b!, ratio: a! / b!, rounds, ...(isOfCard && { limit: LIMIT }) };
+  });
   return { against: "QEMU TCG, user", comparisons, figures: await stackAlone() };
+}
+
+/** The iperf3 that the guests talk to, one after the other. It has no way to choose a port and to say which. */
+async function listeningIperf3() {
+  for (let port = 52_010; port < 52_110; port++) {
+    const child = spawn("setpriv", [
+      ...["--pdeathsig", "KILL", "iperf3", "--server", "--bind", "127.0.0.1", "--port", String(port), "--forceflush"],
+    ]);
+    const closed = once(child, "close");
+    for await (const line of createInterface({ input: child.stdout })) {
+      if (!line.includes("listening")) continue;
+      child.stdout.resume();
+      child.stderr.resume();
+      const stop = async () => {
+        child.kill("SIGKILL");
+        await closed;
+      };
+      return { port, [Symbol.asyncDispose]: stop };
+    }
+    await closed;
+  }
+  throw new Error("iperf3 found no port to listen on: 52010 to 52109 are taken");
+}
+
+/** Boots once and hears what the guest says of its jobs. */
+async function measure(program: string, args: readonly string[]): Promise<Measured> {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const timer = setTimeout(() => child.kill("SIGKILL"), LONGEST_MS);
+  child.stderr.resume();
+  const measured: Measured = new Map();
+  const names = Object.keys(JOBS);
+  let said = "";
+  for await (const line of createInterface({ input: child.stdout })) {
+    said = `${said}\n${line}`.slice(-500);
+    const job = /^job (\d+): (.*)$/.exec(line);
+    const found = job === null ? undefined : milliseconds(job[2]!);
+    if (found !== undefined) measured.set(names[Number(job![1])]!, found);
+  }
+  clearTimeout(timer);
+  if (measured.size !== names.length) {
+    throw new Error(`${program} came to ${measured.size} of ${names.length} figures; its last words: ${said}`);
+  }
+  return measured;
 }
