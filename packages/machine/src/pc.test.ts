@@ -105,6 +105,26 @@ for (const { kind, skip } of await accelerators()) {
     machine.start();
     assert.deepEqual(await machine.ended, { reason: "debug-exit", status: 3 });
   });
+
+  test(`${kind}: eight vCPUs come up when the first one starts them`, { skip }, async () => {
+    const quad = (bytes: number[]) => [...bytes, 0, 0, 0, 0, 0, 0, 0].slice(0, 8);
+    const double = (value: number) => [...new Uint8Array(Uint32Array.of(value).buffer)];
+    // In real mode at 0x10000: mov ax, 0x1000; mov ds, ax; lock inc word ptr [0x100]; and HALT.
+    const others = [0xb8, 0x00, 0x10, 0x8e, 0xd8, 0xf0, 0xff, 0x06, 0x00, 0x01, ...HALT];
+    const code = [
+      // mov rax, imm64; mov [0x10000], rax; and the rest behind it
+      ...[0x48, 0xb8, ...others.slice(0, 8), 0x48, 0x89, 0x04, 0x25, ...double(0x10000)],
+      ...[0x48, 0xb8, ...quad(others.slice(8)), 0x48, 0x89, 0x04, 0x25, ...double(0x10008)],
+      // mov ebx, the local APIC's command; INIT, and twice a start at page 0x10, to all others (Intel SDM vol. 3, 9.4.4)
+      ...[0xbb, ...double(0xfee00300), ...[0xc4500, 0xc4610, 0xc4610].flatMap((send) => [0xc7, 0x03, ...double(send)])],
+      // wait: pause; cmp word ptr [0x10100], 7; jne wait
+      ...[0xf3, 0x90, 0x66, 0x83, 0x3c, 0x25, ...double(0x10100), 7, 0x75, 0xf3],
+      ...out(DEBUG_EXIT, 8),
+    ];
+    await using machine = await Pc.create(describe(code, { cpus: { count: 8 } }));
+    machine.start();
+    assert.deepEqual(await machine.ended, { reason: "debug-exit", status: 17 });
+  });
 }
 
 test("CPUID is the model's", async () => {
