@@ -25,7 +25,11 @@ setFlagsFromString("--experimental-wasm-branch-hinting");
 // Where ./lodge has bounded this thread's young objects: the vCPUs' threads have the engine's own bounds.
 setFlagsFromString("--max-semi-space-size=0");
 
-import("../src/main.ts")
+import("../src/quick-imports.ts")
+  .then(({ importQuickly }) => {
+    importQuickly();
+    return import("../src/main.ts");
+  })
   .then(({ main }) => main(process.argv.slice(2)))
   .catch((error) => {
     console.error(process.env.LODGE_DEBUG === "1" ? error : `lodge: ${error.message}`);

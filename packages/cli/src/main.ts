@@ -3,7 +3,6 @@
 import { readFileSync } from "node:fs";
 import { findPackageJSON, getCompileCacheDir } from "node:module";
 import { dirname } from "node:path";
-import { resolveOwnModulesQuickly } from "@lodge/machine/resolution";
 import { Command, CommanderError } from "commander";
 import { chosen } from "./chosen.ts";
 import { Interrupted } from "./run/beginning.ts";
@@ -26,7 +25,6 @@ const COMMANDS = {
 
 /** Runs the command with these arguments and sets the process's exit status. */
 export async function main(args: readonly string[]): Promise<void> {
-  resolveOwnModulesQuickly();
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     // A reader that has seen enough (`lodge info | head -1`) is no error.
     process.exit(error.code === "EPIPE" ? process.exitCode : report(error));

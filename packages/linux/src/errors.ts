@@ -1,11 +1,18 @@
 /** A failed system call as an error in Node's own shape. */
 
 import { constants } from "node:os";
-import { getSystemErrorMap } from "node:util";
 import { lastErrno } from "./libc.ts";
 
-/** libuv's table has negative numbers as keys: -errno → [code, message]. */
-const known = getSystemErrorMap();
+/**
+ * libuv's table has negative numbers as keys: -errno → [code, message]. `node:util` is loaded by the first error: an import of
+ * it brings a tenth of the code that Node has, and takes as long as all of this package.
+ */
+let table: Map<number, [string, string]> | undefined;
+
+function known(): Map<number, [string, string]> {
+  table ??= process.getBuiltinModule("node:util").getSystemErrorMap();
+  return table;
+}
 
 /** `errno` numbers that callers decide on (asm-generic/errno-base.h and errno.h). */
 export const Errno = {
@@ -61,7 +68,7 @@ export class SystemError extends Error {
   readonly subject: string;
 
   constructor(errno: number, syscall: string, subject: string) {
-    const [code, text] = known.get(-errno) ?? [nameOf(errno) ?? `E${errno}`, "unknown error"];
+    const [code, text] = known().get(-errno) ?? [nameOf(errno) ?? `E${errno}`, "unknown error"];
     super(`${syscall} ${subject}: ${text} (${code})`);
     this.code = code;
     this.errno = errno;

@@ -1,6 +1,6 @@
 /** `lodge image convert`. */
 
-import { copyImage, createImage, openImage, removeMade, StorageError } from "@lodge/storage";
+import { copyImage, createImage, openImage, removeMade, StorageError } from "@lodge/storage/copying";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
 import { backingOf, collect, parseImageOptions } from "./options.ts";
@@ -70,7 +70,11 @@ export function convertCommand(): Command {
           isZero = await createImage(to, { ...options, format: outputFormat, sizeBytes, ...(backing && { backing }) });
           made = true;
         }
-        const target = await openImage(to, { format: outputFormat, flushes: flags.targetCache === "writeback" });
+        const target = await openImage(to, {
+          format: outputFormat,
+          flushes: flags.targetCache === "writeback",
+          background: true,
+        });
         try {
           await copyImage(source, target, {
             compressed: compress,

@@ -1,6 +1,7 @@
 /** `-o name=value,…` of new images, with qemu-img's names. */
 
-import { type CreateImageOptions, type Preallocation, StorageError } from "@lodge/storage";
+import type { CreateImageOptions, Preallocation } from "@lodge/storage";
+import { StorageError } from "@lodge/storage/copying";
 import { parseDiskSize, parseSize } from "./size.ts";
 
 const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];

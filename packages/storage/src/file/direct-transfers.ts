@@ -4,13 +4,9 @@
  * keeps in line with the file.
  */
 
-import { readv, readvSync, writev } from "node:fs";
-import { promisify } from "node:util";
+import { readvSync } from "node:fs";
 import { totalBytes } from "./pieces.ts";
-import { addressOfBuffer, rest, type Transfers } from "./transfers.ts";
-
-const readPool = promisify(readv);
-const writePool = promisify(writev);
+import { addressOfBuffer, readPool, rest, type Transfers, writePool } from "./transfers.ts";
 
 /** Logical blocks of disks: what O_DIRECT may want. */
 const BLOCKS = [512, 4096] as const;
@@ -34,7 +30,7 @@ export class DirectTransfers {
     while (done < length) {
       const left = rest(pieces, done);
       if (!this.#isAligned(offset + done, left)) break;
-      const { bytesRead } = await readPool(this.#fd, left, offset + done);
+      const bytesRead = await readPool(this.#fd, left, offset + done);
       done += bytesRead;
       if (bytesRead === 0) return done;
     }
@@ -47,7 +43,7 @@ export class DirectTransfers {
     while (done < length) {
       const left = rest(pieces, done);
       if (!this.#isAligned(offset + done, left)) break;
-      done += (await writePool(this.#fd, left, offset + done)).bytesWritten;
+      done += await writePool(this.#fd, left, offset + done);
     }
     if (done < length) await this.#cached.write(offset + done, all(pieces, done));
   }

@@ -1,7 +1,7 @@
 /** A file of the host as a place for bytes. */
 
 import { constants, type FileHandle, open } from "node:fs/promises";
-import { AllocateFlag, Errno, fallocate, ftruncate, Seek, SystemError, seekExtent } from "@lodge/linux";
+import { AllocateFlag, Errno, fallocate, ftruncate, Seek, SystemError, seekExtent } from "@lodge/linux/files";
 import { StorageError } from "../errors.ts";
 import type { Extent, Store } from "../image.ts";
 import { DirectTransfers } from "./direct-transfers.ts";
@@ -22,6 +22,8 @@ export interface HostFileOptions {
   direct?: boolean;
   /** Default true; without it, flushes do nothing: what a host that fails leaves is anything. */
   flushes?: boolean;
+  /** For a process that does nothing but copy: it waits for long writes of a kernel's thread when it has nothing to read. */
+  background?: boolean;
 }
 
 interface Opened {
@@ -37,23 +39,26 @@ export class HostFile implements Store {
   readonly #file: FileHandle;
   /** The same file once more, with O_DIRECT, where that is wanted. */
   readonly #direct: FileHandle | undefined;
+  readonly #cached: Transfers;
   readonly #transfers: Transfers | DirectTransfers;
   /** A block device: its size is the host's to change, and what was there before stays until it is written. */
   readonly isDevice: boolean;
-  #flushes = true;
+  readonly #flushes: boolean;
   #sizeBytes: number;
   /** The file system can punch holes, and zero ranges. */
   readonly #can = { [AllocateFlag.PUNCH_HOLE]: true, [AllocateFlag.ZERO_RANGE]: true };
 
-  private constructor(path: string, { file, direct, isDevice, sizeBytes }: Opened, readOnly: boolean) {
+  private constructor(path: string, { file, direct, isDevice, sizeBytes }: Opened, options: HostFileOptions) {
     this.name = path;
     this.#file = file;
     this.#direct = direct;
     this.isDevice = isDevice;
-    const cached = new Transfers(file.fd);
+    const cached = new Transfers(file.fd, options.background);
+    this.#cached = cached;
     this.#transfers = direct === undefined ? cached : new DirectTransfers(direct.fd, cached);
     this.#sizeBytes = sizeBytes;
-    this.readOnly = readOnly;
+    this.readOnly = options.readOnly ?? false;
+    this.#flushes = options.flushes ?? true;
   }
 
   /** Opens a regular file or a block device. */
@@ -76,9 +81,7 @@ export class HostFile implements Store {
       if (create === "replace" && !isDevice) ftruncate(file.fd, 0);
       if (options.direct) direct = await openDirect(path, access);
       const sizeBytes = isDevice ? seekExtent(file.fd, 0, Seek.END)! : create ? 0 : stat.size;
-      const opened = new HostFile(path, { file, direct, isDevice, sizeBytes }, readOnly);
-      opened.#flushes = options.flushes ?? true;
-      return opened;
+      return new HostFile(path, { file, direct, isDevice, sizeBytes }, options);
     } catch (cause) {
       await direct?.close();
       await file?.close();
@@ -178,6 +181,7 @@ export class HostFile implements Store {
   }
 
   async close(): Promise<void> {
+    this.#cached.close();
     await this.#direct?.close();
     await this.#file.close();
   }

@@ -4,7 +4,7 @@
  */
 
 import { open } from "node:fs/promises";
-import { canLockRange, Fcntl, lockRange } from "@lodge/linux";
+import { canLockRange, Fcntl, lockRange } from "@lodge/linux/files";
 import { StorageError } from "../errors.ts";
 
 /** What one may do with an image: BLK_PERM_*, as the bit's number. */

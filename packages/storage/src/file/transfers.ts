@@ -1,8 +1,16 @@
 /** Moving a file's bytes from and to pieces of memory, without a copy in between and without waiting for the host's disk. */
 
 import { readv, writev } from "node:fs";
-import { promisify } from "node:util";
-import { addressOf, Errno, IoVector, TransferFlag, tryPreadv2, tryPwritev2, voluntarySwitches } from "@lodge/linux";
+import {
+  addressOf,
+  Errno,
+  IoVector,
+  TransferFlag,
+  tryPreadv2,
+  tryPwritev2,
+  voluntarySwitches,
+} from "@lodge/linux/files";
+import { BackgroundWrites } from "./background-writes.ts";
 import { totalBytes } from "./pieces.ts";
 
 /** Linux's IOV_MAX: pieces of one transfer. */
@@ -11,14 +19,26 @@ export const MOST_PIECES = 1024;
 const QUICK_READ_BYTES = 1 << 20;
 /** Longer ones take longer than the detour by the pool, where they go on beside this thread. */
 const QUICK_WRITE_BYTES = 256 << 10;
+/** In the background go those that take longer than asking for them. */
+const LONG_WRITE_BYTES = 64 << 10;
 /** A write into the page cache that took longer than this was made to wait, or just preempted: so many others are watched. */
 const SLOW_MS = 5;
 const WATCHED_WRITES = 4096;
 /** When the kernel lets writers wait, so many others go to the pool. */
 const HELD_BACK_WRITES = 256;
 
-const readPool = promisify(readv);
-const writePool = promisify(writev);
+/** As `promisify` has it, whose module takes as long to load as all of this package. */
+export function readPool(fd: number, pieces: Uint8Array[], offset: number): Promise<number> {
+  return new Promise((done, fail) => {
+    readv(fd, pieces, offset, (error, bytes) => (error ? fail(error) : done(bytes)));
+  });
+}
+
+export function writePool(fd: number, pieces: Uint8Array[], offset: number): Promise<number> {
+  return new Promise((done, fail) => {
+    writev(fd, pieces, offset, (error, bytes) => (error ? fail(error) : done(bytes)));
+  });
+}
 
 const vector = new IoVector(MOST_PIECES);
 /** Where the memory of pieces begins; guest memory is one buffer for the machine's life. */
@@ -33,9 +53,13 @@ export class Transfers {
   #heldBack = 0;
   /** Writes of which it is still asked whether they wait. */
   #watched = 0;
+  /** Undefined until it is known whether there are any. */
+  #background: BackgroundWrites | false | undefined;
 
-  constructor(fd: number) {
+  /** With `background`, long writes are a kernel's thread's where there is one; {@link close} is called then. */
+  constructor(fd: number, background = false) {
     this.#fd = fd;
+    if (!background) this.#background = false;
   }
 
   /**
@@ -61,6 +85,10 @@ export class Transfers {
    */
   write(offset: number, pieces: readonly Uint8Array[]): Promise<void> | undefined {
     const length = totalBytes(pieces);
+    if (length >= LONG_WRITE_BYTES && pieces.length === 1 && this.#background !== false) {
+      this.#background ??= BackgroundWrites.tryStart() ?? false;
+      if (this.#background && !this.#background.isFull) return this.#writeBeside(this.#background, offset, pieces);
+    }
     let done = 0;
     if (this.#heldBack > 0) {
       this.#heldBack -= 1;
@@ -68,6 +96,18 @@ export class Transfers {
       done = Math.max(0, this.#writeNow(offset));
     }
     return done === length ? undefined : this.#writeRest(offset, pieces, length, done);
+  }
+
+  async #writeBeside(background: BackgroundWrites, offset: number, pieces: readonly Uint8Array[]): Promise<void> {
+    const [bytes] = pieces as [Uint8Array];
+    const written = await background.write(this.#fd, bytes, offset);
+    // What was not done the pool does, or it says why that is not possible.
+    if (written < bytes.length) await this.#writeRest(offset, pieces, bytes.length, Math.max(0, written));
+  }
+
+  /** Nothing is under way any more; the descriptor stays open. */
+  close(): void {
+    if (this.#background) this.#background[Symbol.dispose]();
   }
 
   /** Writes what is in the vector; returns how many bytes, or the negative `errno`. */
@@ -86,7 +126,7 @@ export class Transfers {
 
   async #readRest(offset: number, pieces: readonly Uint8Array[], length: number, done: number): Promise<number> {
     while (done < length) {
-      const { bytesRead } = await readPool(this.#fd, rest(pieces, done), offset + done);
+      const bytesRead = await readPool(this.#fd, rest(pieces, done), offset + done);
       if (bytesRead === 0) break;
       done += bytesRead;
     }
@@ -95,8 +135,7 @@ export class Transfers {
 
   async #writeRest(offset: number, pieces: readonly Uint8Array[], length: number, done: number): Promise<void> {
     while (done < length) {
-      const { bytesWritten } = await writePool(this.#fd, rest(pieces, done), offset + done);
-      done += bytesWritten;
+      done += await writePool(this.#fd, rest(pieces, done), offset + done);
     }
   }
 }

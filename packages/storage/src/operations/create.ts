@@ -6,7 +6,7 @@ import { HostFile } from "../file/host-file.ts";
 import { backingPath, openImage } from "../open.ts";
 import { type CreateQcow2Options, createQcow2 } from "../qcow2/create.ts";
 import { openQcow2 } from "../qcow2/open.ts";
-import { type Preallocation, preallocate } from "../qcow2/preallocate.ts";
+import type { Preallocation } from "../qcow2/preallocate.ts";
 
 export interface CreateImageOptions extends Omit<CreateQcow2Options, "sizeBytes"> {
   /** Default `raw`, as qemu-img's. */
@@ -40,6 +40,7 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
     }
     await createQcow2(store, { ...options, sizeBytes });
     if (preallocation === "off") return true;
+    const { preallocate } = await import("../qcow2/preallocate.ts");
     await preallocate(await openQcow2(store), store, preallocation);
     return isClean;
   } catch (cause) {

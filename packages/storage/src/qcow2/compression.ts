@@ -1,12 +1,12 @@
 /** The content of compressed clusters ("Compressed Clusters Descriptor"). */
 
-import { promisify } from "node:util";
 import type { Compression } from "./header.ts";
 
 /** Loaded with the first compressed cluster: most images have none, and every start of the command would wait for it. */
 let codecs: ReturnType<typeof loadCodecs> | undefined;
 
 async function loadCodecs() {
+  const { promisify } = await import("node:util");
   const { constants, deflateRaw, inflateRaw, zstdCompress, zstdDecompress } = await import("node:zlib");
   return {
     inflate: promisify(inflateRaw),

@@ -55,6 +55,8 @@ export class Metadata {
   readonly #gate: Gate;
   /** Clusters that hold L2 tables and refcount blocks. */
   readonly #tables = new Set<number>();
+  /** None of them was ever behind this one. */
+  #lastTable = 0;
   readonly #commits = new Turns();
   readonly #making = new Turns();
   readonly #reclaims = new Turns();
@@ -80,9 +82,9 @@ export class Metadata {
       order: header.refcountOrder,
       table: refcountTable,
       tableOffset: header.refcountTableOffset,
-      reserved: (cluster) => this.isMetadata(cluster),
+      withoutTables: (first, count) => this.#withoutTables(first, count),
       replaceTable: (table, offset) => this.#replaceRefcountTable(table, offset),
-      blockMade: (cluster) => this.#tables.add(cluster),
+      blockMade: (cluster) => this.#noteTable(cluster),
     });
     this.#findTables();
   }
@@ -94,33 +96,48 @@ export class Metadata {
       if (cluster !== 0 && this.#tables.has(cluster)) {
         throw this.mapping.corrupt(`the refcount block at ${cluster * this.clusterSize} is named twice`);
       }
-      if (cluster !== 0) this.#tables.add(cluster);
+      if (cluster !== 0) this.#noteTable(cluster);
     }
     this.noteTables();
+  }
+
+  #noteTable(cluster: number): void {
+    this.#tables.add(cluster);
+    this.#lastTable = Math.max(this.#lastTable, cluster);
   }
 
   /** The active L2 tables are those of the L1 table as it is now. */
   noteTables(): void {
     for (let index = 0; index < this.mapping.tables; index++) {
       const offset = this.mapping.tableAt(index);
-      if (offset !== 0) this.#tables.add(offset / this.clusterSize);
+      if (offset !== 0) this.#noteTable(offset / this.clusterSize);
     }
   }
 
   /** Whether a cluster holds what must never be overwritten with a guest's data. */
   isMetadata(cluster: number): boolean {
-    if (cluster === 0 || this.#tables.has(cluster)) return true;
-    const { header, snapshotTable } = this;
+    return cluster === 0 || this.#tables.has(cluster) || this.#meetsLongTable(cluster, 1);
+  }
+
+  /** Whether one of the tables that lie in one piece has a part of these clusters. */
+  #meetsLongTable(first: number, count: number): boolean {
+    const { header, snapshotTable, clusterSize } = this;
+    const [from, to] = [first * clusterSize, (first + count) * clusterSize];
+    const meets = (start: number, length: number) => length > 0 && to > start && from < start + length;
     return (
-      this.#isIn(cluster, header.refcountTableOffset, this.refcounts.tableBytes) ||
-      this.#isIn(cluster, header.l1Offset, header.l1Size * 8) ||
-      this.#isIn(cluster, snapshotTable.offset, snapshotTable.length)
+      meets(header.refcountTableOffset, this.refcounts.tableBytes) ||
+      meets(header.l1Offset, header.l1Size * 8) ||
+      meets(snapshotTable.offset, snapshotTable.length)
     );
   }
 
-  #isIn(cluster: number, start: number, length: number): boolean {
-    const offset = cluster * this.clusterSize;
-    return length > 0 && offset + this.clusterSize > start && offset < start + length;
+  /** How many of these clusters come before the first that {@link isMetadata}. */
+  #withoutTables(first: number, count: number): number {
+    // New ones are at the end, as a rule.
+    if (first > this.#lastTable && !this.#meetsLongTable(first, count)) return count;
+    let free = 0;
+    while (free < count && !this.isMetadata(first + free)) free += 1;
+    return free;
   }
 
   /** Data was written: a flush has something to do. */
@@ -150,7 +167,8 @@ export class Metadata {
   }
 
   /** Makes sure that an L2 table is there and this image's alone. */
-  ensureTable(index: number): Promise<void> {
+  ensureTable(index: number): Promise<void> | undefined {
+    if (this.mapping.tableAt(index) !== 0 && this.mapping.tableCopied(index)) return undefined;
     return this.#making.take(async () => {
       const { mapping, clusterSize, store } = this;
       const old = mapping.tableAt(index);

@@ -2,7 +2,6 @@
 
 import { StorageError } from "../errors.ts";
 import type { Image, Store } from "../image.ts";
-import { checkQcow2 } from "./check/check.ts";
 import type { Header } from "./header.ts";
 import { Autoclear, Incompatible } from "./layout.ts";
 import type { CacheSizes } from "./metadata.ts";
@@ -30,6 +29,7 @@ export async function openQcow2(store: Store, options: OpenQcow2Options = {}): P
   const dirty = (header.incompatible & Incompatible.DIRTY) !== 0n;
   if (dirty && !store.readOnly && options.damaged !== true) {
     // Its refcounts were put off when it was last written ("lazy refcounts"): they are counted again first.
+    const { checkQcow2 } = await import("./check/check.ts");
     const { corruptions } = await checkQcow2(store, "all");
     if (corruptions === 0) return openQcow2(store, options);
     const how = "it was not closed when it was last written, and repairing it was not enough";

@@ -13,7 +13,6 @@ import { Limit } from "./layout.ts";
 import { Kind, type MappedRun } from "./mapping.ts";
 import { type CacheSizes, Metadata, overwrites } from "./metadata.ts";
 import { NewClusters } from "./new-clusters.ts";
-import { resizeQcow2 } from "./resize.ts";
 import { Zeroing } from "./zeroing.ts";
 
 export interface Qcow2Parts {
@@ -291,6 +290,7 @@ export class Qcow2Image implements Image {
 
   async resize(sizeBytes: number): Promise<void> {
     this.#refuseReadOnly();
+    const { resizeQcow2 } = await import("./resize.ts");
     await this.bitmaps.load();
     await this.alone(async () => {
       await resizeQcow2(this, sizeBytes);

@@ -22,8 +22,8 @@ export interface RefcountsOptions {
   /** The table's content and place. */
   table: Uint8Array<ArrayBuffer>;
   tableOffset: number;
-  /** What is never given out, whatever its refcount says. */
-  reserved: (cluster: number) => boolean;
+  /** How many of these clusters come before one that holds a table, and is never given out whatever its refcount says. */
+  withoutTables: (first: number, count: number) => number;
   /** Puts a larger table in place of this one, for good, and answers when that is stored. */
   replaceTable: (table: Uint8Array<ArrayBuffer>, offset: number) => Promise<void>;
   /** A cluster holds a refcount block from now on. */
@@ -154,21 +154,28 @@ export class Refcounts {
         const missing = block === 0 ? this.#cover(cluster, 0) : this.#cache.load(at);
         return { offset: 0, count: 0, missing };
       }
-      const end = Math.min(this.#perSlice, (cluster % this.#perSlice) + (first < 0 ? this.#perSlice : most - count));
       let index = cluster % this.#perSlice;
-      for (; index < end && count < most; index++, cluster++) {
-        const free = this.#value(slice, index) === 0 && !this.#with.reserved(cluster);
-        if (!free && first >= 0) break;
-        if (!free) continue;
-        if (first < 0) first = cluster;
-        this.#set(slice, index, 1);
-        count += 1;
+      if (first < 0) {
+        for (; index < this.#perSlice && !this.#isFree(slice, index, cluster); index++) cluster += 1;
+        if (index === this.#perSlice) continue;
+        first = cluster;
       }
-      if (first >= 0 && index < end) break;
+      const wanted = Math.min(this.#perSlice - index, most - count);
+      let free = 0;
+      while (free < wanted && this.#value(slice, index + free) === 0) free += 1;
+      free = this.#with.withoutTables(cluster, free);
+      for (let last = index + free; index < last; index++) this.#set(slice, index, 1);
+      count += free;
+      cluster += free;
+      if (free < wanted) break;
     }
     this.#hint = first + count;
     this.#end = Math.max(this.#end, first + count);
     return { offset: first * this.clusterSize, count };
+  }
+
+  #isFree(slice: Slice, index: number, cluster: number): boolean {
+    return this.#value(slice, index) === 0 && this.#with.withoutTables(cluster, 1) === 1;
   }
 
   /** Takes free clusters that lie side by side, all of them. */
@@ -265,7 +272,7 @@ export class Refcounts {
       const at = this.#sliceOffset(block, cluster);
       let slice = this.#cache.peek(at);
       for (; slice === undefined; slice = this.#cache.peek(at)) await this.#cache.load(at);
-      if (this.#value(slice, cluster % this.#perSlice) !== 0 || this.#with.reserved(cluster)) free = cluster + 1;
+      if (!this.#isFree(slice, cluster % this.#perSlice, cluster)) free = cluster + 1;
     }
   }
 
