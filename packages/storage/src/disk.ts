@@ -18,7 +18,10 @@ export interface Disk {
   flush(): Promise<void>;
   /** The content of this range is no longer wanted; what is read there afterwards is anybody's guess. */
   discard(offset: number, length: number): Promise<void>;
-  /** Makes the range read as zeros; with `mayUnmap`, its space may be given back. */
-  writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>;
+  /**
+   * Makes the range read as zeros; with `mayUnmap`, its space may be given back. With `onlyFast` it is refused (the cause's code
+   * is `ENOTSUP`) where they would have to be written; part of the range may be zeros then.
+   */
+  writeZeroes(offset: number, length: number, mayUnmap: boolean, onlyFast?: boolean): Promise<void>;
   close(): Promise<void>;
 }

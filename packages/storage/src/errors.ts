@@ -20,6 +20,12 @@ export class StorageError extends Error {
   }
 }
 
+/** Zeros would have to be written, and were wanted only without. */
+export function notFast(name: string): StorageError {
+  const cause = Object.assign(new Error("operation not supported"), { code: "ENOTSUP" });
+  return new StorageError("STORAGE_IO", `${name}: zeros are not made faster than written here`, { cause });
+}
+
 /** Whether a failure is for want of space on the host, which may come back. */
 export function isNoSpace(error: unknown): boolean {
   for (let at = error; at instanceof Error; at = at.cause) {

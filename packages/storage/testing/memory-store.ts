@@ -1,5 +1,6 @@
 /** A store in memory that knows which of its blocks were written, as a sparse file does. */
 
+import { notFast } from "../src/errors.ts";
 import { type Extent, StorageError, type Store } from "../src/index.ts";
 
 const BLOCK = 4096;
@@ -10,6 +11,9 @@ export class MemoryStore implements Store {
   readonly bytes: Buffer;
   /** How often it was flushed. */
   flushes = 0;
+  /** How often zeros were asked for that must not be written, and whether those are refused. */
+  fastZeroes = 0;
+  zeroesSlowly = false;
   /** What transfers fail with from now on. */
   failure: Error | undefined;
   readonly #written: Uint8Array;
@@ -74,8 +78,10 @@ export class MemoryStore implements Store {
     await this.writeZeroes(offset, length, true);
   }
 
-  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean, onlyFast = false): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
+    if (onlyFast && this.zeroesSlowly) throw notFast(this.name);
+    if (onlyFast) this.fastZeroes += 1;
     this.bytes.fill(0, offset, offset + length);
     if (!mayUnmap) this.#mark(offset, length, 1);
     else this.#written.fill(0, Math.ceil(offset / BLOCK), Math.floor((offset + length) / BLOCK));

@@ -79,6 +79,8 @@ export function convertCommand(): Command {
           await copyImage(source, target, {
             compressed: compress,
             overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
+            // With a backing file, what is zero in the target would hide what is below.
+            mayZeroFirst: backing === undefined,
             ...(backing !== undefined && { images: 1 }),
             ...(flags.sparseSize !== undefined && { sparseBytes: flags.sparseSize }),
             progress: flags.progress

@@ -2,7 +2,7 @@
 
 import { constants, type FileHandle, open } from "node:fs/promises";
 import { AllocateFlag, Errno, fallocate, ftruncate, Seek, SystemError, seekExtent } from "@lodge/linux/files";
-import { StorageError } from "../errors.ts";
+import { notFast, StorageError } from "../errors.ts";
 import type { Extent, Store } from "../image.ts";
 import { DirectTransfers } from "./direct-transfers.ts";
 import { lockImage } from "./locks.ts";
@@ -132,8 +132,9 @@ export class HostFile implements Store {
     this.#allocate(AllocateFlag.PUNCH_HOLE, offset, length);
   }
 
-  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean, onlyFast = false): Promise<void> {
     const done = this.#allocate(mayUnmap ? AllocateFlag.PUNCH_HOLE : AllocateFlag.ZERO_RANGE, offset, length);
+    if (!done && onlyFast) throw notFast(this.name);
     for (let at = done ? length : 0; at < length; at += ZEROS.length) {
       await this.write(offset + at, [ZEROS.subarray(0, Math.min(ZEROS.length, length - at))]);
     }

@@ -62,6 +62,7 @@ export const Can = {
   SEND_DF: 1 << 7,
   CAN_MULTI_CONN: 1 << 8,
   SEND_CACHE: 1 << 10,
+  SEND_FAST_ZERO: 1 << 11,
 } as const;
 
 export const REQUEST_MAGIC = 0x25609513;
@@ -79,7 +80,7 @@ export const Command = {
   BLOCK_STATUS: 7,
 } as const;
 
-export const CommandFlag = { FUA: 1 << 0, NO_HOLE: 1 << 1, DF: 1 << 2, REQ_ONE: 1 << 3 } as const;
+export const CommandFlag = { FUA: 1 << 0, NO_HOLE: 1 << 1, DF: 1 << 2, REQ_ONE: 1 << 3, FAST_ZERO: 1 << 4 } as const;
 
 export const SIMPLE_REPLY_MAGIC = 0x67446698;
 /** u32 SIMPLE_REPLY_MAGIC, u32 error, u64 cookie; a successful read's data follows. */

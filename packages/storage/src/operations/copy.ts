@@ -23,6 +23,8 @@ export interface CopyOptions {
   compressed?: boolean;
   /** The target may hold something else already: zeros are written, too. */
   overZeros?: boolean;
+  /** All of it may be zeroed first, where that takes no writing: then zeros need not be made one by one. */
+  mayZeroFirst?: boolean;
   /** Only what so many of the chain's first images hold. Default: all. */
   images?: number;
   /** So many zeros in a row are not written as data (qemu-img's -S); 0: everything is written. Default: 4096. */
@@ -31,8 +33,9 @@ export interface CopyOptions {
 
 /** Copies a disk's content. The target is at least as long, and reads as zeros unless `overZeros` is set. */
 export async function copyImage(source: Image, target: Image, options: CopyOptions = {}): Promise<void> {
-  const { progress, overZeros = false, sparseBytes = SPARSE_BYTES } = options;
-  const write = writerOf(target, options);
+  const { progress, sparseBytes = SPARSE_BYTES } = options;
+  const overZeros = (options.overZeros ?? false) && !(options.mayZeroFirst && (await zeroed(target, source.sizeBytes)));
+  const write = writerOf(target, { ...options, overZeros });
   // In whole clusters, also where those are larger.
   const chunkBytes = Math.max(CHUNK_BYTES, target instanceof Qcow2Image ? target.metadata.clusterSize : 0);
   const parts = partsOf(source, chunkBytes, options);
@@ -55,6 +58,16 @@ export async function copyImage(source: Image, target: Image, options: CopyOptio
     }
   };
   await settled(Array.from({ length: PARALLEL }, worker));
+}
+
+async function zeroed(target: Image, sizeBytes: number): Promise<boolean> {
+  try {
+    await target.writeZeroes(0, sizeBytes, true, true);
+    return true;
+  } catch {
+    // Where it can only be written, or not at all, the copy does it or says why not.
+    return false;
+  }
 }
 
 interface Part {

@@ -217,8 +217,8 @@ export class Qcow2Image implements Image {
     await this.#change(offset, length, () => this.#zeroing.discard(offset, length));
   }
 
-  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
-    await this.#change(offset, length, () => this.#zeroing.zero(offset, length, mayUnmap));
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean, onlyFast = false): Promise<void> {
+    await this.#change(offset, length, () => this.#zeroing.zero(offset, length, mayUnmap, onlyFast));
   }
 
   /** Zeros on behalf of work that is past the gate. */

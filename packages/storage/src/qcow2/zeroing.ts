@@ -1,5 +1,6 @@
 /** Zeros without writing them, and giving space back. */
 
+import { notFast } from "../errors.ts";
 import { Kind } from "./mapping.ts";
 import type { Qcow2Image } from "./qcow2-image.ts";
 
@@ -27,7 +28,8 @@ export class Zeroing {
       at += await this.#clear(at, end - at - ((end - at) % clusterSize), true);
   }
 
-  async zero(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+  /** With `onlyFast`, what would be written is at most what does not fill a cluster at both ends. */
+  async zero(offset: number, length: number, mayUnmap: boolean, onlyFast = false): Promise<void> {
     const { header, mapping } = this.#image.metadata;
     const { unit } = mapping;
     const end = offset + length;
@@ -36,6 +38,7 @@ export class Zeroing {
     const start = Math.ceil(offset / unit) * unit;
     // What the disk ends with is whole with the disk's end.
     const stop = end >= size ? Math.ceil(end / unit) * unit : end - (end % unit);
+    if (!entries && onlyFast) throw notFast(this.#image.name);
     if (!entries || start >= Math.min(stop, end)) return this.#write(offset, end);
     await this.#write(offset, start);
     for (let at = start; at < stop; ) at += await this.#clear(at, stop - at, mayUnmap);

@@ -49,8 +49,8 @@ export class RawImage implements Image {
     return this.#store.discard(offset, length);
   }
 
-  writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
-    return this.#store.writeZeroes(offset, length, mayUnmap);
+  writeZeroes(offset: number, length: number, mayUnmap: boolean, onlyFast = false): Promise<void> {
+    return this.#store.writeZeroes(offset, length, mayUnmap, onlyFast);
   }
 
   resize(sizeBytes: number): Promise<void> {

@@ -10,6 +10,8 @@ import { test } from "node:test";
 import { randomBytes, randomNumbers } from "../../../testing/bytes.ts";
 import { MemoryStore } from "../../../testing/memory-store.ts";
 import { missing, qemuNbd, run } from "../../../testing/peers.ts";
+import { copyImage } from "../../operations/copy.ts";
+import { RawImage } from "../../raw/raw-image.ts";
 import { baseAllocation } from "../server/contexts.ts";
 import { NbdServer } from "../server/server.ts";
 import { NbdStore } from "./nbd-store.ts";
@@ -322,6 +324,36 @@ test("a server that takes whole sectors only gets whole sectors", async () => {
   assert.ok(into.equals(expected.subarray(4095, 9095)));
   assert.ok(requests.every(([offset, length]) => offset % 4096 === 0 && length % 4096 === 0));
   await disk.close();
+});
+
+test("a server is asked for zeros that it need not write, and a copy begins with them", { skip }, async () => {
+  using dir = folder();
+  const [target, path] = [join(dir.path, "target.raw"), join(dir.path, "socket")];
+  const source = new MemoryStore(8 * MIB);
+  await source.write(MIB, [randomBytes(MIB, 8)]);
+  // What was there before is no zeros.
+  writeFileSync(target, randomBytes(8 * MIB, 9));
+  {
+    await using _peer = await qemuNbd(path, "--format=raw", "--discard=unmap", target);
+    const disk = await NbdStore.open(`nbd+unix:///?socket=${path}`);
+    await copyImage(new RawImage(source), new RawImage(disk), { overZeros: true, mayZeroFirst: true });
+    await disk.flush();
+    await disk.close();
+  }
+  assert.ok(readFileSync(target).equals(source.bytes));
+  // Our server, which tells what it is asked, and may refuse it.
+  for (const refuses of [false, true]) {
+    const store = MemoryStore.of(randomBytes(8 * MIB, 10));
+    store.zeroesSlowly = refuses;
+    const socket = join(dir.path, `ours-${refuses}`);
+    await using _server = await serve(socket, store);
+    const disk = await NbdStore.open(`nbd+unix:///?socket=${socket}`);
+    if (refuses) await assert.rejects(disk.writeZeroes(0, 4096, true, true), { code: "STORAGE_IO" });
+    await copyImage(new RawImage(source), new RawImage(disk), { overZeros: true, mayZeroFirst: true });
+    assert.ok(store.bytes.equals(source.bytes));
+    assert.equal(store.fastZeroes, refuses ? 0 : 1);
+    await disk.close();
+  }
 });
 
 test("qemu-img finds the copy that we wrote over NBD identical", { skip }, async () => {

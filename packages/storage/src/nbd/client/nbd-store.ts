@@ -1,6 +1,6 @@
 /** A disk behind the NBD protocol. */
 
-import { StorageError } from "../../errors.ts";
+import { notFast, StorageError } from "../../errors.ts";
 import { cutPieces, fillPieces, gatherInto, type Pieces, scatter, totalBytes } from "../../file/pieces.ts";
 import type { Extent, Store } from "../../image.ts";
 import { settled } from "../../settled.ts";
@@ -91,16 +91,18 @@ export class NbdStore implements Store {
     }
   }
 
-  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean, onlyFast = false): Promise<void> {
     if (length === 0) return;
+    if (onlyFast && !this.#can(Can.SEND_FAST_ZERO)) throw notFast(this.name);
     const { from, to } = this.#aligned(offset, length);
     if (this.#can(Can.SEND_WRITE_ZEROES) && from === offset && to === offset + length) {
-      const flags = mayUnmap ? 0 : CommandFlag.NO_HOLE;
+      const flags = (mayUnmap ? 0 : CommandFlag.NO_HOLE) | (onlyFast ? CommandFlag.FAST_ZERO : 0);
       for (const [at, bytes] of ranges(from, to)) {
         await this.#request({ type: Command.WRITE_ZEROES, flags, offset: at, length: bytes });
       }
       return;
     }
+    if (onlyFast) throw notFast(this.name);
     for (let done = 0; done < length; done += ZEROS.length) {
       await this.write(offset + done, [ZEROS.subarray(0, Math.min(ZEROS.length, length - done))]);
     }

@@ -40,7 +40,7 @@ export interface Offer {
 }
 
 export function transmissionFlags({ readOnly }: NbdExport, severalClients: boolean): number {
-  const writing = Can.SEND_FLUSH | Can.SEND_FUA | Can.SEND_TRIM | Can.SEND_WRITE_ZEROES;
+  const writing = Can.SEND_FLUSH | Can.SEND_FUA | Can.SEND_TRIM | Can.SEND_WRITE_ZEROES | Can.SEND_FAST_ZERO;
   const always = Can.HAS_FLAGS | Can.SEND_DF | Can.SEND_CACHE;
   // Connections share one disk, so a flush on one covers what the others were told is written.
   return always | (readOnly ? Can.READ_ONLY : writing) | (severalClients ? Can.CAN_MULTI_CONN : 0);

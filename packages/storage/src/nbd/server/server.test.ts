@@ -35,7 +35,16 @@ test("nbdinfo sees what is offered", { skip }, async () => {
   const { exports, protocol, structured } = JSON.parse(await run("nbdinfo", "--json", server.uri));
   assert.deepEqual([protocol, structured], ["newstyle-fixed", true]);
   const can = Object.keys(exports[0]).filter((name) => /^can_/.test(name) && exports[0][name]);
-  assert.deepEqual(can, ["can_cache", "can_df", "can_flush", "can_fua", "can_multi_conn", "can_trim", "can_zero"]);
+  assert.deepEqual(can, [
+    "can_cache",
+    "can_df",
+    "can_fast_zero",
+    "can_flush",
+    "can_fua",
+    "can_multi_conn",
+    "can_trim",
+    "can_zero",
+  ]);
   assert.deepEqual(
     [exports[0]["export-name"], exports[0].description, exports[0]["export-size"], exports[0].contexts],
     ["disk", "a test's", 64 * MIB, ["base:allocation"]],
@@ -102,6 +111,22 @@ test("qemu-io writes, zeroes, discards and flushes", { skip }, async () => {
   const { data, zero } = await store.status(11 * MIB, 4096);
   assert.deepEqual([data, zero], [true, false], "-z keeps the space");
   assert.equal((await store.status(12 * MIB, 4096)).data, false, "-zu gives it back");
+});
+
+test("zeros that shall not be written are made, or refused", { skip }, async () => {
+  using dir = mkdtempDisposableSync(join(tmpdir(), "lodge-nbd-"));
+  const store = await sparse();
+  await using server = await serve(store, join(dir.path, "socket"));
+  // -n of qemu-io is NBD_CMD_FLAG_FAST_ZERO.
+  const zero = () => run("qemu-io", "-f", "raw", server.uri, "-c", "write -zn 10M 1M");
+  assert.match(await zero(), /wrote 1048576\/1048576/);
+  assert.deepEqual([store.fastZeroes, store.bytes[10 * MIB], store.bytes[11 * MIB] !== 0], [1, 0, true]);
+  store.zeroesSlowly = true;
+  store.bytes.fill(7, 10 * MIB, 11 * MIB);
+  await assert.rejects(zero(), ({ stdout, stderr }: { stdout: string; stderr: string }) =>
+    /Operation not supported/.test(stdout + stderr),
+  );
+  assert.equal(store.bytes[10 * MIB], 7);
 });
 
 test("what cannot be done is an error of its request", { skip }, async () => {

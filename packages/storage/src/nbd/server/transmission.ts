@@ -52,7 +52,7 @@ const ALLOWED_FLAGS: ReadonlyMap<number, number> = new Map([
   [Command.FLUSH, CommandFlag.FUA],
   [Command.TRIM, CommandFlag.FUA],
   [Command.CACHE, CommandFlag.FUA],
-  [Command.WRITE_ZEROES, CommandFlag.FUA | CommandFlag.NO_HOLE],
+  [Command.WRITE_ZEROES, CommandFlag.FUA | CommandFlag.NO_HOLE | CommandFlag.FAST_ZERO],
   [Command.BLOCK_STATUS, CommandFlag.FUA | CommandFlag.REQ_ONE],
 ]);
 
@@ -163,7 +163,7 @@ class Transmission {
         if (length > 0) await disk.discard(offset, length);
         break;
       case Command.WRITE_ZEROES:
-        if (length > 0) await disk.writeZeroes(offset, length, (flags & CommandFlag.NO_HOLE) === 0);
+        await this.#zero(flags, offset, length);
         break;
       case Command.CACHE:
         await this.#cache(offset, length);
@@ -172,6 +172,12 @@ class Transmission {
     const lasting = type === Command.FLUSH || (flags & CommandFlag.FUA) !== 0;
     if (lasting && !this.#offered.readOnly) await disk.flush();
     await this.#replies.done(cookie);
+  }
+
+  async #zero(flags: number, offset: number, length: number): Promise<void> {
+    const mayUnmap = (flags & CommandFlag.NO_HOLE) === 0;
+    const onlyFast = (flags & CommandFlag.FAST_ZERO) !== 0;
+    if (length > 0) await this.#offered.disk.writeZeroes(offset, length, mayUnmap, onlyFast);
   }
 
   async #read({ flags, cookie, offset, length }: Request): Promise<void> {
