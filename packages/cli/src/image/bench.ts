@@ -1,7 +1,7 @@
 /** `lodge image bench`: what qemu-img bench does, with its options. */
 
-import { openImage } from "@lodge/storage";
-import { Command } from "commander";
+import { CACHE_MODES, type CacheMode, openImage } from "@lodge/storage";
+import { Command, Option } from "commander";
 import { parseSize, wholeNumber } from "./size.ts";
 
 interface Flags {
@@ -15,6 +15,8 @@ interface Flags {
   write?: true;
   flushInterval: number;
   random?: true;
+  cache: CacheMode;
+  forceShare?: true;
   quiet?: true;
   json?: true;
 }
@@ -32,13 +34,24 @@ export function benchCommand(): Command {
     .option("-w, --write", "write instead of reading: what is in the image is lost")
     .option("--pattern <byte>", "what is written", wholeNumber(0, 255), 0)
     .option("--flush-interval <n>", "flush after so many writes; 0 is never", wholeNumber(0, 1e12), 0)
+    .option("--no-drain", "do not wait for the other requests before a flush, which it never does")
+    .addOption(
+      new Option("-t, --cache <mode>", "of the host's page cache, as for a machine's disk")
+        .choices(CACHE_MODES)
+        .default("writeback"),
+    )
+    .addOption(new Option("-i, --aio <how>", "how the host is asked").choices(["threads"]).default("threads"))
+    .option("-U, --force-share", "also while somebody writes the image")
     .option("--random", "at offsets that a fixed sequence of random numbers says")
     .option("-q, --quiet", "say nothing")
     .option("--json", "as JSON")
     .allowExcessArguments(false)
     .action(async (file: string, flags: Flags) => {
       const { format, write = false } = flags;
-      const image = await openImage(file, { readOnly: !write, ...(format !== undefined && { format }) });
+      const { cache } = flags;
+      const caching = { direct: cache === "none", flushes: cache !== "unsafe" };
+      const opened = { readOnly: !write, lock: !flags.forceShare, ...caching };
+      const image = await openImage(file, { ...opened, ...(format !== undefined && { format }) });
       try {
         const start = performance.now();
         await bench(image, flags);
@@ -53,7 +66,18 @@ export function benchCommand(): Command {
 }
 
 async function bench(image: Awaited<ReturnType<typeof openImage>>, flags: Flags): Promise<void> {
-  const { count, depth, bufferSize, stepSize = bufferSize, offset, pattern, write, flushInterval, random } = flags;
+  const {
+    count,
+    depth,
+    bufferSize,
+    stepSize = bufferSize,
+    offset,
+    pattern,
+    write,
+    flushInterval,
+    random,
+    cache,
+  } = flags;
   const room = image.sizeBytes - bufferSize;
   let sent = 0;
   let at = offset;
@@ -79,6 +103,7 @@ async function bench(image: Awaited<ReturnType<typeof openImage>>, flags: Flags)
         continue;
       }
       await image.write(next(), pieces);
+      if (cache === "writethrough") await image.flush();
       unflushed += 1;
       if (flushInterval > 0 && unflushed >= flushInterval) {
         unflushed = 0;

@@ -4,7 +4,7 @@ import { copyImage, createImage, openImage, removeMade, StorageError } from "@lo
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
 import { backingOf, collect, parseImageOptions } from "./options.ts";
-import { parseSize } from "./size.ts";
+import { parseSize, wholeNumber } from "./size.ts";
 
 interface Flags {
   format?: string;
@@ -21,6 +21,7 @@ interface Flags {
   /** False with --no-create. */
   create: boolean;
   forceShare?: true;
+  coroutines?: number;
 }
 
 export function convertCommand(): Command {
@@ -47,6 +48,8 @@ export function convertCommand(): Command {
         .choices(["unsafe", "writeback"])
         .default("unsafe"),
     )
+    .option("-m, --coroutines <n>", "transfers at once: 1 to 16 (default: 4)", wholeNumber(1, 16))
+    .option("-W, --out-of-order", "the target may be written in any order, as it always is")
     .option("-U, --force-share", "also while somebody writes the source")
     .allowExcessArguments(false)
     .action(async (from: string, to: string, flags: Flags) => {
@@ -79,6 +82,7 @@ export function convertCommand(): Command {
           await copyImage(source, target, {
             compressed: compress,
             overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
+            ...(flags.coroutines !== undefined && { parallel: flags.coroutines }),
             // With a backing file, what is zero in the target would hide what is below.
             mayZeroFirst: backing === undefined,
             ...(backing !== undefined && { images: 1 }),

@@ -257,3 +257,129 @@ test("bitmaps are made and changed, and QEMU has them the same", { skip }, () =>
     assert.match(stderr, message);
   }
 });
+
+test("what an image will need is what qemu-img measures", { skip }, () => {
+  using place = new Place();
+  sample(place);
+  place.qemu("bitmap", "--add", "-g", "64k", "a.qcow2", "monday");
+  place.qemu("create", "-q", "-f", "qcow2", "-o", "compat=0.10", "old.qcow2", "100M");
+  place.io("old.qcow2", "write -P 1 100k 3M", "write -P 1 50M 1k");
+  place.qemu("convert", "-O", "raw", "old.qcow2", "old.raw");
+  const wanted = [
+    [],
+    ["-O", "qcow2"],
+    ["-O", "qcow2", "-o", "cluster_size=512"],
+    ["-O", "qcow2", "-o", "cluster_size=2M,refcount_bits=1"],
+    ["-O", "qcow2", "-o", "refcount_bits=64,cluster_size=4k"],
+    ["-O", "qcow2", "-o", "compat=0.10"],
+    ["-O", "qcow2", "-o", "preallocation=full"],
+    ["-O", "qcow2", "-o", "preallocation=metadata"],
+    ["-O", "qcow2", "-o", "extended_l2=on,cluster_size=64k"],
+  ];
+  for (const options of wanted) {
+    for (const what of [["a.qcow2"], ["old.qcow2"], ["-f", "raw", "old.raw"], ["--size", "10G"], ["--size", "100000k"]]) {
+      const args = ["measure", "--output", "json", ...options, ...what];
+      assert.deepEqual(JSON.parse(place.lodge(...args)), JSON.parse(place.qemu(...args)), args.join(" "));
+    }
+  }
+  assert.match(place.lodge("measure", "-O", "qcow2", "--size", "1G"), /^required size: 393216 \(384 KiB\)\n/);
+});
+
+test("a part of a disk becomes an image, as dd and qemu-img cut it out", { skip }, () => {
+  using place = new Place();
+  place.qemu("create", "-q", "-f", "qcow2", "disk.qcow2", "8M");
+  place.io("disk.qcow2", "write -P 5 100k 3M", "write -P 6 5M 1k");
+  place.qemu("convert", "-O", "raw", "disk.qcow2", "disk.raw");
+  for (const [index, operands] of [
+    [],
+    ["bs=64k", "count=40"],
+    ["bs=1000", "count=301"],
+    ["bs=1M", "skip=3"],
+  ].entries()) {
+    place.lodge("dd", "-O", "qcow2", ...operands, "if=disk.qcow2", `of=ours${index}.qcow2`);
+    place.qemu("dd", "-O", "raw", ...operands, "if=disk.qcow2", `of=theirs${index}.raw`);
+    place.qemu("compare", "-q", "-f", "qcow2", "-F", "raw", `ours${index}.qcow2`, `theirs${index}.raw`);
+    place.qemu("check", "-q", `ours${index}.qcow2`);
+  }
+  // QEMU 7.2 takes what is skipped from the count; dd itself does not, and nor do later ones.
+  place.lodge("dd", "bs=100k", "count=7", "skip=1", "if=disk.raw", "of=ours.raw");
+  const cut = place.run("dd", "bs=100k", "count=7", "skip=1", "if=disk.raw", "of=theirs.raw");
+  assert.equal(cut.status, 0, cut.stderr);
+  assert.deepEqual(readFileSync(place.path("ours.raw")), readFileSync(place.path("theirs.raw")));
+  for (const [operands, said] of [
+    [["if=disk.raw", "of=x", "skip=100000"], /disk.raw has only 8388608 bytes/],
+    [["if=disk.raw"], /needs if=IMAGE and of=NEW/],
+    [["if=disk.raw", "of=x", "seek=1"], /seek=1 is no operand/],
+  ] as const) {
+    const { status, stderr } = place.run(process.execPath, bin, "image", "dd", ...operands);
+    assert.deepEqual([status, existsSync(place.path("x"))], [2, false]);
+    assert.match(stderr, said);
+  }
+});
+
+test("what an image was made with is changed, and its content is not", { skip }, () => {
+  using place = new Place();
+  sample(place);
+  place.qemu("convert", "-O", "raw", "a.qcow2", "content.raw");
+  const specific = () => JSON.parse(place.qemu("info", "--output=json", "a.qcow2"))["format-specific"].data;
+  const amend = (options: string) => {
+    place.lodge("amend", "-q", "-o", options, "a.qcow2");
+    place.qemu("check", "-q", "a.qcow2");
+    place.qemu("compare", "-q", "-F", "raw", "a.qcow2", "content.raw");
+    return specific();
+  };
+  for (const bits of [1, 64, 8, 16]) assert.equal(amend(`refcount_bits=${bits}`)["refcount-bits"], bits);
+  assert.equal(amend("lazy_refcounts=on")["lazy-refcounts"], true);
+  assert.equal(amend("lazy_refcounts=off")["lazy-refcounts"], false);
+  assert.equal(amend("compat=0.10").compat, "0.10");
+  assert.deepEqual(amend("compat=1.1,lazy_refcounts=on,refcount_bits=32"), {
+    ...specific(),
+    compat: "1.1",
+    "lazy-refcounts": true,
+    "refcount-bits": 32,
+  });
+  place.io("a.qcow2", "write -P 3 500M 1M", "read -P 9 1000M 3M");
+  // Zeros over something from below stay zeros where they have to be written.
+  place.qemu("create", "-q", "-f", "qcow2", "-b", "content.raw", "-F", "raw", "top.qcow2");
+  place.io("top.qcow2", "write -z 1000M 1M", "write -P 2 0 4k");
+  place.qemu("convert", "-O", "raw", "top.qcow2", "top.raw");
+  place.lodge("amend", "-q", "-o", "compat=0.10", "top.qcow2");
+  place.qemu("check", "-q", "top.qcow2");
+  place.qemu("compare", "-q", "-F", "raw", "top.qcow2", "top.raw");
+  place.qemu("snapshot", "-c", "one", "a.qcow2");
+  for (const [options, said] of [
+    ["refcount_bits=1", /too many for 1 bits/],
+    ["compat=0.10,refcount_bits=16", /its snapshots may have zero clusters/],
+    ["refcount_bits=8,compat=0.10", /has refcounts of 16 bits/],
+    ["cluster_size=4k", /compat, lazy_refcounts and refcount_bits of qcow2/],
+  ] as const) {
+    const before = readFileSync(place.path("a.qcow2"));
+    const { status, stderr } = place.run(process.execPath, bin, "image", "amend", "-o", options, "a.qcow2");
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, said);
+    assert.ok(readFileSync(place.path("a.qcow2")).equals(before), options);
+  }
+});
+
+test("copies and benchmarks take what qemu-img's take, or say what they do not", { skip }, () => {
+  using place = new Place();
+  sample(place);
+  place.lodge("convert", "-q", "-m", "1", "-O", "qcow2", "a.qcow2", "one.qcow2");
+  place.lodge("convert", "-q", "-m", "16", "-W", "-O", "qcow2", "a.qcow2", "many.qcow2");
+  for (const image of ["one.qcow2", "many.qcow2"]) place.qemu("compare", "-q", "a.qcow2", image);
+  for (const cache of ["none", "unsafe", "writethrough"]) {
+    const options = ["bench", "-U", "-i", "threads", "-t", cache, "-w", "-c", "50", "-d", "4", "--pattern", "7"];
+    assert.match(place.lodge(...options, "--flush-interval", "10", "--no-drain", "one.qcow2"), /^Run completed in/);
+  }
+  place.io("one.qcow2", "read -P 7 0 200k");
+  for (const [options, said] of [
+    [["bench", "-i", "native", "one.qcow2"], /native/],
+    [["bench", "-n", "one.qcow2"], /-n/],
+    [["bench", "-t", "fast", "one.qcow2"], /fast/],
+    [["convert", "-m", "17", "one.qcow2", "x"], /17 is not a whole number from 1 to 16/],
+  ] as const) {
+    const { status, stderr } = place.run(process.execPath, bin, "image", ...options);
+    assert.equal(status, 2);
+    assert.match(stderr, said);
+  }
+});

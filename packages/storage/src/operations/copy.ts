@@ -29,11 +29,13 @@ export interface CopyOptions {
   images?: number;
   /** So many zeros in a row are not written as data (qemu-img's -S); 0: everything is written. Default: 4096. */
   sparseBytes?: number;
+  /** Transfers at once. */
+  parallel?: number;
 }
 
 /** Copies a disk's content. The target is at least as long, and reads as zeros unless `overZeros` is set. */
 export async function copyImage(source: Image, target: Image, options: CopyOptions = {}): Promise<void> {
-  const { progress, sparseBytes = SPARSE_BYTES } = options;
+  const { progress, sparseBytes = SPARSE_BYTES, parallel = PARALLEL } = options;
   const overZeros = (options.overZeros ?? false) && !(options.mayZeroFirst && (await zeroed(target, source.sizeBytes)));
   const write = writerOf(target, { ...options, overZeros });
   // In whole clusters, also where those are larger.
@@ -57,7 +59,7 @@ export async function copyImage(source: Image, target: Image, options: CopyOptio
       progress?.(done, source.sizeBytes);
     }
   };
-  await settled(Array.from({ length: PARALLEL }, worker));
+  await settled(Array.from({ length: parallel }, worker));
 }
 
 async function zeroed(target: Image, sizeBytes: number): Promise<boolean> {

@@ -21,7 +21,7 @@ export interface CreateQcow2Options {
 const powerOfTwo = (value: number) => Number.isInteger(Math.log2(value));
 
 /** Checks what was asked for; everything wrong is refused before anything is written. */
-function newHeader(options: CreateQcow2Options): Header {
+export function newHeader(options: CreateQcow2Options): Header {
   const { sizeBytes, version = 3, lazyRefcounts = false, extendedL2 = false, compression = "zlib" } = options;
   const { clusterSize = extendedL2 ? 128 << 10 : 64 << 10, refcountBits = 16 } = options;
   const refuse = (what: string) => new StorageError("STORAGE_OPEN", what);
