@@ -186,7 +186,7 @@ export class Metadata {
         this.#tables.delete(old / clusterSize);
       }
       this.l2.forget(offset, clusterSize);
-      this.#tables.add(offset / clusterSize);
+      this.#noteTable(offset / clusterSize);
       mapping.setTable(index, offset);
     });
   }
