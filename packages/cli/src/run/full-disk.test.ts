@@ -35,6 +35,19 @@ suite("a full disk", { skip }, () => {
     assert.deepEqual([stdout.replace(/^.*\/lodge\/compiled\/.*\n/gm, ""), status], ["", 2]);
   });
 
+  test("a copy of an image finds no room, and is gone", () => {
+    using folder = mkdtempDisposableSync(join(tmpdir(), "lodge-full-"));
+    const [source, full] = [join(folder.path, "source"), join(folder.path, "full")];
+    writeFileSync(source, Buffer.alloc(4 * MIB, 1));
+    mkdirSync(full);
+    for (const format of ["raw", "qcow2"]) {
+      const copy = ["image", "convert", "-f", "raw", "-O", format, source, join(full, "copy")];
+      const { stdout, stderr, status } = lodge(full, {}, ...copy);
+      assert.match(stderr, /^lodge: \S+\/full\/copy: write failed: .*no space left on device.*\n$/i);
+      assert.deepEqual([stdout, status], ["", 2]);
+    }
+  });
+
   test("a machine's own disk, and a file for its memory, find no room", () => {
     using folder = mkdtempDisposableSync(join(tmpdir(), "lodge-full-"));
     const full = join(folder.path, "full");
