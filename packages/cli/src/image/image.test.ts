@@ -277,7 +277,13 @@ test("what an image will need is what qemu-img measures", { skip }, () => {
     ["-O", "qcow2", "-o", "extended_l2=on,cluster_size=64k"],
   ];
   for (const options of wanted) {
-    for (const what of [["a.qcow2"], ["old.qcow2"], ["-f", "raw", "old.raw"], ["--size", "10G"], ["--size", "100000k"]]) {
+    for (const what of [
+      ["a.qcow2"],
+      ["old.qcow2"],
+      ["-f", "raw", "old.raw"],
+      ["--size", "10G"],
+      ["--size", "100000k"],
+    ]) {
       const args = ["measure", "--output", "json", ...options, ...what];
       assert.deepEqual(JSON.parse(place.lodge(...args)), JSON.parse(place.qemu(...args)), args.join(" "));
     }
