@@ -54,6 +54,7 @@ export function convertCommand(): Command {
     .allowExcessArguments(false)
     .action(async (from: string, to: string, flags: Flags) => {
       const { format, outputFormat, compress = false } = flags;
+      const flushes = flags.targetCache === "writeback";
       const source = await openImage(from, {
         readOnly: true,
         lock: !flags.forceShare,
@@ -70,12 +71,13 @@ export function convertCommand(): Command {
         const backing = backingOf("-B", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
         if (flags.create) {
           const sizeBytes = options.sizeBytes ?? source.sizeBytes;
-          isZero = await createImage(to, { ...options, format: outputFormat, sizeBytes, ...(backing && { backing }) });
+          const wanted = { ...options, format: outputFormat, sizeBytes, flushes };
+          isZero = await createImage(to, { ...wanted, ...(backing && { backing }) });
           made = true;
         }
         const target = await openImage(to, {
           format: outputFormat,
-          flushes: flags.targetCache === "writeback",
+          flushes,
           background: true,
         });
         try {

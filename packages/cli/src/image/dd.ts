@@ -38,7 +38,7 @@ export function ddCommand(): Command {
         }
         const length = Math.min(image.sizeBytes - start, count * blockBytes);
         // A disk is of whole sectors; what is behind the last byte are zeros.
-        await createImage(to, { format: outputFormat, sizeBytes: Math.ceil(length / 512) * 512 });
+        await createImage(to, { format: outputFormat, sizeBytes: Math.ceil(length / 512) * 512, flushes: false });
         made = true;
         const target = await openImage(to, { format: outputFormat, flushes: false, background: true });
         try {

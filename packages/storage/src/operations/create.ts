@@ -14,6 +14,8 @@ export interface CreateImageOptions extends Omit<CreateQcow2Options, "sizeBytes"
   /** Without it, the backing image's. */
   sizeBytes?: number;
   preallocation?: Preallocation;
+  /** Default true; without it, a host that fails leaves anything of the new file. */
+  flushes?: boolean;
 }
 
 /**
@@ -22,7 +24,7 @@ export interface CreateImageOptions extends Omit<CreateQcow2Options, "sizeBytes"
  * it has nothing from below: on a block device, what was there before may still show.
  */
 export async function createImage(path: string, options: CreateImageOptions): Promise<boolean> {
-  const { format = "raw", preallocation = "off", backing } = options;
+  const { format = "raw", preallocation = "off", backing, flushes = true } = options;
   if (format !== "raw" && format !== "qcow2") {
     throw new StorageError("STORAGE_OPEN", `${path}: images of the format ${format} cannot be made: raw and qcow2 can`);
   }
@@ -30,7 +32,7 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
     throw new StorageError("STORAGE_OPEN", `${path}: a raw image has no backing file: take qcow2`);
   }
   const sizeBytes = options.sizeBytes ?? (await backingSize(path, backing));
-  const store = await HostFile.open(path, { create: "replace" });
+  const store = await HostFile.open(path, { create: "replace", flushes });
   const isClean = !store.isDevice || preallocation === "full";
   try {
     if (format === "raw") {
