@@ -10,6 +10,7 @@ import type {
   MsrEntry,
   Notifier,
   NotifierHandle,
+  Vcpu,
   Vm,
   VmHandle,
 } from "@lodge/kvm";
@@ -20,7 +21,10 @@ import { createSoftMemory, type SoftMemory } from "./memory.ts";
 import { x8664v2 } from "./models.ts";
 import { FEATURE_MSRS, STATE_MSRS } from "./msrs.ts";
 import { SoftKicker, type SoftKickHandle, SoftNotifier, type SoftNotifierHandle } from "./notifier.ts";
-import { SoftVm, type SoftVmHandle, type VcpuMaker } from "./vm.ts";
+import { SoftVm, type SoftVmHandle } from "./vm.ts";
+
+/** Of a `SoftVm`. The processor is no part of this file's: threads that only make machines need not load it. */
+export type VcpuMaker = (vm: Vm, id: number) => Vcpu;
 
 export class SoftHypervisor implements Hypervisor {
   readonly kind = "soft";

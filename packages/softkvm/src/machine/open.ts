@@ -3,6 +3,7 @@
 import type { CodeStore } from "./code-store.ts";
 import { SoftHypervisor } from "./hypervisor.ts";
 import { SoftVcpu } from "./vcpu.ts";
+import type { SoftVm } from "./vm.ts";
 
 /** What the host may lend. */
 export interface SoftServices {
@@ -14,5 +15,5 @@ export interface SoftServices {
 
 /** Every thread that uses the software hypervisor opens it for itself. */
 export function openSoft(services: SoftServices = {}): SoftHypervisor {
-  return new SoftHypervisor((vm, id) => new SoftVcpu(vm, id, services));
+  return new SoftHypervisor((vm, id) => new SoftVcpu(vm as SoftVm, id, services));
 }

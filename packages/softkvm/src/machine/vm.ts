@@ -28,6 +28,7 @@ import { checkExtension } from "./capabilities.ts";
 import { MachineClock } from "./clock.ts";
 import { createRing, type DirtyRingHandle, DirtyRingProducer } from "./dirty-rings.ts";
 import { EXITING_HYPERCALLS } from "./hypercalls.ts";
+import type { VcpuMaker } from "./hypervisor.ts";
 import { growMemory, type SoftMemory, WASM_PAGE } from "./memory.ts";
 import { notifierSlot } from "./notifier.ts";
 import type { SoftVcpu } from "./vcpu.ts";
@@ -45,9 +46,6 @@ export interface SoftVmHandle extends VmHandle {
   /** A dirty ring for each vCPU, by APIC index, once they are enabled. */
   readonly rings: DirtyRingHandle[];
 }
-
-/** The processor is no part of this file's: threads that only make machines need not load it. */
-export type VcpuMaker = (vm: SoftVm, id: number) => SoftVcpu;
 
 /** For `CodeWrites.push` by one who has no code himself. */
 const NOT_READING = -1;
