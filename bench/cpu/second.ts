@@ -3,8 +3,10 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { ExitReason, exitError } from "@lodge/kvm";
 import { openSoft } from "@lodge/softkvm";
+import { type CompilerLink, compileThread } from "../../packages/machine/src/vcpu/compiler-link.ts";
 
-const hypervisor = openSoft();
+const { link } = workerData as { link: CompilerLink };
+const hypervisor = openSoft({ compileThread: () => compileThread(link) });
 const vm = hypervisor.attachVm(workerData.handle);
 const vcpu = vm.createVcpu(1);
 vcpu.setCpuid(hypervisor.supportedCpuid());

@@ -10,13 +10,16 @@ import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import { ExitReason, exitError, flatProtectedMode } from "@lodge/kvm";
 import { openSoft } from "@lodge/softkvm";
+import { compileThread } from "../../packages/machine/src/vcpu/compiler-link.ts";
+import { CompilerThread } from "../../packages/machine/src/vcpu/compiler-thread.ts";
 import { entryOf, loadElf } from "./elf.ts";
 import { DEBUG_PORT, EXIT_PORT, MEMORY_BYTES, Protocol } from "./protocol.ts";
 
 // As `lodge` does.
 setFlagsFromString("--experimental-wasm-branch-hinting");
 const [path, processors] = process.argv.slice(2);
-const hypervisor = openSoft();
+const compiler = new CompilerThread(processors === "2" ? 2 : 1);
+const hypervisor = openSoft({ compileThread: () => compileThread(compiler.links[0]!) });
 const memory = hypervisor.createMemory(MEMORY_BYTES);
 const vm = hypervisor.createVm(memory);
 vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
@@ -29,8 +32,12 @@ vcpu.setCpuid(hypervisor.supportedCpuid());
 vcpu.setSregs(flatProtectedMode(vcpu.getSregs()));
 vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(entryOf(program)), rflags: 2n });
 if (processors === "2") {
+  const link = compiler.links[1]!;
   const ready = new Int32Array(new SharedArrayBuffer(4));
-  const second = new Worker(new URL("./second.ts", import.meta.url), { workerData: { handle: vm.handle, ready } });
+  const second = new Worker(new URL("./second.ts", import.meta.url), {
+    workerData: { handle: vm.handle, ready, link },
+    transferList: [link.port],
+  });
   second.on("error", (error) => {
     throw error;
   });

@@ -9,6 +9,7 @@ import { Worker } from "node:worker_threads";
 import type { KickHandle } from "@lodge/kvm";
 import { processorTimeUs } from "@lodge/linux";
 import { openSoft } from "@lodge/softkvm";
+import { CompilerThread } from "../../packages/machine/src/vcpu/compiler-thread.ts";
 import type { Figure, Results } from "../harness.ts";
 import { LOOPS, Word } from "./loops.ts";
 
@@ -47,8 +48,10 @@ async function measure(loop: string, count: number): Promise<Kick[]> {
   const words = new Int32Array(new SharedArrayBuffer(Word.count * 4));
   const stopped = new BigInt64Array(new SharedArrayBuffer(8));
   const busy = new Float64Array(new SharedArrayBuffer(8));
-  const workerData = { handle: vm.handle, loop, words, stopped, busy };
-  const thread = new Worker(new URL("./vcpu.ts", import.meta.url), { workerData });
+  await using compiler = new CompilerThread(1);
+  const [link] = compiler.links;
+  const workerData = { handle: vm.handle, loop, words, stopped, busy, link };
+  const thread = new Worker(new URL("./vcpu.ts", import.meta.url), { workerData, transferList: [link!.port] });
   const ended = new Promise((resolve, reject) => thread.once("exit", resolve).once("error", reject));
   const { handle, threadId } = await new Promise<{ handle: KickHandle; threadId: number }>((resolve) =>
     thread.once("message", resolve),

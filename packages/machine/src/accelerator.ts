@@ -1,6 +1,7 @@
 /** The implementations of the KVM interface, by name. Every thread opens its own. */
 
 import type { Hypervisor, HypervisorKind } from "@lodge/kvm";
+import type { CompileThread } from "@lodge/softkvm";
 
 /** What only who runs vCPUs needs of the software. */
 export interface VcpuServices {
@@ -8,6 +9,8 @@ export interface VcpuServices {
   readonly codeCache: string | undefined;
   /** Called when a vCPU of this thread has been idle for a while. */
   readonly idle: () => void;
+  /** What compiles for the first vCPU of this thread, beside it. */
+  readonly compileThread: CompileThread | undefined;
 }
 
 export async function openHypervisor(kind: HypervisorKind, services?: VcpuServices): Promise<Hypervisor> {
@@ -16,7 +19,13 @@ export async function openHypervisor(kind: HypervisorKind, services?: VcpuServic
   if (services === undefined) return (await import("@lodge/softkvm/without-vcpus")).openSoftWithoutVcpus();
   const { openSoft } = await import("@lodge/softkvm");
   const { codeCache, idle } = services;
-  if (codeCache === undefined) return openSoft({ idle });
+  let free = services.compileThread;
+  const compileThread = () => {
+    const taken = free;
+    free = undefined;
+    return taken;
+  };
+  if (codeCache === undefined) return openSoft({ idle, compileThread });
   const { CodeFiles } = await import("./vcpu/code-files.ts");
-  return openSoft({ idle, codeStore: new CodeFiles(codeCache) });
+  return openSoft({ idle, compileThread, codeStore: new CodeFiles(codeCache) });
 }

@@ -35,6 +35,7 @@ import { layOutNodes } from "./memory/nodes.ts";
 import { memoryMap, ramEnd, ramPieces } from "./memory/ram-layout.ts";
 import { PciSlots } from "./pci/slots.ts";
 import { SerialInput } from "./serial-input.ts";
+import { CompilerThread } from "./vcpu/compiler-thread.ts";
 import { apicId, cpuidOf, physicalAddressBits, type Topology } from "./vcpu/cpuid.ts";
 import { sharedCpuid } from "./vcpu/model.ts";
 import { type Registers, Wanted } from "./vcpu/protocol.ts";
@@ -107,7 +108,10 @@ export class Pc implements AsyncDisposable {
     const apicIds = Array.from({ length: description.cpus.count }, (_, index) => apicId(index, topology));
     await using undo = new AsyncDisposableStack();
     // They load their code while everything else is made.
-    const threads = apicIds.map((id) => new VcpuThread(id, description.accelerator, description.codeCache));
+    const compiler = description.accelerator === "soft" ? undo.use(new CompilerThread(apicIds.length)) : undefined;
+    const threads = apicIds.map((id, index) => {
+      return new VcpuThread(id, description.accelerator, description.codeCache, compiler?.links[index]);
+    });
     for (const thread of threads) undo.defer(() => thread.close());
     const hypervisor = undo.use(await openHypervisor(description.accelerator));
     const memory = hypervisor.createMemory(description.memoryBytes);

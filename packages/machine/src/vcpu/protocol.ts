@@ -16,15 +16,11 @@ import type {
 import type { Entry } from "../boot/entry.ts";
 import type { ChipsetHandle } from "../chipset.ts";
 import type { PciHandle, Plug } from "../pci/root.ts";
+import type { CompilerLink } from "./compiler-link.ts";
 import type { Stop } from "./step.ts";
 
 /** What a thread begins with, before there is a machine for its vCPU. */
 export interface ThreadSetup {
-  /** The URLs of what finds modules, and of its code. */
-  readonly resolution: string;
-  readonly code: string;
-  /** Where Node keeps what it has compiled, if it does. */
-  readonly compileCache: string | undefined;
   /** Where its {@link ThreadPurpose} comes from, once. */
   readonly purpose: MessagePort;
   /** Where {@link Plug}s come from, which a thread takes between exits, as it never waits for messages while its vCPU runs. */
@@ -36,6 +32,8 @@ export interface ThreadPurpose {
   readonly accelerator: HypervisorKind;
   /** Where the software processor keeps what it made of guests' code, if it does. */
   readonly codeCache: string | undefined;
+  /** The thread that compiles for the software processor's vCPU. */
+  readonly compiler: CompilerLink | undefined;
 }
 
 /** Which vCPU a thread is to make. */

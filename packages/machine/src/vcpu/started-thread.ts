@@ -2,9 +2,18 @@
 
 import { getCompileCacheDir } from "node:module";
 import { dirname } from "node:path";
-import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
 import type { Plug } from "../pci/root.ts";
 import type { ThreadPurpose, ThreadSetup } from "./protocol.ts";
+
+/** What a thread begins with, beside what it is for. */
+export interface ThreadStart {
+  /** The URLs of what finds modules, and of its code. */
+  readonly resolution: string;
+  readonly code: string;
+  /** Where Node keeps what it has compiled, if it does. */
+  readonly compileCache: string | undefined;
+}
 
 /**
  * Where the thread begins: each thread has to be told for itself to keep what Node compiles. In JavaScript, and no file, as
@@ -19,6 +28,22 @@ const START = `
   });
 `;
 
+/** Starts a thread whose code is at this URL. `more` is its `workerData`, beside {@link ThreadStart}. */
+export function startWorker<More extends object>(
+  code: URL,
+  more: More,
+  options: Pick<WorkerOptions, "name" | "transferList" | "resourceLimits">,
+): Worker {
+  const compiled = getCompileCacheDir();
+  const start: ThreadStart = {
+    resolution: new URL("../resolution.ts", import.meta.url).href,
+    code: code.href,
+    // What Node names is a folder of this version's inside the one that it was given.
+    compileCache: compiled === undefined ? undefined : dirname(compiled),
+  };
+  return new Worker(START, { ...options, eval: true, workerData: { ...start, ...more } });
+}
+
 export class StartedThread {
   readonly worker: Worker;
   readonly #plugs: MessagePort;
@@ -27,24 +52,14 @@ export class StartedThread {
   #failed = false;
 
   constructor(id: number) {
-    const compiled = getCompileCacheDir();
     const plugs = new MessageChannel();
     const purpose = new MessageChannel();
     this.#plugs = plugs.port1;
     this.#purpose = purpose.port1;
-    const setup: ThreadSetup = {
-      resolution: new URL("../resolution.ts", import.meta.url).href,
-      code: new URL("./worker.ts", import.meta.url).href,
-      // What Node names is a folder of this version's inside the one that it was given.
-      compileCache: compiled === undefined ? undefined : dirname(compiled),
-      purpose: purpose.port2,
-      plugs: plugs.port2,
-    };
-    this.worker = new Worker(START, {
-      eval: true,
-      workerData: setup,
-      transferList: [purpose.port2, plugs.port2],
+    const setup: ThreadSetup = { purpose: purpose.port2, plugs: plugs.port2 };
+    this.worker = startWorker(new URL("./worker.ts", import.meta.url), setup, {
       name: `vcpu${id}`,
+      transferList: [purpose.port2, plugs.port2],
     });
   }
 
@@ -64,7 +79,7 @@ export class StartedThread {
   /** It is known now what it is for. */
   use(purpose: ThreadPurpose): void {
     this.worker.ref();
-    this.#purpose.postMessage(purpose);
+    this.#purpose.postMessage(purpose, purpose.compiler === undefined ? [] : [purpose.compiler.port]);
   }
 
   plug(message: Plug): void {

@@ -3,6 +3,7 @@
 import type { GuestDebug, Hypervisor, HypervisorKind, Kicker, Translation } from "@lodge/kvm";
 import { MachineError } from "../errors.ts";
 import type { Plug } from "../pci/root.ts";
+import type { CompilerLink } from "./compiler-link.ts";
 import type { Message, Registers, Request, VcpuSetup } from "./protocol.ts";
 import { type StartedThread, threadFor } from "./started-thread.ts";
 import type { Stop } from "./step.ts";
@@ -30,10 +31,10 @@ export class VcpuThread {
   readonly #ended = Promise.withResolvers<void>();
 
   /** Starts the thread, which loads its code while the machine is being made; {@link open} gives it its vCPU. */
-  constructor(id: number, accelerator: HypervisorKind, codeCache?: string) {
+  constructor(id: number, accelerator: HypervisorKind, codeCache?: string, compiler?: CompilerLink) {
     this.id = id;
     this.#thread = threadFor(id);
-    this.#thread.use({ accelerator, codeCache });
+    this.#thread.use({ accelerator, codeCache, compiler });
     const { worker } = this.#thread;
     worker.on("message", (message: Message) => this.#receive(message));
     worker.on("error", (error) => this.#fail(error as Error));

@@ -9,6 +9,7 @@ import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
 import { interruptLine } from "../interrupts.ts";
 import { connectPci, type Plug } from "../pci/root.ts";
+import { compileThread } from "./compiler-link.ts";
 import { garbageCollector } from "./garbage.ts";
 import { NearRegisters } from "./near-registers.ts";
 import {
@@ -118,11 +119,17 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
 
 async function begin(): Promise<void> {
   const resources = new DisposableStack();
-  const { accelerator, codeCache } = await new Promise<ThreadPurpose>((known) => purpose.once("message", known));
+  const { accelerator, codeCache, compiler } = await new Promise<ThreadPurpose>((known) =>
+    purpose.once("message", known),
+  );
   purpose.close();
   // The request may be there already: it waits for its listener.
   const hypervisor = resources.use(
-    await openHypervisor(accelerator, { codeCache, idle: garbageCollector(() => post({ type: "collected" })) }),
+    await openHypervisor(accelerator, {
+      codeCache,
+      compileThread: compiler && compileThread(compiler),
+      idle: garbageCollector(() => post({ type: "collected" })),
+    }),
   );
   const { promise, resolve } = Promise.withResolvers<Request>();
   port.once("message", resolve);

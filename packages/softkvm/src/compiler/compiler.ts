@@ -6,10 +6,11 @@
 
 import { type Block, canBegin } from "../interpreter/block.ts";
 import { type Blocks, MOST_DOUBLINGS } from "../interpreter/blocks.ts";
-import { type Handlers, importOutside } from "../interpreter/handlers.ts";
+import type { Handlers } from "../interpreter/handlers.ts";
 import type { Member, Region, Seed } from "../interpreter/regions.ts";
-import { ModuleBuilder } from "../wasm/module.ts";
-import { RegionWriter } from "./region.ts";
+import { Beside, type CompileThread, type Wish } from "./beside.ts";
+import { writeRegions } from "./module.ts";
+import type { RegionParts } from "./region.ts";
 import { ENOUGH_RUNS, Warmth } from "./warmth.ts";
 
 /** A region's bounds: what one function may grow to. */
@@ -38,10 +39,19 @@ export class Compiler {
   /** What regions asked to take in. */
   readonly #wanted = new WeakMap<Region, { times: number; members: Seed[] }>();
 
-  constructor(blocks: Blocks, handlers: Handlers, base: number) {
+  readonly #beside: Beside | undefined;
+
+  /** `base`: where the vCPU's state is in linear memory. Without a thread to compile beside this one, this one does. */
+  constructor(blocks: Blocks, handlers: Handlers, base: number, thread?: CompileThread) {
     this.#blocks = blocks;
     this.#handlers = handlers;
     this.#base = base;
+    this.#beside = thread && new Beside(thread, blocks, handlers, base);
+  }
+
+  /** Takes into use what was compiled beside this thread. The guest is not in compiled code. */
+  collect(): void {
+    this.#beside?.collect();
   }
 
   /** The guest was found at the start of this block. */
@@ -56,7 +66,7 @@ export class Compiler {
       return;
     }
     this.#samples.delete(block);
-    this.#compile([this.#gather([{ block, distance: 0, isLoose: region === undefined }])]);
+    this.#begin(block);
   }
 
   /** The interpreter has come to a step of this block's runs, wherever the guest is found. `budgets`: how many have ended. */
@@ -68,7 +78,7 @@ export class Compiler {
       return;
     }
     if (block.region === undefined || isInside) {
-      this.#compile([this.#gather([{ block, distance: 0, isLoose: block.region === undefined }])]);
+      this.#begin(block);
       return;
     }
     this.#isWarmInside.add(block);
@@ -100,21 +110,50 @@ export class Compiler {
       return;
     }
     this.#wanted.delete(region);
-    const alive = wanted.members.filter((member) => this.#blocks.at(member.block.host, block.mode) === member.block);
-    const plan = this.#gather([...region.seeds, ...alive]);
-    const hasRoom = ({ block }: Member) => plan.seeds.some((seed) => seed.block === block);
-    if (alive.some(hasRoom)) this.#compile([plan]);
-    for (const member of alive) {
-      if (hasRoom(member)) continue;
-      if (member.block.region === undefined) this.#compile([this.#gather([{ block: member.block, distance: 0 }])]);
-      this.#blocks.waitAgain(member.block, true);
+    for (const member of wanted.members) this.#blocks.waitAgain(member.block);
+    const tooMany: Member[] = [];
+    const plan = () => {
+      if (this.#blocks.regionAt(slot) !== region) return undefined;
+      const alive = wanted.members.filter((member) => this.#blocks.at(member.block.host, block.mode) === member.block);
+      const plan = this.#gather([...region.seeds, ...alive]);
+      const hasRoom = ({ block }: Member) => plan.seeds.some((seed) => seed.block === block);
+      tooMany.push(...alive.filter((member) => !hasRoom(member)));
+      return alive.some(hasRoom) ? plan : undefined;
+    };
+    const then = () => {
+      for (const { block } of tooMany) {
+        if (block.region === undefined) this.#want({ block, plan: () => this.#gather([{ block, distance: 0 }]) });
+        this.#blocks.waitAgain(block, true);
+      }
+    };
+    this.#want({ block, plan, then });
+  }
+
+  /** A region is to begin with this block. */
+  #begin(block: Block): void {
+    const plan = () => {
+      const { region } = block;
+      if (region?.entries.some((entry) => entry.block === block)) return undefined;
+      return this.#gather([{ block, distance: 0, isLoose: region === undefined }]);
+    };
+    this.#want({ block, plan });
+  }
+
+  /** Compiles here and now, or beside. */
+  #want(wish: Wish): void {
+    if (this.#beside?.isReady) {
+      this.#beside.wish(wish);
+      return;
     }
+    const parts = wish.plan();
+    if (parts !== undefined) this.#compile([parts]);
+    wish.then?.();
   }
 
   /** Compiles these blocks with all that they lead to, in one module. */
   compile(heads: readonly Block[]): void {
     const covered = new Set<Block>();
-    const plans: Plan[] = [];
+    const plans: RegionParts[] = [];
     for (const block of heads) {
       if (covered.has(block)) continue;
       const plan = this.#gather([{ block, distance: 0 }], covered);
@@ -124,27 +163,20 @@ export class Compiler {
     this.#compile(plans);
   }
 
-  #compile(plans: readonly Plan[]): void {
-    const module = new ModuleBuilder();
-    const outside = importOutside(module);
-    const functions = new Map<number, number>();
-    const regions = plans.map(({ seeds, members }): Region => {
-      const slot = this.#handlers.takeSlot();
-      const { index, code } = module.function(["i32"], ["i32"]);
-      functions.set(slot, index);
-      const writer = new RegionWriter(code, this.#base, outside, { slot, seeds, members }, this.#blocks);
-      writer.write();
-      return { slot, seeds, members, entries: writer.entries };
-    });
-    const bytes = this.#handlers.install(module, functions);
-    for (const region of regions) this.#blocks.enterRegion(region, bytes.length / regions.length, bytes);
+  #compile(all: readonly RegionParts[]): void {
+    const plans = all.map((parts) => ({ slot: this.#handlers.takeSlot(), ...parts }));
+    const { bytes, entries } = writeRegions(plans, this.#base, (block) => this.#blocks.instructions(block));
+    this.#handlers.installBytes(bytes);
+    for (const [index, plan] of plans.entries()) {
+      this.#blocks.enterRegion({ ...plan, entries: entries[index]! }, bytes.length / plans.length, bytes);
+    }
   }
 
   /**
    * The seeds, and what can be reached from them within their pages by direct jumps, calls and returns, nearest first. A
    * block is in one region only: what belongs to another region comes with all of it, or stays there if that is too much.
    */
-  #gather(wanted: readonly Seed[], taken: ReadonlySet<Block> = new Set()): Plan {
+  #gather(wanted: readonly Seed[], taken: ReadonlySet<Block> = new Set()): RegionParts {
     const seeds: Seed[] = [];
     const members: Member[] = [];
     const known = new Set<Block>(taken);
@@ -185,12 +217,6 @@ export class Compiler {
     }
     return { seeds, members };
   }
-}
-
-/** What a region is to consist of. */
-interface Plan {
-  readonly seeds: readonly Seed[];
-  readonly members: readonly Member[];
 }
 
 /** Whether there is a jump within a page from a region's block to another block. */

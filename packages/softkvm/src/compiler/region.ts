@@ -3,8 +3,7 @@
 import { Budget } from "../cpu/budget.ts";
 import { Mode, State } from "../cpu/layout.ts";
 import type { Instruction } from "../decode/instruction.ts";
-import type { Edges } from "../interpreter/block.ts";
-import type { Blocks } from "../interpreter/blocks.ts";
+import type { Block, Edges } from "../interpreter/block.ts";
 import { JumpCache, jumpCacheEntries } from "../interpreter/handlers.ts";
 import type { Outside } from "../interpreter/outside.ts";
 import { BlockHeader, Record, Return } from "../interpreter/record.ts";
@@ -24,11 +23,15 @@ import { Leave, RegionState } from "./region-state.ts";
 
 const PAGE = 4096;
 
-/** What a region consists of, before it is compiled. */
-export interface RegionPlan {
-  readonly slot: number;
+/** What a region is to consist of. */
+export interface RegionParts {
   readonly seeds: readonly Seed[];
   readonly members: readonly Member[];
+}
+
+/** The same, and where it will be. */
+export interface RegionPlan extends RegionParts {
+  readonly slot: number;
 }
 
 /** An instruction, and what it does; undefined where TypeScript does it, and the region is left. */
@@ -58,14 +61,21 @@ export class RegionWriter {
   readonly #places: ReadonlyMap<number, number>;
   readonly #flagsAtEnd = new Map<number, KnownFlags>();
 
-  constructor(code: Code, base: number, outside: Outside, { slot, seeds, members }: RegionPlan, blocks: Blocks) {
+  /** `instructions`: those of a block. */
+  constructor(
+    code: Code,
+    base: number,
+    outside: Outside,
+    { slot, seeds, members }: RegionPlan,
+    instructions: (block: Block) => readonly Instruction[],
+  ) {
     this.#code = code;
     this.#outside = outside;
     this.#slot = slot;
     this.#members = members.toSorted((one, other) => one.distance - other.distance);
     this.#mode = members[0]!.block.mode;
     this.#places = new Map(this.#members.map(({ block }, index) => [block.host, index]));
-    this.#parts = this.#members.map((member) => this.#part(member, blocks.instructions(member.block)));
+    this.#parts = this.#members.map((member) => this.#part(member, instructions(member.block)));
     const all = this.#parts.flatMap(({ steps }) => steps.map(({ instruction }) => instruction));
     const hasAvx = all.some(({ form }) => isAvx(form));
     const hasSse = all.some(({ operands, operandCount }) =>

@@ -77,6 +77,7 @@ export class Blocks {
   /** `CodeImage.generation` of what is recorded. */
   #generation = 0;
   #decoder = new Decoder();
+  #features: readonly string[] | undefined;
   readonly #scratch = new Instruction();
   /** For an instruction that lies in two pages. */
   readonly #straddle = new Uint8Array(2 * MAX_LENGTH);
@@ -177,6 +178,16 @@ export class Blocks {
     return this.at(this.#source.fetch(linear), mode);
   }
 
+  /** Which instructions there are, by the decoder's features; undefined: all. */
+  get features(): readonly string[] | undefined {
+    return this.#features;
+  }
+
+  /** A block's bytes, as they are at present. */
+  codeOf({ host, length }: Block): Uint8Array {
+    return this.#bytes.subarray(host, host + length);
+  }
+
   /** A block's instructions, decoded anew. */
   instructions(block: Block): Instruction[] {
     const bits = ([16, 32, 64] as const)[block.mode & Mode.BITS]!;
@@ -253,6 +264,7 @@ export class Blocks {
   /** From now on decodes for a processor that has these features (see `Form.feature`). */
   decodeAs(features: ReadonlySet<string>): void {
     this.#decoder = new Decoder(features);
+    this.#features = [...features];
     this.forgetAll();
   }
 

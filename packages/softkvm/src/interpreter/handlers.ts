@@ -128,6 +128,7 @@ export class Handlers {
   /** Slots of regions that have gone are not given to others: an image has both. */
   keepSlots = false;
   #nextSlot: number = Slot.FIRST_FREE;
+  #era = 0;
   #bytes = 0;
 
   /** `base`: where the vCPU's state is in `memory`. */
@@ -142,7 +143,7 @@ export class Handlers {
     const { load, store, ticks = () => 0, portRead = () => -1, portWrite = () => 0, msrWrite = () => 0 } = slow;
     const quick = { askPort: portRead, tellPort: portWrite, tellMsr: msrWrite };
     const typescript = { slowLoad: load, slowStore: store, exact, ticks, ...quick };
-    const exports = this.#instantiate(coreModule(base).encode(), typescript);
+    const exports = this.#instantiate(new WebAssembly.Module(coreModule(base).encode()), typescript);
     this.#shared = Object.fromEntries(SHARED.map((name) => [name, exports[name]])) as Shared;
     this.enter = exports.enter as (record: number) => Return;
     this.resume = exports.lookup as () => Return;
@@ -159,6 +160,11 @@ export class Handlers {
     return this.#bytes >= CODE_LIMITS.handlerBytes;
   }
 
+  /** Slots of one era are not those of another: {@link clear}. */
+  get era(): number {
+    return this.#era;
+  }
+
   /** Forgets all handlers, while no record names one and no region is installed. */
   clear(): void {
     for (let slot = Slot.FIRST_FREE; slot < this.#table.length; slot++) this.#table.set(slot, null);
@@ -168,6 +174,7 @@ export class Handlers {
     this.#made.length = 0;
     this.#restored = [];
     this.#freeSlots.length = 0;
+    this.#era += 1;
     this.#nextSlot = Slot.FIRST_FREE;
     this.#bytes = 0;
   }
@@ -185,12 +192,11 @@ export class Handlers {
   /** Compiles the handlers that are new since the last flush, in one module. */
   flush(): void {
     if (this.#pending.length === 0) return;
-    if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
     const bytes = this.#write(this.#pending);
     this.#made.push(...this.#pending);
     this.#pending.length = 0;
     this.#bytes += bytes.length;
-    this.#instantiate(bytes, this.#shared);
+    this.installBytes(bytes);
   }
 
   #write(handlers: readonly { shape: Shape; meaning: Meaning; slot: number }[]): Uint8Array<ArrayBuffer> {
@@ -237,18 +243,19 @@ export class Handlers {
     return this.#freeSlots.pop() ?? this.#nextSlot++;
   }
 
-  /** Instantiates compiled code: functions by their slots. Returns the module. */
-  install(module: ModuleBuilder, functions: ReadonlyMap<number, number>): Uint8Array<ArrayBuffer> {
-    for (const [slot, index] of functions) module.elements(slot, [index]);
-    const bytes = module.encode();
-    this.installBytes(bytes);
-    return bytes;
+  /** Takes a slot back that came to nothing. */
+  returnSlot(slot: number): void {
+    this.#freeSlots.push(slot);
   }
 
-  /** Instantiates what a module of earlier was encoded to. */
+  /** Compiles and instantiates handlers or regions, which know their slots. */
   installBytes(bytes: Uint8Array<ArrayBuffer>): void {
+    this.installModule(new WebAssembly.Module(bytes));
+  }
+
+  installModule(module: WebAssembly.Module): void {
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
-    this.#instantiate(bytes, this.#shared);
+    this.#instantiate(module, this.#shared);
   }
 
   /** Lets go of compiled code. */
@@ -257,12 +264,9 @@ export class Handlers {
     if (!this.keepSlots) this.#freeSlots.push(slot);
   }
 
-  #instantiate(
-    bytes: Uint8Array<ArrayBuffer>,
-    more: WebAssembly.Imports[string],
-  ): { readonly [name: string]: unknown } {
+  #instantiate(module: WebAssembly.Module, more: WebAssembly.Imports[string]): { readonly [name: string]: unknown } {
     const { segmentFault } = this.#slow;
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
+    const instance = new WebAssembly.Instance(module, {
       lodge: { ...{ memory: this.#memory, table: this.#table, segmentFault }, ...more },
     });
     return instance.exports;

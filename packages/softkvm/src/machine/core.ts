@@ -169,7 +169,7 @@ export class Core {
     });
     const records = base + JumpCache.end;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, FIRST_RUNS);
-    this.#compiler = new Compiler(this.#blocks, this.#handlers, base);
+    this.#compiler = new Compiler(this.#blocks, this.#handlers, base, outside.compileThread);
     this.#sampler = new Sampler(this.state, this.#blocks, this.#compiler);
     this.#kept = new KeptCode(outside.codeStore, this.#blocks);
     this.debug = new Debugger(this.processor, {
@@ -391,6 +391,7 @@ export class Core {
     this.#sampler.budgets += 1;
     this.state.set32(State.budget, Budget.full);
     this.mustLook = true;
+    this.#compiler.collect();
     // Whoever asks would wait for the compiler, which may take milliseconds.
     if (!this.#outside.asked) this.#sampler.sample((tell) => this.#found(tell));
   }
@@ -541,6 +542,7 @@ export class Core {
         this.mpState = MpState.RUNNABLE;
         return ExitReason.HLT;
       }
+      this.#compiler.collect();
       outside.sleep();
     }
   }

@@ -1,5 +1,6 @@
 /** The software hypervisor, for those who run vCPUs. */
 
+import type { CompileThread } from "../compiler/beside.ts";
 import type { CodeStore } from "./code-store.ts";
 import { SoftHypervisor } from "./hypervisor.ts";
 import { SoftVcpu } from "./vcpu.ts";
@@ -11,6 +12,8 @@ export interface SoftServices {
   readonly codeStore?: CodeStore | undefined;
   /** Called in its thread when a vCPU has been halted for a while (machine/surroundings.ts): the time for what the host has put off. */
   readonly idle?: (() => void) | undefined;
+  /** A thread that compiles for the next vCPU of this one (compiler/beside.ts), if there is one. */
+  readonly compileThread?: (() => CompileThread | undefined) | undefined;
 }
 
 /** Every thread that uses the software hypervisor opens it for itself. */

@@ -1,6 +1,7 @@
 /** What a vCPU's core meets around it: interrupt controller, clock, ports, CPUID, the other threads. */
 
 import { Cr4, type ExitReason } from "@lodge/kvm";
+import type { CompileThread } from "../compiler/beside.ts";
 import { State } from "../cpu/layout.ts";
 import { LapicMsr } from "../interrupts/index.ts";
 import type { LocalMmio } from "../mmu/mmio.ts";
@@ -53,6 +54,8 @@ export interface Surroundings {
   readonly isAlone: boolean;
   /** Where what is known of guests' code is kept, if it is. */
   readonly codeStore: CodeStore | undefined;
+  /** The host's thread that compiles for this vCPU, if there is one. */
+  readonly compileThread: CompileThread | undefined;
 }
 
 /** CPUID leaf 1: OSXSAVE, and the local APIC's bit and id. Leaf 7: OSPKE, which nothing here has. */
@@ -169,6 +172,7 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
     get codeStore() {
       return vcpu.codeStore;
     },
+    compileThread: vcpu.compileThread,
     get isAlone() {
       return vm.record.openVcpus <= 1;
     },

@@ -26,6 +26,7 @@ import {
   type VcpuEvents,
   type Xcrs,
 } from "@lodge/kvm";
+import type { CompileThread } from "../compiler/beside.ts";
 import { VcpuInterrupts } from "../interrupts/index.ts";
 import { getFpu, getXcrs, getXsave, setFpu, setXcrs, setXsave } from "../system/fpu-records.ts";
 import { getDebugRegs, getRegs, setDebugRegs, setRegs } from "../system/regs.ts";
@@ -75,6 +76,8 @@ export class SoftVcpu implements Vcpu {
   #debug: GuestDebug | undefined;
   /** For the first vCPU, which boots. */
   readonly codeStore: CodeStore | undefined;
+  /** What compiles beside this thread. */
+  readonly compileThread: CompileThread | undefined;
   /** The host's, for the time when it has been halted for a while. */
   readonly idle: (() => void) | undefined;
   #open = true;
@@ -97,6 +100,7 @@ export class SoftVcpu implements Vcpu {
     this.#index = interrupts.addApic(id);
     if (this.#index < 0) throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the machine has as many as it can`);
     this.codeStore = this.#index === 0 ? services.codeStore : undefined;
+    this.compileThread = services.compileThread?.();
     const firstPage = record.area(this.#index, () => vm.growMemory(AREA_PAGES));
     this.slot = board.openVcpu();
     this.page = new RunPage(new SharedArrayBuffer(RUN_BYTES));

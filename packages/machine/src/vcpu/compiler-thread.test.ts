@@ -1,0 +1,64 @@
+/** The thread that compiles, and its link to a vCPU's. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { RegionOrder } from "@lodge/softkvm/compiling";
+import { orderOf } from "@lodge/softkvm/compiling";
+import { type CompilerLink, compileThread, LinkState, LinkWord } from "./compiler-link.ts";
+import { CompilerThread } from "./compiler-thread.ts";
+
+/** 1: inc %eax; jmp 1b, as 64-bit code of ring 0. */
+const CODE = [0xff, 0xc0, 0xeb, 0xfc];
+
+function order(code: readonly number[]): RegionOrder {
+  const host = 0x1000;
+  const edges = { taken: host };
+  const block = {
+    host,
+    length: CODE.length,
+    mode: 2,
+    record: 0x30000,
+    count: 2,
+    secondPage: -1,
+    edges,
+    region: undefined,
+  };
+  const member = { block, distance: 0 };
+  const blocks = { features: undefined, codeOf: () => Uint8Array.from(code) };
+  return orderOf({ slot: 100, members: [member], seeds: [member] }, 0x20000, blocks);
+}
+
+/** Waits until a word is no more what it was. */
+async function changed({ words }: CompilerLink, word: number, from: number): Promise<void> {
+  const shared = new Int32Array(words);
+  while (Atomics.load(shared, word) === from) await Atomics.waitAsync(shared, word, from).value;
+}
+
+test("orders of each vCPU are answered to that one, and one that comes to nothing hinders no other", async () => {
+  await using thread = new CompilerThread(2);
+  const [first, second] = thread.links as [CompilerLink, CompilerLink];
+  const threads = [first, second].map(compileThread);
+  for (const link of [first, second]) await changed(link, LinkWord.state, LinkState.LOADING);
+  assert.ok(threads.every(({ isReady }) => isReady));
+  assert.equal(threads[0]!.take(), undefined);
+  threads[0]!.order(order([0x0f, 0xff, 0xff, 0xff]));
+  threads[1]!.order(order(CODE));
+  await changed(first, LinkWord.answers, 0);
+  await changed(second, LinkWord.answers, 0);
+  assert.equal(threads[0]!.take(), "nothing");
+  assert.equal(threads[0]!.take(), undefined);
+  const region = threads[1]!.take();
+  assert.ok(typeof region === "object" && region.module instanceof WebAssembly.Module);
+  assert.deepEqual(region.entries, [0]);
+  threads[0]!.order(order(CODE));
+  await changed(first, LinkWord.answers, 1);
+  assert.equal(typeof threads[0]!.take(), "object");
+});
+
+test("a thread that has ended is not ready", async () => {
+  const thread = new CompilerThread(1);
+  const [link] = thread.links as [CompilerLink];
+  await changed(link, LinkWord.state, LinkState.LOADING);
+  await thread[Symbol.asyncDispose]();
+  assert.equal(compileThread(link).isReady, false);
+});

@@ -1,0 +1,17 @@
+/** What runs in the thread that compiles for a machine's vCPUs (compiler-thread.ts). */
+
+import { workerData } from "node:worker_threads";
+import { compileOrder, type RegionOrder } from "@lodge/softkvm/compiling";
+import { type CompilerLink, LinkState, LinkWord } from "./compiler-link.ts";
+
+const { links }: { readonly links: readonly CompilerLink[] } = workerData;
+for (const { port, words } of links) {
+  const shared = new Int32Array(words);
+  port.on("message", (order: RegionOrder) => {
+    port.postMessage(compileOrder(order));
+    Atomics.add(shared, LinkWord.answers, 1);
+    Atomics.notify(shared, LinkWord.answers);
+  });
+  Atomics.store(shared, LinkWord.state, LinkState.READY);
+  Atomics.notify(shared, LinkWord.state);
+}

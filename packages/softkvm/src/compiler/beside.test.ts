@@ -1,0 +1,154 @@
+/** Regions that another thread compiles: the guest goes on meanwhile, and gets only what is still its code. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ExitReason, flatProtectedMode } from "@lodge/kvm";
+import { HeldCompileThread } from "../../testing/held-compile-thread.ts";
+import { CODE_LIMITS } from "../interpreter/limits.ts";
+import { openSoft } from "../machine/open.ts";
+import type { SoftVcpu } from "../machine/vcpu.ts";
+
+const MEMORY_BYTES = 2 ** 20;
+const LOOP = 0x1000;
+const PATCH = 0x2000;
+const PATCH_BACK = 0x2800;
+const OTHER = 0x3000;
+/** Some budgets' worth. */
+const TURNS = 300_000;
+
+/** xor %eax, %eax; 1: add $value, %eax; dec %ecx; jnz 1b; hlt */
+const loop = (value: number) => [0x31, 0xc0, 0x83, 0xc0, value, 0x49, 0x75, 0xfa, 0xf4];
+/** movb $value, LOOP + 4; hlt */
+const patch = (value: number) => [0xc6, 0x05, 0x04, 0x10, 0, 0, value, 0xf4];
+
+interface Guest extends Disposable {
+  readonly vcpu: SoftVcpu;
+  /** Runs from an address to HLT, and returns EAX. */
+  run(rip: number): bigint;
+  readonly regionBytes: number;
+}
+
+function guest(thread: HeldCompileThread): Guest {
+  const soft = openSoft({ compileThread: () => thread });
+  const memory = soft.createMemory(MEMORY_BYTES);
+  const vm = soft.createVm(memory);
+  vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
+  const bytes = new Uint8Array(memory.buffer);
+  bytes.set(loop(3), LOOP);
+  bytes.set(loop(7), OTHER);
+  bytes.set(patch(5), PATCH);
+  bytes.set(patch(3), PATCH_BACK);
+  const vcpu = vm.createVcpu(0) as SoftVcpu;
+  vcpu.setCpuid(soft.supportedCpuid());
+  vcpu.setSregs(flatProtectedMode(vcpu.getSregs()));
+  return {
+    vcpu,
+    run: (rip) => {
+      vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(rip), rcx: BigInt(TURNS) });
+      assert.equal(vcpu.run(), ExitReason.HLT);
+      return vcpu.getRegs().rax;
+    },
+    get regionBytes() {
+      return vcpu.core.kept.regionBytes;
+    },
+    [Symbol.dispose]: () => {
+      vcpu.close();
+      vm.close();
+    },
+  };
+}
+
+const sum = (value: number) => BigInt(TURNS * value);
+
+test("the guest goes on in the interpreter until what was ordered has come, and once it has, in that", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  assert.equal(machine.run(LOOP), sum(3));
+  assert.equal(thread.orders, 1);
+  assert.equal(machine.run(LOOP), sum(3));
+  assert.equal(thread.orders, 1);
+  assert.equal(machine.regionBytes, 0);
+  thread.compile();
+  assert.equal(machine.run(LOOP), sum(3));
+  assert.notEqual(machine.regionBytes, 0);
+});
+
+test("of code that was written over meanwhile nothing is taken, and the new code is compiled in its turn", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  machine.run(LOOP);
+  machine.run(PATCH);
+  thread.compile();
+  assert.equal(machine.run(LOOP), sum(5));
+  assert.equal(machine.regionBytes, 0);
+  while (!thread.isHolding) assert.equal(machine.run(LOOP), sum(5));
+  thread.compile();
+  assert.equal(machine.run(LOOP), sum(5));
+  assert.notEqual(machine.regionBytes, 0);
+});
+
+test("code that comes back to what it was is new code", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  machine.run(LOOP);
+  machine.run(PATCH);
+  assert.equal(machine.run(LOOP), sum(5));
+  machine.run(PATCH_BACK);
+  thread.compile();
+  assert.equal(machine.run(LOOP), sum(3));
+  assert.equal(machine.regionBytes, 0);
+});
+
+test("what was forgotten with all other code comes to nothing, and its slot is not taken from whoever has it by then", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  machine.run(LOOP);
+  const usual = CODE_LIMITS.handlerBytes;
+  CODE_LIMITS.handlerBytes = 0;
+  try {
+    // Another set of instructions: nothing that was decoded stays, and handlers are too many.
+    machine.vcpu.setCpuid(machine.vcpu.getCpuid());
+  } finally {
+    CODE_LIMITS.handlerBytes = usual;
+  }
+  thread.compile();
+  assert.equal(machine.run(OTHER), sum(7));
+  assert.equal(machine.run(LOOP), sum(3));
+  while (machine.regionBytes === 0) {
+    if (thread.isHolding) thread.compile();
+    assert.equal(machine.run(LOOP), sum(3));
+  }
+  assert.equal(machine.run(OTHER), sum(7));
+});
+
+test("an order whose bytes are no instructions comes back as nothing, and the code is ordered again", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  machine.run(LOOP);
+  // As if another vCPU had written while they were copied.
+  thread.compile(({ code }) => code.fill(0x0f));
+  assert.equal(machine.run(LOOP), sum(3));
+  assert.equal(machine.regionBytes, 0);
+  while (!thread.isHolding) assert.equal(machine.run(LOOP), sum(3));
+});
+
+test("one at a time is under way; a thread that is gone leaves the compiling to the vCPU's", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  machine.run(LOOP);
+  assert.equal(machine.run(OTHER), sum(7));
+  assert.equal(thread.orders, 1);
+  thread.isReady = false;
+  while (machine.regionBytes === 0) assert.equal(machine.run(OTHER), sum(7));
+  assert.equal(machine.run(LOOP), sum(3));
+  assert.equal(thread.orders, 1);
+});
+
+test("while the thread loads its code, the vCPU's compiles", () => {
+  const thread = new HeldCompileThread();
+  thread.isReady = false;
+  using machine = guest(thread);
+  assert.equal(machine.run(LOOP), sum(3));
+  assert.notEqual(machine.regionBytes, 0);
+  assert.equal(thread.orders, 0);
+});

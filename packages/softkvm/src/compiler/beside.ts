@@ -1,0 +1,141 @@
+/**
+ * Compiling beside the vCPU's thread, in one that the host lends: the guest goes on in the interpreter meanwhile. One region is
+ * under way at a time, and what is to be the next one is decided when that has come: so each knows what the ones before have taken in.
+ */
+
+import type { Block } from "../interpreter/block.ts";
+import type { Blocks } from "../interpreter/blocks.ts";
+import type { Handlers } from "../interpreter/handlers.ts";
+import type { Region } from "../interpreter/regions.ts";
+import { type CompiledRegion, orderOf, type RegionOrder } from "./order.ts";
+import type { RegionParts } from "./region.ts";
+import { FIRST_RUNS } from "./warmth.ts";
+
+/** A thread that calls `compileOrder` for one vCPU's. What is asked of it here neither waits nor throws. */
+export interface CompileThread {
+  /** It takes orders, and lives. Until it does, or once it has gone, the vCPU's thread compiles. */
+  readonly isReady: boolean;
+  /** Only when the one before was taken back. */
+  order(order: RegionOrder): void;
+  /** What has come of the order, once; undefined while nothing has. */
+  take(): CompiledRegion | "nothing" | undefined;
+}
+
+/** That something is compiled. */
+export interface Wish {
+  /** For whose sake. */
+  readonly block: Block;
+  /** What; undefined: there is nothing to be compiled by now. */
+  readonly plan: () => RegionParts | undefined;
+  /** What is to be done when that was planned, and, in the vCPU's own thread, compiled. */
+  readonly then?: () => void;
+}
+
+interface UnderWay {
+  readonly wish: Wish;
+  readonly plan: RegionParts;
+  readonly slot: number;
+  readonly era: number;
+}
+
+/** What is wished beyond that is wished again, if the guest goes on with it. */
+const MOST_WISHES = 64;
+
+export class Beside {
+  readonly #thread: CompileThread;
+  readonly #blocks: Blocks;
+  readonly #handlers: Handlers;
+  readonly #base: number;
+  #wishes: Wish[] = [];
+  /** Blocks for whose sake something is under way or wished. */
+  readonly #waiting = new Set<Block>();
+  #underWay: UnderWay | undefined;
+  #isPlanning = false;
+  /** The regions that what is under way shall replace. */
+  readonly #replaced = new Set<Region>();
+
+  constructor(thread: CompileThread, blocks: Blocks, handlers: Handlers, base: number) {
+    this.#thread = thread;
+    this.#blocks = blocks;
+    this.#handlers = handlers;
+    this.#base = base;
+  }
+
+  get isReady(): boolean {
+    return this.#thread.isReady;
+  }
+
+  /** What is to be compiled, is asked when the thread has time. */
+  wish(wish: Wish): void {
+    const { block } = wish;
+    if (this.#waiting.has(block)) return;
+    if (this.#wishes.length >= MOST_WISHES) {
+      this.#giveUp(block);
+      return;
+    }
+    this.#waiting.add(block);
+    this.#wishes.push(wish);
+    this.#next();
+  }
+
+  /** Takes what has come into use. The guest is between two of its blocks. */
+  collect(): void {
+    if (this.#underWay === undefined) return;
+    const compiled = this.#thread.isReady ? this.#thread.take() : "nothing";
+    if (compiled === undefined) return;
+    this.#finish(this.#underWay, compiled);
+    this.#next();
+  }
+
+  #next(): void {
+    // Plans may end in wishes.
+    if (this.#isPlanning) return;
+    while (this.#underWay === undefined && this.#wishes.length > 0) {
+      const wish = this.#wishes.shift()!;
+      this.#waiting.delete(wish.block);
+      this.#isPlanning = true;
+      const plan = this.#thread.isReady && this.#isAlive(wish.block) ? wish.plan() : undefined;
+      wish.then?.();
+      this.#isPlanning = false;
+      if (plan === undefined) {
+        if (!this.#waiting.has(wish.block)) this.#giveUp(wish.block);
+        continue;
+      }
+      this.#waiting.add(wish.block);
+      for (const { block } of plan.members) if (block.region !== undefined) this.#replaced.add(block.region);
+      const slot = this.#handlers.takeSlot();
+      this.#underWay = { wish, plan, slot, era: this.#handlers.era };
+      this.#thread.order(orderOf({ slot, ...plan }, this.#base, this.#blocks));
+    }
+  }
+
+  #finish({ wish, plan, slot, era }: UnderWay, compiled: CompiledRegion | "nothing"): void {
+    const { seeds, members } = plan;
+    // Written over, or forgotten; or what is known of the code from an earlier guest has come to use.
+    const isCurrent = members.every(
+      ({ block }) => this.#isAlive(block) && (block.region === undefined || this.#replaced.has(block.region)),
+    );
+    this.#underWay = undefined;
+    this.#replaced.clear();
+    this.#waiting.delete(wish.block);
+    if (compiled !== "nothing" && isCurrent && this.#handlers.era === era) {
+      const { bytes, module } = compiled;
+      this.#handlers.installModule(module);
+      const entries = compiled.entries.map((number) => members[number]!);
+      this.#blocks.enterRegion({ slot, seeds, members, entries }, bytes.length, bytes);
+      return;
+    }
+    // When all handlers were forgotten, so were the slots.
+    if (this.#handlers.era === era) this.#handlers.returnSlot(slot);
+    this.#giveUp(wish.block);
+  }
+
+  #isAlive(block: Block): boolean {
+    return this.#blocks.at(block.host, block.mode) === block;
+  }
+
+  /** Where the interpreter has a block that had become warm, its runs are counted again. */
+  #giveUp(block: Block): void {
+    if (block.region === undefined && this.#isAlive(block)) this.#blocks.countOn(block, FIRST_RUNS);
+  }
+}

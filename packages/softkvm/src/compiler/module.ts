@@ -1,0 +1,32 @@
+/** Regions as a WebAssembly module: one function each, which goes to its region's slot of the table of handlers. */
+
+import type { Instruction } from "../decode/instruction.ts";
+import type { Block } from "../interpreter/block.ts";
+import { importOutside } from "../interpreter/handlers.ts";
+import type { Member } from "../interpreter/regions.ts";
+import { ModuleBuilder } from "../wasm/module.ts";
+import { type RegionPlan, RegionWriter } from "./region.ts";
+
+/** The module, and the entries of each region. */
+export interface WrittenRegions {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly entries: readonly (readonly Member[])[];
+}
+
+/** `base`: where the vCPU's state is in linear memory. `instructions`: those of a block. */
+export function writeRegions(
+  plans: readonly RegionPlan[],
+  base: number,
+  instructions: (block: Block) => readonly Instruction[],
+): WrittenRegions {
+  const module = new ModuleBuilder();
+  const outside = importOutside(module);
+  const entries = plans.map((plan) => {
+    const { index, code } = module.function(["i32"], ["i32"]);
+    module.elements(plan.slot, [index]);
+    const writer = new RegionWriter(code, base, outside, plan, instructions);
+    writer.write();
+    return writer.entries;
+  });
+  return { bytes: module.encode(), entries };
+}
