@@ -1,3 +1,6 @@
+/** Where they begin. */
+export const CODE = 0x1000;
+
 /** The guest's loops, in flat 32-bit code without paging. */
 export const LOOPS = {
   "a jump to itself": [0xeb, 0xfe],

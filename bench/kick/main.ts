@@ -4,34 +4,62 @@
  * was, or the host of this machine had taken the processor away.
  */
 
+import { readFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import type { KickHandle } from "@lodge/kvm";
 import { processorTimeUs } from "@lodge/linux";
 import { openSoft } from "@lodge/softkvm";
+import { type CompilerLink, LinkState, LinkWord } from "../../packages/machine/src/vcpu/compiler-link.ts";
 import { CompilerThread } from "../../packages/machine/src/vcpu/compiler-thread.ts";
+import { compileGuest, workloads } from "../cpu/programs.ts";
+import { MEMORY_BYTES as PROGRAM_BYTES } from "../cpu/protocol.ts";
 import type { Figure, Results } from "../harness.ts";
-import { LOOPS, Word } from "./loops.ts";
+import { CODE, LOOPS, Word } from "./loops.ts";
 
 const KICKS = 400;
 const QUICK_KICKS = 50;
 /** Kicks that come before, while the vCPU starts up and V8 finds out what is hot. */
 const WARM_UP = 20;
 const MEMORY_BYTES = 2 ** 20;
+/** Of a program that begins: in the time in which most of what it runs is compiled. */
+const FIRST_KICKS = 100;
+const MACHINES = 8;
 
 export default async function run({ quick = false }: { quick?: boolean } = {}): Promise<Results> {
   const figures: Figure[] = [];
   for (const loop of Object.keys(LOOPS)) {
-    const kicks = await measure(loop, quick ? QUICK_KICKS : KICKS);
-    const us = kicks.map(({ us }) => us).sort((one, other) => one - other);
-    const at = (share: number) => us[Math.min(us.length - 1, Math.floor(us.length * share))]!;
-    figures.push({ what: `kick of ${loop}, median`, unit: "us", value: at(0.5) });
-    figures.push({ what: "  of 100 the slowest but one", unit: "us", value: at(0.99) });
-    figures.push({ what: "  the slowest", unit: "us", value: at(1) });
-    const busy = Math.max(...kicks.map(({ busyUs }) => busyUs));
-    figures.push({ what: "  the most of a processor's time", unit: "us", value: busy });
+    const code = Uint8Array.from(LOOPS[loop as keyof typeof LOOPS]);
+    const guest = { code, entry: CODE, memoryBytes: MEMORY_BYTES };
+    const kicks = await measure(guest, { isBeside: true, warmUp: WARM_UP, count: quick ? QUICK_KICKS : KICKS });
+    figures.push(...figuresOf(`kick of ${loop}`, kicks));
+  }
+  const { integer } = Object.fromEntries(workloads.map((workload) => [workload.name, workload]));
+  const elf = readFileSync(compileGuest(integer!));
+  const guest = { code: elf, entry: undefined, memoryBytes: PROGRAM_BYTES };
+  for (const isBeside of [true, false]) {
+    const kicks: Kick[] = [];
+    for (let machine = 0; machine < (quick ? 2 : MACHINES); machine++) {
+      kicks.push(...(await measure(guest, { isBeside, warmUp: 0, count: FIRST_KICKS })));
+    }
+    figures.push(...figuresOf(`kick of a program that begins, compiled ${isBeside ? "beside" : "in place"}`, kicks));
   }
   return { against: "nothing", comparisons: [], figures };
+}
+
+function figuresOf(what: string, kicks: readonly Kick[]): Figure[] {
+  const of = (values: number[], share: number) => {
+    return values.sort((one, other) => one - other)[Math.min(values.length - 1, Math.floor(values.length * share))]!;
+  };
+  const us = kicks.map(({ us }) => us);
+  const busy = kicks.map(({ busyUs }) => busyUs);
+  return [
+    { what: `${what}, median`, unit: "us", value: of(us, 0.5) },
+    { what: "  of 100 the slowest but one", unit: "us", value: of(us, 0.99) },
+    { what: "  the slowest", unit: "us", value: of(us, 1) },
+    { what: "  of a processor's time, of 100 the most but one", unit: "us", value: of(busy, 0.99) },
+    { what: "  the most of a processor's time", unit: "us", value: of(busy, 1) },
+  ];
 }
 
 interface Kick {
@@ -40,34 +68,54 @@ interface Kick {
   busyUs: number;
 }
 
-async function measure(loop: string, count: number): Promise<Kick[]> {
+/** What the vCPU runs: flat code from its entry on, or an ELF file. */
+export interface KickedGuest {
+  readonly code: Uint8Array;
+  readonly entry: number | undefined;
+  readonly memoryBytes: number;
+}
+
+/** `isBeside`: whether another thread compiles, as in a machine. */
+async function measure(
+  guest: KickedGuest,
+  { isBeside, warmUp, count }: { isBeside: boolean; warmUp: number; count: number },
+): Promise<Kick[]> {
   using soft = openSoft();
-  const memory = soft.createMemory(MEMORY_BYTES);
+  const memory = soft.createMemory(guest.memoryBytes);
   using vm = soft.createVm(memory);
-  vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
+  vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: guest.memoryBytes, memoryOffset: 0 });
+  if (guest.entry === undefined) vm.createIrqchip();
   const words = new Int32Array(new SharedArrayBuffer(Word.count * 4));
   const stopped = new BigInt64Array(new SharedArrayBuffer(8));
   const busy = new Float64Array(new SharedArrayBuffer(8));
-  await using compiler = new CompilerThread(1);
-  const [link] = compiler.links;
-  const workerData = { handle: vm.handle, loop, words, stopped, busy, link };
-  const thread = new Worker(new URL("./vcpu.ts", import.meta.url), { workerData, transferList: [link!.port] });
+  await using compiler = isBeside ? new CompilerThread(1) : undefined;
+  const link = compiler?.links[0];
+  if (link !== undefined) await loaded(link);
+  const workerData = { handle: vm.handle, guest, words, stopped, busy, link };
+  const transferList = link === undefined ? [] : [link.port];
+  const thread = new Worker(new URL("./vcpu.ts", import.meta.url), { workerData, transferList });
   const ended = new Promise((resolve, reject) => thread.once("exit", resolve).once("error", reject));
   const { handle, threadId } = await new Promise<{ handle: KickHandle; threadId: number }>((resolve) =>
     thread.once("message", resolve),
   );
   const kicker = soft.attachKicker(handle);
   const kicks: Kick[] = [];
-  for (let round = 0; round < WARM_UP + count; round++) {
+  for (let round = 0; round < warmUp + count; round++) {
     // Anywhere in the vCPU's budget.
     await setTimeout(1 + Math.random() * 4);
-    if (round === WARM_UP + count - 1) Atomics.store(words, Word.last, 1);
+    if (round === warmUp + count - 1) Atomics.store(words, Word.last, 1);
     const before = processorTimeUs(threadId);
     const start = process.hrtime.bigint();
     kicker.kick();
     Atomics.wait(words, Word.stops, round);
-    if (round >= WARM_UP) kicks.push({ us: Number(stopped[0]! - start) / 1000, busyUs: busy[0]! - before });
+    if (round >= warmUp) kicks.push({ us: Number(stopped[0]! - start) / 1000, busyUs: busy[0]! - before });
   }
   await ended;
   return kicks;
+}
+
+/** A machine's has loaded its code long before the guest begins. */
+async function loaded({ words }: CompilerLink): Promise<void> {
+  const shared = new Int32Array(words);
+  await Atomics.waitAsync(shared, LinkWord.state, LinkState.LOADING).value;
 }
