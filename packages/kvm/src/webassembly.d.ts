@@ -46,6 +46,7 @@ declare namespace WebAssembly {
 
   class Module {
     constructor(bytes: BufferSource);
+    static imports(module: Module): { readonly module: string; readonly name: string; readonly kind: string }[];
   }
   type BufferSource = ArrayBuffer | ArrayBufferView;
   class Instance {

@@ -7,7 +7,7 @@
 let world: { readonly table: WebAssembly.Table; readonly imports: WebAssembly.Imports } | undefined;
 
 export function firstCall(module: WebAssembly.Module, slot: number): void {
-  world ??= nowhere();
+  world ??= nowhere(module);
   const { table, imports } = world;
   if (slot >= table.length) table.grow(slot + 1 - table.length);
   void new WebAssembly.Instance(module, imports);
@@ -19,11 +19,12 @@ export function firstCall(module: WebAssembly.Module, slot: number): void {
   table.set(slot, null);
 }
 
-function nowhere(): NonNullable<typeof world> {
+/** What modules of regions import: all import the same. */
+function nowhere(module: WebAssembly.Module): NonNullable<typeof world> {
   const table = new WebAssembly.Table({ element: "anyfunc", initial: 1024 });
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+  const functions = WebAssembly.Module.imports(module).filter(({ kind }) => kind === "function");
   const nothing = () => 0;
-  const names = ["load", "store", "abandoned", "vectorUnit", "lookup", "portRead", "portWrite", "msrWrite"];
-  const functions = Object.fromEntries(names.map((name) => [name, nothing]));
-  return { table, imports: { lodge: { memory, table, timeStamp: () => 0n, segmentFault: () => {}, ...functions } } };
+  const lodge = { memory, table, ...Object.fromEntries(functions.map(({ name }) => [name, nothing])) };
+  return { table, imports: { lodge } };
 }
