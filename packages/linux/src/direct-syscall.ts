@@ -21,8 +21,6 @@ export const SystemCall =
         ioctl: 29,
         madvise: 233,
         munmap: 215,
-        io_uring_setup: 425,
-        io_uring_enter: 426,
         mmap: 222,
         mprotect: 226,
         getrandom: 278,
@@ -38,8 +36,6 @@ export const SystemCall =
         ioctl: 16,
         madvise: 28,
         getrandom: 318,
-        io_uring_setup: 425,
-        io_uring_enter: 426,
       };
 
 /** Makes a call of up to three arguments whose result has 31 bits; returns it, or the negative `errno`. */

@@ -2,7 +2,6 @@
 
 export { Errno, SystemError } from "./errors.ts";
 export * from "./file.ts";
-export { IoUring } from "./io-uring.ts";
 export { canLockRange, Fcntl, lockRange } from "./locks.ts";
 export { addressOf } from "./memory.ts";
 export { voluntarySwitches } from "./scheduling.ts";

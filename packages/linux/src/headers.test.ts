@@ -11,7 +11,6 @@ import * as events from "./events.ts";
 import { AllocateFlag, FileStatus, OpenFlag, Seek, TransferFlag } from "./file.ts";
 import { At, Dirent, FolderFlag } from "./folder.ts";
 import * as internet from "./internet.ts";
-import * as ring from "./io-uring.ts";
 import { io, ior, iow, iowr } from "./ioctl.ts";
 import { Fcntl, Flock } from "./locks.ts";
 import { ADD_SEALS, Advice, MapFlag, MemfdFlag, Protection, Seal } from "./memory.ts";
@@ -135,37 +134,6 @@ const ours: Record<string, number> = {
   "offsetof(struct cmsghdr, cmsg_type)": Cmsghdr.TYPE,
   "CMSG_LEN(0)": Cmsghdr.SIZE,
 
-  IORING_OFF_SQ_RING: ring.RingOffset.RINGS,
-  IORING_OFF_SQES: ring.RingOffset.SUBMISSIONS,
-  IORING_OP_WRITE: ring.RingOperation.WRITE,
-  IOSQE_ASYNC: ring.SubmissionFlag.ASYNC,
-  IORING_ENTER_GETEVENTS: ring.EnterFlag.GETEVENTS,
-  IORING_FEAT_SINGLE_MMAP: ring.RingFeature.SINGLE_MMAP,
-  "offsetof(struct io_uring_params, features)": ring.RingParameters.FEATURES,
-  "offsetof(struct io_uring_params, sq_off)": ring.RingParameters.SUBMISSIONS,
-  "offsetof(struct io_uring_params, cq_off)": ring.RingParameters.COMPLETIONS,
-  "sizeof(struct io_uring_params)": ring.RingParameters.SIZE,
-  "offsetof(struct io_sqring_offsets, tail)": ring.SubmissionOffsets.TAIL,
-  "offsetof(struct io_sqring_offsets, ring_mask)": ring.SubmissionOffsets.MASK,
-  "offsetof(struct io_sqring_offsets, ring_entries)": ring.SubmissionOffsets.ENTRIES,
-  "offsetof(struct io_sqring_offsets, array)": ring.SubmissionOffsets.ARRAY,
-  "offsetof(struct io_cqring_offsets, head)": ring.CompletionOffsets.HEAD,
-  "offsetof(struct io_cqring_offsets, tail)": ring.CompletionOffsets.TAIL,
-  "offsetof(struct io_cqring_offsets, ring_mask)": ring.CompletionOffsets.MASK,
-  "offsetof(struct io_cqring_offsets, ring_entries)": ring.CompletionOffsets.ENTRIES,
-  "offsetof(struct io_cqring_offsets, cqes)": ring.CompletionOffsets.ENTRY,
-  "offsetof(struct io_uring_sqe, opcode)": ring.Submission.OPCODE,
-  "offsetof(struct io_uring_sqe, flags)": ring.Submission.FLAGS,
-  "offsetof(struct io_uring_sqe, fd)": ring.Submission.FD,
-  "offsetof(struct io_uring_sqe, off)": ring.Submission.OFFSET,
-  "offsetof(struct io_uring_sqe, addr)": ring.Submission.ADDRESS,
-  "offsetof(struct io_uring_sqe, len)": ring.Submission.LENGTH,
-  "offsetof(struct io_uring_sqe, user_data)": ring.Submission.TAG,
-  "sizeof(struct io_uring_sqe)": ring.Submission.SIZE,
-  "offsetof(struct io_uring_cqe, user_data)": ring.Completion.TAG,
-  "offsetof(struct io_uring_cqe, res)": ring.Completion.RESULT,
-  "sizeof(struct io_uring_cqe)": ring.Completion.SIZE,
-
   "_IO('T', 0x41)": io(0x54, 0x41),
   "_IOR('T', 0x30, int)": ior(0x54, 0x30, 4),
   "_IOW('T', 0x31, int)": iow(0x54, 0x31, 4),
@@ -202,7 +170,6 @@ const program = `
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <linux/errqueue.h>
-#include <linux/io_uring.h>
 #include <sys/un.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>

@@ -55,7 +55,6 @@ export {
   trySendTo,
   tryShutdown,
 } from "./internet.ts";
-export { IoUring } from "./io-uring.ts";
 export { io, ioctl, ior, iow, iowr, tryIoctl } from "./ioctl.ts";
 export { canLockRange, Fcntl, lockRange } from "./locks.ts";
 export {

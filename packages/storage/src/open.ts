@@ -27,8 +27,6 @@ export interface OpenImageOptions {
   direct?: boolean;
   /** Default true; without it, flushes of host files do nothing: what a host that fails leaves is anything. */
   flushes?: boolean;
-  /** For a process that does nothing but copy: it waits for long writes of a kernel's thread when it has nothing to read. */
-  background?: boolean;
   /** Default true; without it what the image does not hold itself reads as zeros. */
   backing?: boolean;
   /** Bytes of L2 tables that are kept in memory, for each image of the chain. */
@@ -53,11 +51,11 @@ export function openImage(path: string, options: OpenImageOptions = {}): Promise
 }
 
 async function openAt(path: string, options: OpenImageOptions, depth: number): Promise<Image> {
-  const { readOnly = false, lock = true, direct = false, flushes = true, background = false } = options;
+  const { readOnly = false, lock = true, direct = false, flushes = true } = options;
   if (depth > MOST_IMAGES) {
     throw new StorageError("STORAGE_OPEN", `${path}: a backing chain of more than ${MOST_IMAGES} images`);
   }
-  const store = await openStore(path, { readOnly, lock, direct, flushes, background });
+  const store = await openStore(path, { readOnly, lock, direct, flushes });
   try {
     return await openFormat(store, options, depth);
   } catch (cause) {

@@ -78,7 +78,6 @@ export function convertCommand(): Command {
         const target = await openImage(to, {
           format: outputFormat,
           flushes,
-          background: true,
         });
         try {
           await copyImage(source, target, {

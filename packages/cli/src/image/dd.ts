@@ -40,7 +40,7 @@ export function ddCommand(): Command {
         // A disk is of whole sectors; what is behind the last byte are zeros.
         await createImage(to, { format: outputFormat, sizeBytes: Math.ceil(length / 512) * 512, flushes: false });
         made = true;
-        const target = await openImage(to, { format: outputFormat, flushes: false, background: true });
+        const target = await openImage(to, { format: outputFormat, flushes: false });
         try {
           await copyImage(new ImageWindow(image, start, length), target, { mayZeroFirst: true, overZeros: true });
           await target.flush();

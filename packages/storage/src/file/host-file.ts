@@ -22,8 +22,6 @@ export interface HostFileOptions {
   direct?: boolean;
   /** Default true; without it, flushes do nothing: what a host that fails leaves is anything. */
   flushes?: boolean;
-  /** For a process that does nothing but copy: it waits for long writes of a kernel's thread when it has nothing to read. */
-  background?: boolean;
 }
 
 interface Opened {
@@ -39,7 +37,6 @@ export class HostFile implements Store {
   readonly #file: FileHandle;
   /** The same file once more, with O_DIRECT, where that is wanted. */
   readonly #direct: FileHandle | undefined;
-  readonly #cached: Transfers;
   readonly #transfers: Transfers | DirectTransfers;
   /** A block device: its size is the host's to change, and what was there before stays until it is written. */
   readonly isDevice: boolean;
@@ -53,8 +50,7 @@ export class HostFile implements Store {
     this.#file = file;
     this.#direct = direct;
     this.isDevice = isDevice;
-    const cached = new Transfers(file.fd, options.background);
-    this.#cached = cached;
+    const cached = new Transfers(file.fd);
     this.#transfers = direct === undefined ? cached : new DirectTransfers(direct.fd, cached);
     this.#sizeBytes = sizeBytes;
     this.readOnly = options.readOnly ?? false;
@@ -182,7 +178,6 @@ export class HostFile implements Store {
   }
 
   async close(): Promise<void> {
-    this.#cached.close();
     await this.#direct?.close();
     await this.#file.close();
   }

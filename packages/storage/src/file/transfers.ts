@@ -10,7 +10,6 @@ import {
   tryPwritev2,
   voluntarySwitches,
 } from "@lodge/linux/files";
-import { BackgroundWrites } from "./background-writes.ts";
 import { totalBytes } from "./pieces.ts";
 
 /** Linux's IOV_MAX: pieces of one transfer. */
@@ -19,8 +18,6 @@ export const MOST_PIECES = 1024;
 const QUICK_READ_BYTES = 1 << 20;
 /** Longer ones take longer than the detour by the pool, where they go on beside this thread. */
 const QUICK_WRITE_BYTES = 256 << 10;
-/** In the background go those that take longer than asking for them. */
-const LONG_WRITE_BYTES = 64 << 10;
 /** A write into the page cache that took longer than this was made to wait, or just preempted: so many others are watched. */
 const SLOW_MS = 5;
 const WATCHED_WRITES = 4096;
@@ -53,13 +50,9 @@ export class Transfers {
   #heldBack = 0;
   /** Writes of which it is still asked whether they wait. */
   #watched = 0;
-  /** Undefined until it is known whether there are any. */
-  #background: BackgroundWrites | false | undefined;
 
-  /** With `background`, long writes are a kernel's thread's where there is one; {@link close} is called then. */
-  constructor(fd: number, background = false) {
+  constructor(fd: number) {
     this.#fd = fd;
-    if (!background) this.#background = false;
   }
 
   /**
@@ -85,10 +78,6 @@ export class Transfers {
    */
   write(offset: number, pieces: readonly Uint8Array[]): Promise<void> | undefined {
     const length = totalBytes(pieces);
-    if (length >= LONG_WRITE_BYTES && pieces.length === 1 && this.#background !== false) {
-      this.#background ??= BackgroundWrites.tryStart() ?? false;
-      if (this.#background && !this.#background.isFull) return this.#writeBeside(this.#background, offset, pieces);
-    }
     let done = 0;
     if (this.#heldBack > 0) {
       this.#heldBack -= 1;
@@ -96,18 +85,6 @@ export class Transfers {
       done = Math.max(0, this.#writeNow(offset));
     }
     return done === length ? undefined : this.#writeRest(offset, pieces, length, done);
-  }
-
-  async #writeBeside(background: BackgroundWrites, offset: number, pieces: readonly Uint8Array[]): Promise<void> {
-    const [bytes] = pieces as [Uint8Array];
-    const written = await background.write(this.#fd, bytes, offset);
-    // What was not done the pool does, or it says why that is not possible.
-    if (written < bytes.length) await this.#writeRest(offset, pieces, bytes.length, Math.max(0, written));
-  }
-
-  /** Nothing is under way any more; the descriptor stays open. */
-  close(): void {
-    if (this.#background) this.#background[Symbol.dispose]();
   }
 
   /** Writes what is in the vector; returns how many bytes, or the negative `errno`. */
