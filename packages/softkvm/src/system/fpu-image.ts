@@ -65,13 +65,9 @@ export function initializeComponent(state: CpuState, component: bigint): void {
 /** Which components are not in their initial configuration (XINUSE, 13.6). MXCSR does not count here. */
 export function componentsInUse(state: CpuState): bigint {
   let used = 0n;
-  if (
-    state.get32(State.fcw) !== FCW_INITIAL ||
-    [State.fsw, State.ftw, State.ftop, State.fop].some((field) => state.get32(field) !== 0) ||
-    state.get64(State.fip) !== 0n ||
-    state.get64(State.fdp) !== 0n ||
-    !isZero(state, State.fpr, 8 * 16)
-  ) {
+  const words = state.get32(State.fsw) | state.get32(State.ftw) | state.get32(State.ftop) | state.get32(State.fop);
+  const isInitial = state.get32(State.fcw) === FCW_INITIAL && words === 0;
+  if (!isInitial || !isZero(state, State.fip, 8) || !isZero(state, State.fdp, 8) || !isZero(state, State.fpr, 8 * 16)) {
     used |= Xcr0.X87;
   }
   for (let index = 0; index < 16; index++) {

@@ -25,10 +25,16 @@ import { checkFpu } from "./processor-control.ts";
 const COMPACTED = 1n << 63n;
 const COMPONENTS = [Xcr0.X87, Xcr0.SSE, Xcr0.AVX] as const;
 
-/** An area in guest memory, checked whole, and an image that parts of it are read to and written from. */
+/**
+ * The image, one for all: kernels save the registers at every switch, and making a buffer takes longer than that. What is written
+ * to a guest's area has been put there by the same instruction.
+ */
+const IMAGE = new DataView(new ArrayBuffer(Image.size));
+const IMAGE_BYTES = new Uint8Array(IMAGE.buffer);
+
+/** An area in guest memory, checked whole, and the image that parts of it are read to and written from. */
 class Area {
-  readonly image = new DataView(new ArrayBuffer(Image.size));
-  readonly #bytes = new Uint8Array(this.image.buffer);
+  readonly image = IMAGE;
   readonly #cpu: Processor;
   /** Where the whole area lies in linear memory, where that is all there is to it; else -1. */
   readonly #place: number;
@@ -53,7 +59,7 @@ class Area {
     }
     for (let at = from; at < to && this.#place < 0; at += 8) {
       this.#cpu.load(this.#address + at, 8, this.#kind);
-      this.#bytes.set(this.#cpu.memory.transfer.subarray(0, 8), at);
+      IMAGE_BYTES.set(this.#cpu.memory.transfer.subarray(0, 8), at);
     }
   }
 
@@ -63,7 +69,7 @@ class Area {
       view.setInt32(this.#place + at, this.image.getInt32(at, true), true);
     }
     for (let at = from; at < to && this.#place < 0; at += 8) {
-      this.#cpu.memory.transfer.set(this.#bytes.subarray(at, at + 8));
+      this.#cpu.memory.transfer.set(IMAGE_BYTES.subarray(at, at + 8));
       this.#cpu.store(this.#address + at, 8, this.#kind);
     }
   }
@@ -163,9 +169,9 @@ function restore(supervisor: boolean): Microcode {
     const { state } = cpu;
     const enabled = state.get64(State.xcr0);
     const wanted = requested(cpu, enabled);
-    let area = new Area(cpu, instruction, Image.avx, false, 64);
+    const area = new Area(cpu, instruction, Image.avx, false, 64);
     area.read(0, Image.avx);
-    let { image } = area;
+    const { image } = area;
     const present = image.getBigUint64(Image.xstateBv, true);
     const layout = image.getBigUint64(Image.xcompBv, true);
     const compacted = (layout & COMPACTED) !== 0n;
@@ -177,9 +183,7 @@ function restore(supervisor: boolean): Microcode {
     if (readsMxcsr) checkMxcsr(cpu, mxcsr);
     if (loaded & Xcr0.AVX) {
       // Only now is it known that the area goes on.
-      area = new Area(cpu, instruction, Image.size, false, 64);
-      area.read(0, Image.size);
-      ({ image } = area);
+      new Area(cpu, instruction, Image.size, false, 64).read(0, Image.size);
     }
 
     for (const component of COMPONENTS) {
