@@ -114,7 +114,7 @@ const lab: Oracle = {
     // QEMU looks at no limit of the code that these go to, and fetches there.
     if (/ far|^retf|^iret/.test(name) && kvm.sregs.cr2 !== 0n && soft.sregs.cr2 === 0n) return true;
     // QEMU returns to virtual-8086 mode from long mode.
-    if (name === "iret" && mode === "compat" && isRealSegment(kvm.sregs.ds)) return true;
+    if (name === "iret" && (mode === "long" || mode === "compat") && isRealSegment(kvm.sregs.ds)) return true;
     // QEMU looks at no limits of stacks and 64-bit code, and takes a TSS of the LDT.
     return kvm.end === "halt" && (soft.end === "shutdown" || / far/.test(name) || mode === "vm86");
   },

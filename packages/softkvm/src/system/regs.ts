@@ -2,6 +2,8 @@
 
 import type { DebugRegs, Regs } from "@lodge/kvm";
 import { State } from "../cpu/layout.ts";
+import { Flag } from "../cpu/state.ts";
+import { derivePrivilege } from "./mode.ts";
 import type { Processor } from "./processor.ts";
 
 /** By their encoding. */
@@ -23,8 +25,11 @@ export function setRegs(cpu: Processor, regs: Regs): void {
   if (cpu.rip !== BigInt.asUintN(64, regs.rip)) cpu.memory.mmio.clear();
   cpu.rip = BigInt.asUintN(64, regs.rip);
   cpu.instructionRip = cpu.rip;
+  const before = cpu.state.rflags;
   // What RFLAGS does not have is dropped.
   cpu.state.rflags = Number(BigInt.asUintN(32, regs.rflags));
+  // The segments may have been set while the flags were those of virtual-8086 mode, which is ring 3, or the other way round.
+  if (((cpu.state.rflags ^ before) & Flag.VM) !== 0) derivePrivilege(cpu.state);
   cpu.events.exception = undefined;
   cpu.modeMayHaveChanged();
 }
