@@ -1,7 +1,7 @@
 /** A thread that compiles when the test says so. */
 
-import type { CompileThread } from "../src/compiler/beside.ts";
-import { type CompiledRegion, compileOrder, type RegionOrder } from "../src/compiler/order.ts";
+import { compileOrder } from "../src/compiler/compile-order.ts";
+import type { CompiledRegion, CompileThread, RegionOrder } from "../src/compiler/compile-thread.ts";
 
 export class HeldCompileThread implements CompileThread {
   isReady = true;

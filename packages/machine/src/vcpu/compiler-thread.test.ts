@@ -3,29 +3,22 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { RegionOrder } from "@lodge/softkvm/compiling";
-import { orderOf } from "@lodge/softkvm/compiling";
 import { type CompilerLink, compileThread, LinkState, LinkWord } from "./compiler-link.ts";
 import { CompilerThread } from "./compiler-thread.ts";
 
 /** 1: inc %eax; jmp 1b, as 64-bit code of ring 0. */
 const CODE = [0xff, 0xc0, 0xeb, 0xfc];
 
+/** One block, which leads to itself; its fields are `Field` of softkvm's order.ts. */
 function order(code: readonly number[]): RegionOrder {
   const host = 0x1000;
-  const edges = { taken: host };
-  const block = {
-    host,
-    length: CODE.length,
-    mode: 2,
-    record: 0x30000,
-    count: 2,
-    secondPage: -1,
-    edges,
-    region: undefined,
+  const [mode, record, count, none, distance] = [2, 0x30000, 2, Number.NaN, 0];
+  return {
+    ...{ base: 0x20000, slot: 100, features: undefined },
+    members: Float64Array.of(host, code.length, mode, record, count, host, none, none, distance),
+    seeds: Int32Array.of(0, 0),
+    code: Uint8Array.from(code),
   };
-  const member = { block, distance: 0 };
-  const blocks = { features: undefined, codeOf: () => Uint8Array.from(code) };
-  return orderOf({ slot: 100, members: [member], seeds: [member] }, 0x20000, blocks);
 }
 
 /** Waits until a word is no more what it was. */

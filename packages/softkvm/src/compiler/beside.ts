@@ -7,19 +7,10 @@ import type { Block } from "../interpreter/block.ts";
 import type { Blocks } from "../interpreter/blocks.ts";
 import type { Handlers } from "../interpreter/handlers.ts";
 import type { Region } from "../interpreter/regions.ts";
-import { type CompiledRegion, orderOf, type RegionOrder } from "./order.ts";
+import type { CompiledRegion, CompileThread } from "./compile-thread.ts";
+import { orderOf } from "./order.ts";
 import type { RegionParts } from "./region.ts";
 import { FIRST_RUNS } from "./warmth.ts";
-
-/** A thread that calls `compileOrder` for one vCPU's. What is asked of it here neither waits nor throws. */
-export interface CompileThread {
-  /** It takes orders, and lives. Until it does, or once it has gone, the vCPU's thread compiles. */
-  readonly isReady: boolean;
-  /** Only when the one before was taken back. */
-  order(order: RegionOrder): void;
-  /** What has come of the order, once; undefined while nothing has. */
-  take(): CompiledRegion | "nothing" | undefined;
-}
 
 /** That something is compiled. */
 export interface Wish {
@@ -120,7 +111,7 @@ export class Beside {
     this.#waiting.delete(wish.block);
     if (compiled !== "nothing" && isCurrent && this.#handlers.era === era) {
       const { bytes, module } = compiled;
-      this.#handlers.installModule(module);
+      this.#handlers.installModule(module as WebAssembly.Module);
       const entries = compiled.entries.map((number) => members[number]!);
       this.#blocks.enterRegion({ slot, seeds, members, entries }, bytes.length, bytes);
       return;

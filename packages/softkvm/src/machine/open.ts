@@ -1,6 +1,6 @@
 /** The software hypervisor, for those who run vCPUs. */
 
-import type { CompileThread } from "../compiler/beside.ts";
+import type { CompileThread } from "../compiler/compile-thread.ts";
 import type { CodeStore } from "./code-store.ts";
 import { SoftHypervisor } from "./hypervisor.ts";
 import { SoftVcpu } from "./vcpu.ts";

@@ -1,7 +1,7 @@
 /** What a vCPU's core meets around it: interrupt controller, clock, ports, CPUID, the other threads. */
 
 import { Cr4, type ExitReason } from "@lodge/kvm";
-import type { CompileThread } from "../compiler/beside.ts";
+import type { CompileThread } from "../compiler/compile-thread.ts";
 import { State } from "../cpu/layout.ts";
 import { LapicMsr } from "../interrupts/index.ts";
 import type { LocalMmio } from "../mmu/mmio.ts";

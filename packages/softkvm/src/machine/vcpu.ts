@@ -26,7 +26,7 @@ import {
   type VcpuEvents,
   type Xcrs,
 } from "@lodge/kvm";
-import type { CompileThread } from "../compiler/beside.ts";
+import type { CompileThread } from "../compiler/compile-thread.ts";
 import { VcpuInterrupts } from "../interrupts/index.ts";
 import { getFpu, getXcrs, getXsave, setFpu, setXcrs, setXsave } from "../system/fpu-records.ts";
 import { getDebugRegs, getRegs, setDebugRegs, setRegs } from "../system/regs.ts";
