@@ -10,8 +10,8 @@ export const Budget = {
   dispatch: 2,
   /** So many instructions of a compiled loop cost one more. */
   loopInstructions: 16,
-  /** So many bytes that an instruction fills at once cost one more. */
-  filledBytes: 16,
+  /** So many bytes that an instruction fills or copies at once cost one more. */
+  bulkBytes: 16,
   /** A stay in TypeScript. */
   entry: 40,
   /** An access that misses the lookaside buffers. */

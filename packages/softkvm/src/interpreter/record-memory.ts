@@ -74,11 +74,29 @@ export abstract class RecordMemory extends RecordState {
     const filled = code.let(c32(0));
     const { miss, addend } = this.lookaside(1, linear, Tlb.write);
     code.if(i32.eqz(miss), () => {
-      const room = code.let(i32.sub(c32(4096), i32.and(i32.wrap(linear), c32(4095))));
-      code.set(filled, select(i32.lt_u(bytes, room), bytes, room));
+      code.set(filled, least(bytes, code.let(restOfPage(linear))));
       code.fill(i32.add(i32.wrap(linear), addend), value, filled);
     });
     return filled;
+  }
+
+  copyAhead(to: Local<"i64">, from: Local<"i64">, bytes: I32): Local<"i32"> {
+    const { code } = this;
+    const copied = code.let(c32(0));
+    const source = this.lookaside(1, from, Tlb.read);
+    const target = this.lookaside(1, to, Tlb.write);
+    code.if(i32.eqz(i32.or(source.miss, target.miss)), () => {
+      const most = code.let(least(bytes, code.let(restOfPage(to))));
+      code.set(most, least(most, code.let(restOfPage(from))));
+      const hostFrom = code.let(i32.add(i32.wrap(from), source.addend));
+      const hostTo = code.let(i32.add(i32.wrap(to), target.addend));
+      // Where the target is shortly behind its source: two addresses may also be of one page.
+      code.if(i32.ge_u(i32.sub(hostTo, hostFrom), most), () => {
+        code.set(copied, most);
+        code.copy(hostTo, hostFrom, most);
+      });
+    });
+    return copied;
   }
 
   tryStore(linear: Local<"i64">, bytes: I32): void {
@@ -246,5 +264,10 @@ export abstract class RecordMemory extends RecordState {
     return zeroExtend(this.stackSize, this.gpr(4, this.stackSize));
   }
 }
+
+const least = (a: I32, b: I32): I32 => select(i32.lt_u(a, b), a, b);
+
+/** Bytes from an address to the end of its page. */
+const restOfPage = (linear: I64): I32 => i32.sub(c32(4096), i32.and(i32.wrap(linear), c32(4095)));
 
 const callI32 = (index: number, ...operands: Expr[]): I32 => call("i32", index, ...operands);

@@ -152,6 +152,11 @@ export interface Context {
    * writes; says how many it were. Without segments that end.
    */
   fillAhead(linear: Local<"i64">, bytes: I32, value: I32): Local<"i32">;
+  /**
+   * The same, a copy of bytes that are in one page, too. Nothing is copied where what was copied first would be copied
+   * again.
+   */
+  copyAhead(to: Local<"i64">, from: Local<"i64">, bytes: I32): Local<"i32">;
   /** Faults as a masked store would whose first and last byte are so many apart, at most 32. */
   tryStore(linear: Local<"i64">, bytes: I32): void;
 

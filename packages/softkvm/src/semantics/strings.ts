@@ -11,6 +11,8 @@ import { type Access, type Context, Gpr, type IntegerSize, type Meaning, type Va
 import { flagsOfSub } from "./flags.ts";
 import { truncate, word, zeroExtend } from "./words.ts";
 
+const PAGE = 4096;
+
 /** ES: the destination's segment, which no prefix overrides. */
 const ES = 0;
 
@@ -101,6 +103,14 @@ function compared(pair: (c: Context, step: I32) => [Value, Value]): Meaning {
   };
 }
 
+function movs(c: Context, step: I32): void {
+  const size = elementSize(c);
+  const value = c.let(c.load(size, at(c, Gpr.RSI, "operand", "read")));
+  c.store(size, at(c, Gpr.RDI, ES, "write"), value);
+  advance(c, Gpr.RSI, step);
+  advance(c, Gpr.RDI, step);
+}
+
 function stos(c: Context, step: I32): void {
   const size = elementSize(c);
   c.store(size, at(c, Gpr.RDI, ES, "write"), c.let(c.gpr(Gpr.RAX, size)));
@@ -108,45 +118,80 @@ function stos(c: Context, step: I32): void {
 }
 
 /**
- * REP STOS in 64-bit code: where one byte repeated is stored, upwards, a page at a time. Systems clear their memory with it.
+ * REP STOS and REP MOVS in 64-bit code: as many elements at once as `ahead` can do, which are in one page, else one.
+ * Systems clear and copy their memory with them. `ahead` gets how many bytes at most it is to do, and says how many it has
+ * done; it is asked upwards only.
  */
-const filled: Meaning = (c) => {
+function inBulk(
+  element: (c: Context, step: I32) => void,
+  indexes: readonly number[],
+  ahead: (c: Context, bytes: Local<"i32">) => Local<"i32">,
+): Meaning {
+  return (c) => {
+    const log2 = Math.log2(elementSize(c));
+    const { code } = c;
+    const step = stepOf(c);
+    const count = () => c.gpr(Gpr.RCX, 8) as I64;
+    code.if(i64.ne(count(), c64(0)), () => {
+      const cost = code.let(c32(1));
+      const elements = code.local("i64");
+      c.repeatWhile(() => {
+        code.set(elements, c64(0));
+        code.set(cost, c32(1));
+        code.if(i32.gt_s(step, c32(0)), () => {
+          const most = select(i64.lt_u(count(), c64(PAGE)), count(), c64(PAGE));
+          const bytes = ahead(c, code.let(i32.shl(i32.wrap(most), c32(log2))));
+          code.set(elements, i64.extend_i32_u(i32.shr_u(bytes, c32(log2))));
+          code.set(cost, i32.add(i32.shr_u(bytes, c32(Math.log2(Budget.bulkBytes))), c32(1)));
+          for (const index of indexes) c.setGpr(index, 8, i64.add(c.gpr(index, 8) as I64, i64.extend_i32_u(bytes)));
+        });
+        code.if(i64.eqz(elements), () => {
+          element(c, step);
+          code.set(elements, c64(1));
+        });
+        const left = c.let(i64.sub(count(), elements) as Value) as I64;
+        c.setGpr(Gpr.RCX, 8, left);
+        return i64.ne(left, c64(0));
+      }, cost);
+    });
+  };
+}
+
+/** Of so many bytes those of whole elements in the page of `linear`: one that reaches into the next goes by itself. */
+function wholeIn(c: Context, linear: I64, bytes: I32): Local<"i32"> {
+  const room = i32.sub(c32(PAGE), i32.and(i32.wrap(linear), c32(PAGE - 1)));
+  const whole = c.code.let(i32.and(room, c32(-elementSize(c))));
+  return c.code.let(select(i32.lt_u(bytes, whole), bytes, whole));
+}
+
+/** Where one byte repeated is stored. */
+const filled = inBulk(stos, [Gpr.RDI], (c, bytes) => {
   const size = elementSize(c);
-  const log2 = Math.log2(size);
-  const { code } = c;
-  const step = stepOf(c);
-  const count = () => c.gpr(Gpr.RCX, 8) as I64;
-  code.if(i64.ne(count(), c64(0)), () => {
-    const cost = code.let(c32(1));
-    const elements = code.local("i64");
-    c.repeatWhile(() => {
-      const value = c.let(c.gpr(Gpr.RAX, size));
-      code.set(elements, c64(0));
-      code.set(cost, c32(1));
-      const isByte = size === 1 ? c32(1) : word(size).eq(value, word(size).const(0));
-      code.if(i32.and(i32.gt_s(step, c32(0)), isByte), () => {
-        const most = select(i64.lt_u(count(), c64(4096)), count(), c64(4096));
-        const linear = at(c, Gpr.RDI, ES, "write");
-        // Whole elements: one that reaches into the next page goes the other way.
-        const room = i32.sub(c32(4096), i32.and(i32.wrap(linear), c32(4095)));
-        const wanted = code.let(i32.shl(i32.wrap(most), c32(log2)));
-        const whole = code.let(i32.and(room, c32(-size)));
-        code.set(wanted, select(i32.lt_u(wanted, whole), wanted, whole));
-        const bytes = c.fillAhead(linear, wanted, size === 1 ? (value as I32) : c32(0));
-        code.set(elements, i64.extend_i32_u(i32.shr_u(bytes, c32(log2))));
-        code.set(cost, i32.add(i32.shr_u(bytes, c32(Math.log2(Budget.filledBytes))), c32(1)));
-        c.setGpr(Gpr.RDI, 8, i64.add(c.gpr(Gpr.RDI, 8) as I64, i64.extend_i32_u(bytes)));
-      });
-      code.if(i64.eqz(elements), () => {
-        stos(c, step);
-        code.set(elements, c64(1));
-      });
-      const left = c.let(i64.sub(count(), elements) as Value) as I64;
-      c.setGpr(Gpr.RCX, 8, left);
-      return i64.ne(left, c64(0));
-    }, cost);
+  const value = c.let(c.gpr(Gpr.RAX, size));
+  const isByte = size === 1 ? c32(1) : word(size).eq(value, word(size).const(0));
+  const done = c.code.let(c32(0));
+  c.code.if(isByte, () => {
+    const linear = at(c, Gpr.RDI, ES, "write");
+    c.code.set(done, c.fillAhead(linear, wholeIn(c, linear, bytes), size === 1 ? (value as I32) : c32(0)));
   });
-};
+  return done;
+});
+
+/** A few bytes are sooner copied by themselves. */
+const LEAST_COPY = 64;
+
+const copied = inBulk(movs, [Gpr.RSI, Gpr.RDI], (c, bytes) => {
+  const done = c.code.let(c32(0));
+  c.code.if(i32.ge_u(bytes, c32(LEAST_COPY)), () => {
+    const from = at(c, Gpr.RSI, "operand", "read");
+    const to = at(c, Gpr.RDI, ES, "write");
+    c.code.set(done, c.copyAhead(to, from, wholeIn(c, to, wholeIn(c, from, bytes))));
+  });
+  return done;
+});
+
+/** With a prefix in 64-bit code. */
+const isLong = (c: Context) => c.rep !== 0 && c.bits === 64 && c.addressSize === 8;
 
 function compareElements(c: Context, a: Value, b: Value): void {
   const size = elementSize(c);
@@ -154,19 +199,9 @@ function compareElements(c: Context, a: Value, b: Value): void {
 }
 
 export const strings: Record<string, Meaning> = {
-  movs: repeated(
-    (c, step) => {
-      const size = elementSize(c);
-      const value = c.let(c.load(size, at(c, Gpr.RSI, "operand", "read")));
-      c.store(size, at(c, Gpr.RDI, ES, "write"), value);
-      advance(c, Gpr.RSI, step);
-      advance(c, Gpr.RDI, step);
-    },
-    Gpr.RSI,
-    Gpr.RDI,
-  ),
+  movs: (c) => (isLong(c) ? copied : repeated(movs, Gpr.RSI, Gpr.RDI))(c),
 
-  stos: (c) => (c.rep !== 0 && c.bits === 64 && c.addressSize === 8 ? filled : repeated(stos, Gpr.RDI))(c),
+  stos: (c) => (isLong(c) ? filled : repeated(stos, Gpr.RDI))(c),
 
   lods: repeated((c, step) => {
     const size = elementSize(c);

@@ -114,6 +114,15 @@ export class Code {
     this.#out.byte(0);
   }
 
+  /** Copies so many bytes, which may overlap: memory.copy. */
+  copy(to: I32, from: I32, bytes: I32): void {
+    for (const operand of [to, from, bytes]) operand.write(this.#out);
+    this.#out.byte(0xfc);
+    this.#out.u32(10);
+    this.#out.byte(0);
+    this.#out.byte(0);
+  }
+
   /** Stores lane 0 of a vector: so many bytes. */
   storeLane(size: 1 | 2 | 4 | 8, address: I32, value: Expr<"v128">): void {
     const constant = address instanceof ConstI32;
