@@ -10,7 +10,12 @@ import { Worker } from "node:worker_threads";
 import type { KickHandle } from "@lodge/kvm";
 import { processorTimeUs } from "@lodge/linux";
 import { openSoft } from "@lodge/softkvm";
-import { type CompilerLink, LinkState, LinkWord } from "../../packages/machine/src/vcpu/compiler-link.ts";
+import {
+  type CompilerLink,
+  compileThread,
+  LinkState,
+  LinkWord,
+} from "../../packages/machine/src/vcpu/compiler-link.ts";
 import { CompilerThread } from "../../packages/machine/src/vcpu/compiler-thread.ts";
 import { compileGuest, workloads } from "../cpu/programs.ts";
 import { MEMORY_BYTES as PROGRAM_BYTES } from "../cpu/protocol.ts";
@@ -114,8 +119,8 @@ async function measure(
   return kicks;
 }
 
-/** A machine's has loaded its code long before the guest begins. */
-async function loaded({ words }: CompilerLink): Promise<void> {
-  const shared = new Int32Array(words);
-  await Atomics.waitAsync(shared, LinkWord.state, LinkState.LOADING).value;
+/** A machine's begins when much has been compiled; here the guest begins with it. */
+async function loaded(link: CompilerLink): Promise<void> {
+  compileThread(link).want();
+  await Atomics.waitAsync(new Int32Array(link.words), LinkWord.state, LinkState.WANTED).value;
 }

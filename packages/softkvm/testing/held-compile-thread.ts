@@ -5,10 +5,15 @@ import type { CompiledRegion, CompileThread, RegionOrder } from "../src/compiler
 
 export class HeldCompileThread implements CompileThread {
   isReady = true;
+  isWanted = false;
   /** How many orders came. */
   orders = 0;
   #held: RegionOrder | undefined;
   #answer: CompiledRegion | "nothing" | undefined;
+
+  want(): void {
+    this.isWanted = true;
+  }
 
   order(order: RegionOrder): void {
     if (this.#held !== undefined || this.#answer !== undefined)

@@ -11,7 +11,7 @@ export interface CompilerLink {
 
 /** How the thread that compiles is, and how many orders it has answered: with one message each. */
 export const LinkWord = { state: 0, answers: 1, count: 2 } as const;
-export const LinkState = { LOADING: 0, READY: 1, GONE: 2 } as const;
+export const LinkState = { UNUSED: 0, WANTED: 1, READY: 2, GONE: 3 } as const;
 
 /** What the software processor orders by. */
 export function compileThread({ port, words }: CompilerLink): CompileThread {
@@ -20,6 +20,12 @@ export function compileThread({ port, words }: CompilerLink): CompileThread {
   return {
     get isReady() {
       return Atomics.load(shared, LinkWord.state) === LinkState.READY;
+    },
+    want: () => {
+      const { UNUSED, WANTED } = LinkState;
+      if (Atomics.compareExchange(shared, LinkWord.state, UNUSED, WANTED) === UNUSED) {
+        Atomics.notify(shared, LinkWord.state);
+      }
     },
     order: (order) => port.postMessage(order, [order.members.buffer, order.seeds.buffer, order.code.buffer]),
     take: () => {

@@ -31,8 +31,12 @@ test("orders of each vCPU are answered to that one, and one that comes to nothin
   await using thread = new CompilerThread(2);
   const [first, second] = thread.links as [CompilerLink, CompilerLink];
   const threads = [first, second].map(compileThread);
-  for (const link of [first, second]) await changed(link, LinkWord.state, LinkState.LOADING);
+  assert.ok(threads.every(({ isReady }) => !isReady));
+  threads[1]!.want();
+  await changed(second, LinkWord.state, LinkState.WANTED);
   assert.ok(threads.every(({ isReady }) => isReady));
+  threads[0]!.want();
+  assert.equal(threads[0]!.isReady, true);
   assert.equal(threads[0]!.take(), undefined);
   threads[0]!.order(order([0x0f, 0xff, 0xff, 0xff]));
   threads[1]!.order(order(CODE));
@@ -51,7 +55,19 @@ test("orders of each vCPU are answered to that one, and one that comes to nothin
 test("a thread that has ended is not ready", async () => {
   const thread = new CompilerThread(1);
   const [link] = thread.links as [CompilerLink];
-  await changed(link, LinkWord.state, LinkState.LOADING);
+  const { want } = compileThread(link);
+  want();
+  await changed(link, LinkWord.state, LinkState.WANTED);
   await thread[Symbol.asyncDispose]();
   assert.equal(compileThread(link).isReady, false);
+  // Nobody waits for it any more.
+  want();
+  assert.equal(compileThread(link).isReady, false);
+});
+
+test("a thread that nobody wants does not begin", async () => {
+  const thread = new CompilerThread(1);
+  const [link] = thread.links as [CompilerLink];
+  await thread[Symbol.asyncDispose]();
+  assert.equal(Atomics.load(new Int32Array(link.words), LinkWord.state), LinkState.GONE);
 });

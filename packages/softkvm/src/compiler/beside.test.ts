@@ -13,6 +13,8 @@ const LOOP = 0x1000;
 const PATCH = 0x2000;
 const PATCH_BACK = 0x2800;
 const OTHER = 0x3000;
+/** From here on there is room for many loops. */
+const MANY = 0x4000;
 /** Some budgets' worth. */
 const TURNS = 300_000;
 
@@ -25,6 +27,7 @@ interface Guest extends Disposable {
   readonly vcpu: SoftVcpu;
   /** Runs from an address to HLT, and returns EAX. */
   run(rip: number): bigint;
+  write(at: number, code: readonly number[]): void;
   readonly regionBytes: number;
 }
 
@@ -48,6 +51,7 @@ function guest(thread: HeldCompileThread): Guest {
       assert.equal(vcpu.run(), ExitReason.HLT);
       return vcpu.getRegs().rax;
     },
+    write: (at, code) => bytes.set(code, at),
     get regionBytes() {
       return vcpu.core.kept.regionBytes;
     },
@@ -142,6 +146,19 @@ test("one at a time is under way; a thread that is gone leaves the compiling to 
   while (machine.regionBytes === 0) assert.equal(machine.run(OTHER), sum(7));
   assert.equal(machine.run(LOOP), sum(3));
   assert.equal(thread.orders, 1);
+});
+
+test("a thread is wanted once the vCPU's has compiled much", () => {
+  const thread = new HeldCompileThread();
+  thread.isReady = false;
+  using machine = guest(thread);
+  machine.run(LOOP);
+  assert.equal(thread.isWanted, false);
+  for (let at = MANY; !thread.isWanted; at += 0x40) {
+    assert.ok(at < MEMORY_BYTES, "a thousand loops are enough");
+    machine.write(at, loop(1));
+    assert.equal(machine.run(at), sum(1));
+  }
 });
 
 test("while the thread loads its code, the vCPU's compiles", () => {

@@ -29,6 +29,12 @@ interface UnderWay {
   readonly era: number;
 }
 
+/**
+ * So many regions this thread compiles before it wants the other one, whose code has to be loaded and compiled anew: that takes
+ * as long as some hundred regions. A boot whose code is known from guests before does without.
+ */
+const OWN_REGIONS = 200;
+
 /** What is wished beyond that is wished again, if the guest goes on with it. */
 const MOST_WISHES = 64;
 
@@ -42,6 +48,7 @@ export class Beside {
   readonly #waiting = new Set<Block>();
   #underWay: UnderWay | undefined;
   #isPlanning = false;
+  #ownRegions = 0;
   /** The regions that what is under way shall replace. */
   readonly #replaced = new Set<Region>();
 
@@ -54,6 +61,12 @@ export class Beside {
 
   get isReady(): boolean {
     return this.#thread.isReady;
+  }
+
+  /** This thread has compiled a region. */
+  compiledHere(): void {
+    this.#ownRegions += 1;
+    if (this.#ownRegions === OWN_REGIONS) this.#thread.want();
   }
 
   /** What is to be compiled, is asked when the thread has time. */

@@ -4,6 +4,8 @@
 export interface CompileThread {
   /** It takes orders, and lives. Until it does, or once it has gone, the vCPU's thread compiles. */
   readonly isReady: boolean;
+  /** From now on it would be of use. */
+  want(): void;
   /** Only when the one before was taken back. */
   order(order: RegionOrder): void;
   /** What has come of the order, once; undefined while nothing has. */

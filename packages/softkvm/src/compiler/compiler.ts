@@ -147,7 +147,10 @@ export class Compiler {
       return;
     }
     const parts = wish.plan();
-    if (parts !== undefined) this.#compile([parts]);
+    if (parts !== undefined) {
+      this.#compile([parts]);
+      this.#beside?.compiledHere();
+    }
     wish.then?.();
   }
 
