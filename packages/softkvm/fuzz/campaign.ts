@@ -37,7 +37,9 @@ export interface Totals {
   mnemonics: Map<string, number>;
 }
 
-const { SS, GP, PF } = Vector;
+const { UD, SS, GP, PF } = Vector;
+/** A page fault's error code: an instruction was fetched. */
+const FETCH = 0x10;
 const ATTEMPTS = 4;
 /** Of one instruction, in bytes. */
 const LONGEST = 15;
@@ -103,7 +105,7 @@ export class Campaign {
         const lines = differences(real, soft, ignored);
         this.#compareMemory(fuzzCase, subject, lines);
         if (lines.length === 0) continue;
-        const emulated = whyEmulated(fuzzCase, mnemonic, soft, lines);
+        const emulated = whyEmulated(fuzzCase, mnemonic, { real, soft }, lines);
         found.push({ fuzzCase, subject: subject.name, mnemonic, lines, emulated });
       }
     }
@@ -188,15 +190,18 @@ export class Campaign {
 function whyEmulated(
   { bits, code }: FuzzCase,
   mnemonic: string,
-  soft: Outcome,
+  { real, soft }: { real: Outcome; soft: Outcome },
   lines: readonly string[],
 ): string | undefined {
   if (soft.ending !== "fault") return undefined;
   // An instruction always after #GP or #SS. It then says #UD where it does not know it, #SS by a segment prefix that counts
   // for nothing in 64-bit code, and #PF where an operand leaves the addresses there are.
   if (soft.vector === GP || soft.vector === SS) return "after #GP";
-  // All of 32-bit code, and locked accesses that are split, which the host's processor traps: of one whose second page
-  // faults, it has written the first page's part by then.
+  // All of 32-bit code: an opcode that it does not know is #UD before what follows it is fetched, from a page that faults.
+  const isFetch = soft.vector === PF && (soft.error & FETCH) !== 0;
+  if (bits === 32 && isFetch && real.ending === "fault" && real.vector === UD) return "up to an unknown opcode";
+  // And where an access is split whose second page faults, also by a locked instruction of 64-bit code, which the host's
+  // processor traps: it has written the first page's part by then.
   const isLocked = mnemonic === "xchg" || code[0]!.bytes.subarray(0, LONGEST - 1).includes(0xf0);
   if ((bits === 64 && !isLocked) || soft.vector !== PF || (soft.address & 0xfffn) !== 0n) return undefined;
   const isBelowPage = (line: string) => {
