@@ -1,8 +1,9 @@
 /** `lodge image convert`. */
 
-import { copyImage, createImage, openImage, removeMade, StorageError } from "@lodge/storage/copying";
+import { createImage, openImage, StorageError } from "@lodge/storage/copying";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
+import { copyInto } from "./copy-into.ts";
 import { backingOf, collect, parseImageOptions } from "./options.ts";
 import { parseSize, wholeNumber } from "./size.ts";
 
@@ -61,7 +62,6 @@ export function convertCommand(): Command {
         ...(format !== undefined && { format }),
       });
       using progress = new Progress();
-      let made = false;
       let isZero = false;
       try {
         const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
@@ -73,34 +73,21 @@ export function convertCommand(): Command {
           const sizeBytes = options.sizeBytes ?? source.sizeBytes;
           const wanted = { ...options, format: outputFormat, sizeBytes, flushes };
           isZero = await createImage(to, { ...wanted, ...(backing && { backing }) });
-          made = true;
         }
-        const target = await openImage(to, {
-          format: outputFormat,
-          flushes,
+        await copyInto({ path: to, format: outputFormat, flushes, made: flags.create }, source, {
+          compressed: compress,
+          overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
+          ...(flags.coroutines !== undefined && { parallel: flags.coroutines }),
+          // With a backing file, what is zero in the target would hide what is below.
+          mayZeroFirst: backing === undefined,
+          ...(backing !== undefined && { images: 1 }),
+          ...(flags.sparseSize !== undefined && { sparseBytes: flags.sparseSize }),
+          progress: flags.progress
+            ? percent()
+            : flags.quiet
+              ? () => {}
+              : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
         });
-        try {
-          await copyImage(source, target, {
-            compressed: compress,
-            overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
-            ...(flags.coroutines !== undefined && { parallel: flags.coroutines }),
-            // With a backing file, what is zero in the target would hide what is below.
-            mayZeroFirst: backing === undefined,
-            ...(backing !== undefined && { images: 1 }),
-            ...(flags.sparseSize !== undefined && { sparseBytes: flags.sparseSize }),
-            progress: flags.progress
-              ? percent()
-              : flags.quiet
-                ? () => {}
-                : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
-          });
-          await target.flush();
-        } finally {
-          await target.close();
-        }
-      } catch (cause) {
-        if (made) await removeMade(to);
-        throw cause;
       } finally {
         await source.close();
       }

@@ -1,7 +1,8 @@
 /** `lodge image dd`: a part of a disk as an image of its own, with dd's operands. */
 
-import { copyImage, createImage, ImageWindow, openImage, removeMade, StorageError } from "@lodge/storage";
+import { createImage, ImageWindow, openImage, StorageError } from "@lodge/storage";
 import { Command, InvalidArgumentError } from "commander";
+import { copyInto } from "./copy-into.ts";
 import { parseSize } from "./size.ts";
 
 interface Flags {
@@ -30,7 +31,6 @@ export function ddCommand(): Command {
         lock: !forceShare,
         ...(format !== undefined && { format }),
       });
-      let made = false;
       try {
         const start = skip * blockBytes;
         if (start >= image.sizeBytes) {
@@ -39,17 +39,8 @@ export function ddCommand(): Command {
         const length = Math.min(image.sizeBytes - start, count * blockBytes);
         // A disk is of whole sectors; what is behind the last byte are zeros.
         await createImage(to, { format: outputFormat, sizeBytes: Math.ceil(length / 512) * 512, flushes: false });
-        made = true;
-        const target = await openImage(to, { format: outputFormat, flushes: false });
-        try {
-          await copyImage(new ImageWindow(image, start, length), target, { mayZeroFirst: true, overZeros: true });
-          await target.flush();
-        } finally {
-          await target.close();
-        }
-      } catch (cause) {
-        if (made) await removeMade(to);
-        throw cause;
+        const target = { path: to, format: outputFormat, flushes: false, made: true };
+        await copyInto(target, new ImageWindow(image, start, length), { mayZeroFirst: true, overZeros: true });
       } finally {
         await image.close();
       }

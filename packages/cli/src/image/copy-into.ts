@@ -1,0 +1,33 @@
+/** The end of all commands that copy a disk into an image. */
+
+import type { CopyOptions, Image } from "@lodge/storage";
+import { copyImage, openImage, removeMade } from "@lodge/storage/copying";
+
+interface Target {
+  path: string;
+  format: string;
+  /** Without it, what a host that fails leaves is anything. */
+  flushes: boolean;
+  /** It was made for this copy, and is removed when that fails. */
+  made: boolean;
+}
+
+/** Copies a disk into an image that is there, and closes that. */
+export async function copyInto(
+  { path, format, flushes, made }: Target,
+  source: Image,
+  options: CopyOptions,
+): Promise<void> {
+  try {
+    const target = await openImage(path, { format, flushes });
+    try {
+      await copyImage(source, target, options);
+      await target.flush();
+    } finally {
+      await target.close();
+    }
+  } catch (cause) {
+    if (made) await removeMade(path);
+    throw cause;
+  }
+}
