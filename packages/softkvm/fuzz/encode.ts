@@ -1,7 +1,8 @@
 /** Random bytes that encode an instruction's form. */
 
-import { type Form, Key, type OpcodeMap, Source } from "../src/decode/form.ts";
+import { type Form, Key, Source } from "../src/decode/form.ts";
 import type { CodeSize } from "../src/decode/instruction.ts";
+import { ESCAPES } from "../src/decode/testing/encodings.ts";
 import type { Random } from "./random.ts";
 
 /** The bytes of an encoding, and where in them its parts are; -1 for none. */
@@ -13,15 +14,6 @@ export interface Encoding {
   immediate: number;
 }
 
-const ESCAPES: Readonly<Record<OpcodeMap, readonly number[]>> = {
-  one: [],
-  "0f": [0x0f],
-  "0f38": [0x0f, 0x38],
-  "0f3a": [0x0f, 0x3a],
-  "vex.0f": [1],
-  "vex.0f38": [2],
-  "vex.0f3a": [3],
-};
 const SEGMENTS = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x64, 0x65];
 /** Where 32-bit code is emulated, a write by way of CS faults later than on the processor. */
 const SEGMENTS_OF_DATA = [0x26, 0x36, 0x3e, 0x64, 0x65];

@@ -2,8 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
-import type { Endpoint } from "@lodge/linux";
-import { randomBytes, SystemError } from "@lodge/linux";
+import { type Endpoint, randomBytes, SystemError } from "@lodge/linux";
 import type { Clock } from "../../clock.ts";
 import { DatagramSocket } from "../../host/datagram-socket.ts";
 import type { Poller } from "../../host/poller.ts";

@@ -57,7 +57,8 @@ function vexPrefix(random: Random, bits: CodeSize, map: number): number[] {
   return [before, 0xc4, extension | map, last].flat();
 }
 
-const ESCAPES: Record<Form["map"], readonly number[]> = {
+/** The bytes in front of the opcode; of VEX the map's number. */
+export const ESCAPES: Readonly<Record<Form["map"], readonly number[]>> = {
   one: [],
   "0f": [0x0f],
   "0f38": [0x0f, 0x38],
