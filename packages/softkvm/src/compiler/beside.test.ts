@@ -26,7 +26,7 @@ const patch = (value: number) => [0xc6, 0x05, 0x04, 0x10, 0, 0, value, 0xf4];
 interface Guest extends Disposable {
   readonly vcpu: SoftVcpu;
   /** Runs from an address to HLT, and returns EAX. */
-  run(rip: number): bigint;
+  run(rip: number, turns?: number): bigint;
   write(at: number, code: readonly number[]): void;
   readonly regionBytes: number;
 }
@@ -46,8 +46,8 @@ function guest(thread: HeldCompileThread): Guest {
   vcpu.setSregs(flatProtectedMode(vcpu.getSregs()));
   return {
     vcpu,
-    run: (rip) => {
-      vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(rip), rcx: BigInt(TURNS) });
+    run: (rip, turns = TURNS) => {
+      vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(rip), rcx: BigInt(turns) });
       assert.equal(vcpu.run(), ExitReason.HLT);
       return vcpu.getRegs().rax;
     },
@@ -159,6 +159,17 @@ test("a thread is wanted once the vCPU's has compiled much", () => {
     machine.write(at, loop(1));
     assert.equal(machine.run(at), sum(1));
   }
+});
+
+test("bytes that are no instructions by now are not compiled in place, and what was decoded before goes on", () => {
+  const thread = new HeldCompileThread();
+  thread.isReady = false;
+  using machine = guest(thread);
+  assert.equal(machine.run(LOOP, 2), 6n);
+  // A longer jump, as by another vCPU, of which this one has not been told yet.
+  machine.write(LOOP + 6, [0x0f, 0x85]);
+  assert.equal(machine.run(LOOP), sum(3));
+  assert.equal(machine.regionBytes, 0);
 });
 
 test("while the thread loads its code, the vCPU's compiles", () => {

@@ -1,9 +1,9 @@
 /** Compiles a region that was ordered (order.ts), in a thread beside the vCPU's. */
 
-import { Mode } from "../cpu/layout.ts";
 import { Decoder } from "../decode/decoder.ts";
-import { type CodeSize, Instruction, Status } from "../decode/instruction.ts";
+import type { Instruction } from "../decode/instruction.ts";
 import type { Block, Edges } from "../interpreter/block.ts";
+import { decodeBlock } from "../interpreter/decode-block.ts";
 import type { Member } from "../interpreter/regions.ts";
 import type { CompiledRegion, RegionOrder } from "./compile-thread.ts";
 import { firstCall } from "./first-call.ts";
@@ -20,7 +20,7 @@ export function compileOrder({ base, slot, features, members, seeds, code }: Reg
   let at = 0;
   for (let first = 0; first < members.length; first += FIELDS) {
     const block = blockOf(members, first);
-    const decoded = decode(decoder, code.subarray(at, at + block.length), block.mode);
+    const decoded = decodeBlock(decoder, code.subarray(at, at + block.length), block.mode);
     if (decoded === undefined) return undefined;
     instructions.set(block, decoded);
     all.push({ block, distance: members[first + Field.distance]! });
@@ -33,7 +33,7 @@ export function compileOrder({ base, slot, features, members, seeds, code }: Reg
       return { ...all[seeds[2 * index]!]!, isLoose: seeds[2 * index + 1] === 1 };
     }),
   };
-  const { bytes, entries } = writeRegions([plan], base, (block) => instructions.get(block)!);
+  const { bytes, entries } = writeRegions([plan], base, instructions);
   const module = new WebAssembly.Module(bytes);
   firstCall(module, slot);
   const numbers = entries[0]!.map(({ block }) => all.findIndex((member) => member.block === block));
@@ -57,18 +57,6 @@ function blockOf(members: Float64Array, first: number): Block {
     edges,
     region: undefined,
   };
-}
-
-function decode(decoder: Decoder, code: Uint8Array, mode: number): Instruction[] | undefined {
-  const bits = ([16, 32, 64] as const satisfies readonly CodeSize[])[mode & Mode.BITS]!;
-  const instructions: Instruction[] = [];
-  for (let at = 0; at < code.length; ) {
-    const instruction = new Instruction();
-    if (decoder.decode(code, at, code.length, bits, instruction) !== Status.OK) return undefined;
-    instructions.push(instruction);
-    at += instruction.length;
-  }
-  return instructions;
 }
 
 let lastDecoder: { readonly features: string; readonly decoder: Decoder } | undefined;

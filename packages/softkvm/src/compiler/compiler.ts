@@ -4,6 +4,7 @@
  * with a block that was found running, and asks to take in what it often leaves for, be it called, returned or jumped to.
  */
 
+import type { Instruction } from "../decode/instruction.ts";
 import { type Block, canBegin } from "../interpreter/block.ts";
 import { type Blocks, MOST_DOUBLINGS } from "../interpreter/blocks.ts";
 import type { Handlers } from "../interpreter/handlers.ts";
@@ -168,8 +169,15 @@ export class Compiler {
   }
 
   #compile(all: readonly RegionParts[]): void {
+    const instructions = new Map<Block, readonly Instruction[]>();
+    for (const { block } of all.flatMap(({ members }) => members)) {
+      const decoded = this.#blocks.instructions(block);
+      // Written over by another vCPU; this one is told of that soon, and forgets the block.
+      if (decoded === undefined) return;
+      instructions.set(block, decoded);
+    }
     const plans = all.map((parts) => ({ slot: this.#handlers.takeSlot(), ...parts }));
-    const { bytes, entries } = writeRegions(plans, this.#base, (block) => this.#blocks.instructions(block));
+    const { bytes, entries } = writeRegions(plans, this.#base, instructions);
     this.#handlers.installBytes(bytes);
     for (const [index, plan] of plans.entries()) {
       this.#blocks.enterRegion({ ...plan, entries: entries[index]! }, bytes.length / plans.length, bytes);

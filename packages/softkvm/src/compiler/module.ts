@@ -13,11 +13,11 @@ export interface WrittenRegions {
   readonly entries: readonly (readonly Member[])[];
 }
 
-/** `base`: where the vCPU's state is in linear memory. `instructions`: those of a block. */
+/** `base`: where the vCPU's state is in linear memory. `instructions`: those of each block. */
 export function writeRegions(
   plans: readonly RegionPlan[],
   base: number,
-  instructions: (block: Block) => readonly Instruction[],
+  instructions: ReadonlyMap<Block, readonly Instruction[]>,
 ): WrittenRegions {
   const module = new ModuleBuilder();
   const outside = importOutside(module);

@@ -61,13 +61,13 @@ export class RegionWriter {
   readonly #places: ReadonlyMap<number, number>;
   readonly #flagsAtEnd = new Map<number, KnownFlags>();
 
-  /** `instructions`: those of a block. */
+  /** `instructions`: those of each block. */
   constructor(
     code: Code,
     base: number,
     outside: Outside,
     { slot, seeds, members }: RegionPlan,
-    instructions: (block: Block) => readonly Instruction[],
+    instructions: ReadonlyMap<Block, readonly Instruction[]>,
   ) {
     this.#code = code;
     this.#outside = outside;
@@ -75,7 +75,7 @@ export class RegionWriter {
     this.#members = members.toSorted((one, other) => one.distance - other.distance);
     this.#mode = members[0]!.block.mode;
     this.#places = new Map(this.#members.map(({ block }, index) => [block.host, index]));
-    this.#parts = this.#members.map((member) => this.#part(member, instructions(member.block)));
+    this.#parts = this.#members.map((member) => this.#part(member, instructions.get(member.block)!));
     const all = this.#parts.flatMap(({ steps }) => steps.map(({ instruction }) => instruction));
     const hasAvx = all.some(({ form }) => isAvx(form));
     const hasSse = all.some(({ operands, operandCount }) =>

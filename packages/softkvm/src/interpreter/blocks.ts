@@ -11,6 +11,7 @@ import { type CodeSize, Instruction, Status } from "../decode/instruction.ts";
 import type { Flushed } from "../mmu/tlb.ts";
 import { type Block, canBegin, edgesOf, keyOf, NO_EDGES, PAGE, pageOf, pagesOf } from "./block.ts";
 import type { CodeImage } from "./code-image.ts";
+import { decodeBlock } from "./decode-block.ts";
 import { type Handlers, Slot } from "./handlers.ts";
 import { Jumps, type Translation } from "./jumps.ts";
 import { KnownCode } from "./known-code.ts";
@@ -188,18 +189,9 @@ export class Blocks {
     return this.#bytes.subarray(host, host + length);
   }
 
-  /** A block's instructions, decoded anew. */
-  instructions(block: Block): Instruction[] {
-    const bits = ([16, 32, 64] as const)[block.mode & Mode.BITS]!;
-    const end = block.host + block.length;
-    const instructions: Instruction[] = [];
-    for (let at = block.host; at < end; ) {
-      const instruction = new Instruction();
-      this.#decoder.decode(this.#bytes, at, end, bits, instruction);
-      instructions.push(instruction);
-      at += instruction.length;
-    }
-    return instructions;
+  /** A block's instructions, decoded anew; undefined where its bytes are others by now. */
+  instructions(block: Block): Instruction[] | undefined {
+    return decodeBlock(this.#decoder, this.codeOf(block), block.mode);
   }
 
   /** The region in a slot of the table. */
