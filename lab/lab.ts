@@ -181,7 +181,7 @@ class Collector extends Writable {
   }
 }
 
-/** Runs one command in a lab of its own and returns what it said. */
+/** Runs one command in a lab of its own and returns what it said; the LabError of one that did not end says it, too. */
 export async function runInLab(
   argv: readonly string[],
   options: LabOptions & { stdin?: string | Uint8Array | Readable } = {},
@@ -190,7 +190,11 @@ export async function runInLab(
   const stdout = new Collector();
   const stderr = new Collector();
   const input = stdin instanceof Readable ? stdin : Readable.from([Buffer.from(stdin)]);
-  const status = await connectLab(argv, { stdin: input, stdout, stderr }, rest);
+  const status = await connectLab(argv, { stdin: input, stdout, stderr }, rest).catch((error) => {
+    const said = `${stdout.bytes}${stderr.bytes}`;
+    if (error instanceof LabError && said !== "") error.message += `\n${said}`;
+    throw error;
+  });
   const stdoutBytes = stdout.bytes;
   return { stdout: stdoutBytes.toString(), stderr: stderr.bytes.toString(), stdoutBytes, status };
 }
