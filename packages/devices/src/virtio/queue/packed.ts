@@ -46,6 +46,8 @@ export class PackedQueue extends Virtqueue {
   #usedWrap: boolean;
   /** Slots that were used since {@link show}. */
   #fresh = 0;
+  /** What the first of them will say. The driver looks at it first, so that it sees all of them at once, or none. */
+  #first = { slot: 0, flags: 0 };
 
   constructor(layout: QueueLayout, areas: PackedAreas, ram: GuestRam, events: QueueEvents, position?: QueuePosition) {
     super(layout, ram, events);
@@ -100,13 +102,14 @@ export class PackedQueue extends Virtqueue {
   }
 
   protected give(chain: Chain, written: number): void {
-    const word = this.#used * 4;
+    const slot = this.#used;
     const { ring } = this.#areas;
-    ring[word + 2] = written;
+    ring[slot * 4 + 2] = written;
     // 2.8.1: both bits equal the wrap counter. ID and flags go out together, after the length.
-    const flags = this.#usedWrap ? AVAILABLE | USED : 0;
-    Atomics.store(ring, word + 3, (chain.id | flags | (written > 0 ? at(Descriptor.WRITE) : 0)) >>> 0);
-    this.ram.written(this.layout.descriptors + this.#used * 16, 16);
+    const wrap = this.#usedWrap ? AVAILABLE | USED : 0;
+    const flags = (chain.id | wrap | (written > 0 ? at(Descriptor.WRITE) : 0)) >>> 0;
+    if (this.#fresh === 0) this.#first = { slot, flags };
+    else this.#finish(slot, flags);
     this.#used += chain.slots;
     this.#fresh += chain.slots;
     if (this.#used < this.size) return;
@@ -114,10 +117,16 @@ export class PackedQueue extends Virtqueue {
     this.#usedWrap = !this.#usedWrap;
   }
 
+  #finish(slot: number, flags: number): void {
+    Atomics.store(this.#areas.ring, slot * 4 + 3, flags);
+    this.ram.written(this.layout.descriptors + slot * 16, 16);
+  }
+
   protected show(): boolean {
     const count = this.#fresh;
     if (count === 0) return false;
     this.#fresh = 0;
+    this.#finish(this.#first.slot, this.#first.flags);
     const event = Atomics.load(this.#areas.driver, 0);
     const kind = (event >>> 16) & 3;
     if (kind !== Event.DESCRIPTOR || !this.layout.eventIndex) return kind !== Event.DISABLE;

@@ -138,6 +138,25 @@ for (const { packed, eventIndex, name } of KINDS) {
     }
   });
 
+  test(`the driver sees all chains that are published together, or none: ${name}`, () => {
+    // A frame in three buffers is one frame: a driver that sees the first one counts on the others.
+    const { driver, device } = pair(4, packed, eventIndex);
+    for (let round = 0; round < 9; round++) {
+      const tokens = [1, 2, 3].map((length) => driver.add([{ gpa: 0x8000, length, deviceWrites: true }]));
+      const chains = tokens.map(() => device.pop()!);
+      for (const chain of chains) {
+        device.push(chain, chain.writableBytes);
+        assert.deepEqual(driver.take(), [], `round ${round}`);
+      }
+      device.publish();
+      const seen = driver.take().map(({ token, length }) => [token, length]);
+      assert.deepEqual(
+        seen,
+        tokens.map((token, index) => [token, index + 1]),
+      );
+    }
+  });
+
   test(`a ring goes on where it was saved: ${name}`, () => {
     const { driver, device, reopen } = pair(4, packed, eventIndex);
     let current = device;
