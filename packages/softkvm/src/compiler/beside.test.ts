@@ -2,13 +2,10 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ExitReason, flatProtectedMode } from "@lodge/kvm";
+import { type FlatGuest, flatGuest } from "../../testing/flat-guest.ts";
 import { HeldCompileThread } from "../../testing/held-compile-thread.ts";
 import { CODE_LIMITS } from "../interpreter/limits.ts";
-import { openSoft } from "../machine/open.ts";
-import type { SoftVcpu } from "../machine/vcpu.ts";
 
-const MEMORY_BYTES = 2 ** 20;
 const LOOP = 0x1000;
 const PATCH = 0x2000;
 const PATCH_BACK = 0x2800;
@@ -23,43 +20,14 @@ const loop = (value: number) => [0x31, 0xc0, 0x83, 0xc0, value, 0x49, 0x75, 0xfa
 /** movb $value, LOOP + 4; hlt */
 const patch = (value: number) => [0xc6, 0x05, 0x04, 0x10, 0, 0, value, 0xf4];
 
-interface Guest extends Disposable {
-  readonly vcpu: SoftVcpu;
-  /** Runs from an address to HLT, and returns EAX. */
-  run(rip: number, turns?: number): bigint;
-  write(at: number, code: readonly number[]): void;
-  readonly regionBytes: number;
-}
-
-function guest(thread: HeldCompileThread): Guest {
-  const soft = openSoft({ compileThread: () => thread });
-  const memory = soft.createMemory(MEMORY_BYTES);
-  const vm = soft.createVm(memory);
-  vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: MEMORY_BYTES, memoryOffset: 0 });
-  const bytes = new Uint8Array(memory.buffer);
-  bytes.set(loop(3), LOOP);
-  bytes.set(loop(7), OTHER);
-  bytes.set(patch(5), PATCH);
-  bytes.set(patch(3), PATCH_BACK);
-  const vcpu = vm.createVcpu(0) as SoftVcpu;
-  vcpu.setCpuid(soft.supportedCpuid());
-  vcpu.setSregs(flatProtectedMode(vcpu.getSregs()));
-  return {
-    vcpu,
-    run: (rip, turns = TURNS) => {
-      vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(rip), rcx: BigInt(turns) });
-      assert.equal(vcpu.run(), ExitReason.HLT);
-      return vcpu.getRegs().rax;
-    },
-    write: (at, code) => bytes.set(code, at),
-    get regionBytes() {
-      return vcpu.core.kept.regionBytes;
-    },
-    [Symbol.dispose]: () => {
-      vcpu.close();
-      vm.close();
-    },
-  };
+function guest(thread: HeldCompileThread): Omit<FlatGuest, "run"> & { run(rip: number, turns?: number): bigint } {
+  const machine = flatGuest({ compileThread: () => thread });
+  machine.write(LOOP, loop(3));
+  machine.write(OTHER, loop(7));
+  machine.write(PATCH, patch(5));
+  machine.write(PATCH_BACK, patch(3));
+  const { run } = machine;
+  return Object.assign(machine, { run: (rip: number, turns = TURNS) => run(rip, turns) });
 }
 
 const sum = (value: number) => BigInt(TURNS * value);
@@ -155,7 +123,7 @@ test("a thread is wanted once the vCPU's has compiled much", () => {
   machine.run(LOOP);
   assert.equal(thread.isWanted, false);
   for (let at = MANY; !thread.isWanted; at += 0x40) {
-    assert.ok(at < MEMORY_BYTES, "a thousand loops are enough");
+    assert.ok(at < 0x100000, "a thousand loops are enough");
     machine.write(at, loop(1));
     assert.equal(machine.run(at), sum(1));
   }

@@ -11,13 +11,21 @@ import type { Handlers } from "../interpreter/handlers.ts";
 import type { Member, Region, Seed } from "../interpreter/regions.ts";
 import { Beside, type Wish } from "./beside.ts";
 import type { CompileThread } from "./compile-thread.ts";
-import { writeRegions } from "./module.ts";
-import type { RegionParts } from "./region.ts";
-import { ENOUGH_RUNS, Warmth } from "./warmth.ts";
+import { GIVEN_UP, type Look, noLook } from "./given-up.ts";
+import { type WrittenRegions, writeRegions } from "./module.ts";
+import type { RegionParts, RegionPlan } from "./region.ts";
+import { ENOUGH_RUNS, FIRST_RUNS, Warmth } from "./warmth.ts";
 
 /** A region's bounds: what one function may grow to. */
 const MAX_BLOCKS = 128;
 const MAX_INSTRUCTIONS = 800;
+
+/**
+ * A region is given up so often for the sake of who kicks the vCPU, and then compiled whatever is asked. Each time it is to be half
+ * as large, so that this is of few instructions: kicks that come again and again delay compiled code, and do not prevent it.
+ */
+const MOST_GIVEN_UP = 8;
+
 const PAGE = 4096;
 
 /** How often a block has to be found running before it is compiled. */
@@ -41,10 +49,23 @@ export class Compiler {
   /** What regions asked to take in. */
   readonly #wanted = new WeakMap<Region, { times: number; members: Seed[] }>();
 
-  readonly #beside: Beside | undefined;
+  /** How often a region for a block's sake was given up. */
+  readonly #givenUp = new WeakMap<Block, number>();
 
-  /** `base`: where the vCPU's state is in linear memory. Without a thread to compile beside this one, this one does. */
-  constructor(blocks: Blocks, handlers: Handlers, base: number, thread?: CompileThread) {
+  readonly #beside: Beside | undefined;
+  readonly #isKicked: () => boolean;
+
+  /**
+   * `base`: where the vCPU's state is in linear memory. Without a thread to compile beside this one, this one does, and gives up
+   * when the vCPU `isKicked`.
+   */
+  constructor(
+    blocks: Blocks,
+    handlers: Handlers,
+    base: number,
+    { thread, isKicked = () => false }: { thread?: CompileThread | undefined; isKicked?: () => boolean } = {},
+  ) {
+    this.#isKicked = isKicked;
     this.#blocks = blocks;
     this.#handlers = handlers;
     this.#base = base;
@@ -74,7 +95,7 @@ export class Compiler {
   /** The interpreter has come to a step of this block's runs, wherever the guest is found. `budgets`: how many have ended. */
   warm(block: Block, budgets: number): void {
     const isInside = this.#isWarmInside.has(block);
-    const more = isInside ? 0 : this.#warmth.next(block, budgets);
+    const more = isInside || this.#givenUp.has(block) ? 0 : this.#warmth.next(block, budgets);
     if (more > 0) {
       this.#blocks.countOn(block, more);
       return;
@@ -114,10 +135,11 @@ export class Compiler {
     this.#wanted.delete(region);
     for (const member of wanted.members) this.#blocks.waitAgain(member.block);
     const tooMany: Member[] = [];
+    const head = region.seeds[0]!.block;
     const plan = () => {
       if (this.#blocks.regionAt(slot) !== region) return undefined;
       const alive = wanted.members.filter((member) => this.#blocks.at(member.block.host, block.mode) === member.block);
-      const plan = this.#gather([...region.seeds, ...alive]);
+      const plan = this.#gather([...region.seeds, ...alive], { most: this.#mostFor(head) });
       const hasRoom = ({ block }: Member) => plan.seeds.some((seed) => seed.block === block);
       tooMany.push(...alive.filter((member) => !hasRoom(member)));
       return alive.some(hasRoom) ? plan : undefined;
@@ -128,7 +150,7 @@ export class Compiler {
         this.#blocks.waitAgain(block, true);
       }
     };
-    this.#want({ block, plan, then });
+    this.#want({ block, plan, then }, head);
   }
 
   /** A region is to begin with this block. */
@@ -136,23 +158,43 @@ export class Compiler {
     const plan = () => {
       const { region } = block;
       if (region?.entries.some((entry) => entry.block === block)) return undefined;
-      return this.#gather([{ block, distance: 0, isLoose: region === undefined }]);
+      const seed = { block, distance: 0, isLoose: region === undefined };
+      return this.#gather([seed], { most: this.#mostFor(block) });
     };
     this.#want({ block, plan });
   }
 
-  /** Compiles here and now, or beside. */
-  #want(wish: Wish): void {
+  /** Compiles here and now, or beside. `head`: the region's that is to be, which counts how often that was given up. */
+  #want(wish: Wish, head = wish.block): void {
     if (this.#beside?.isReady) {
       this.#beside.wish(wish);
       return;
     }
-    const parts = wish.plan();
-    if (parts !== undefined) {
-      this.#compile([parts]);
-      this.#beside?.compiledHere();
+    const times = this.#givenUp.get(head) ?? 0;
+    const look: Look = () => {
+      if (this.#isKicked()) throw GIVEN_UP;
+    };
+    try {
+      if (times < MOST_GIVEN_UP) look();
+      const parts = wish.plan();
+      if (parts !== undefined) {
+        this.#compile([parts], times < MOST_GIVEN_UP ? look : noLook);
+        this.#beside?.compiledHere();
+      }
+      this.#givenUp.delete(head);
+    } catch (error) {
+      if (error !== GIVEN_UP) throw error;
+      this.#givenUp.set(head, times + 1);
+      // Where the interpreter counts its runs, it begins again.
+      if (head.region === undefined) this.#blocks.countOn(head, FIRST_RUNS);
+      return;
     }
     wish.then?.();
+  }
+
+  /** How many instructions a region for a block's sake is to grow to. */
+  #mostFor(block: Block): number {
+    return MAX_INSTRUCTIONS >> (this.#givenUp.get(block) ?? 0);
   }
 
   /** Compiles these blocks with all that they lead to, in one module. */
@@ -161,34 +203,52 @@ export class Compiler {
     const plans: RegionParts[] = [];
     for (const block of heads) {
       if (covered.has(block)) continue;
-      const plan = this.#gather([{ block, distance: 0 }], covered);
+      const plan = this.#gather([{ block, distance: 0 }], { taken: covered });
       for (const member of plan.members) covered.add(member.block);
       plans.push(plan);
     }
     this.#compile(plans);
   }
 
-  #compile(all: readonly RegionParts[]): void {
+  #compile(all: readonly RegionParts[], look = noLook): void {
     const instructions = new Map<Block, readonly Instruction[]>();
     for (const { block } of all.flatMap(({ members }) => members)) {
+      look();
       const decoded = this.#blocks.instructions(block);
       // Written over by another vCPU; this one is told of that soon, and forgets the block.
       if (decoded === undefined) return;
       instructions.set(block, decoded);
     }
     const plans = all.map((parts) => ({ slot: this.#handlers.takeSlot(), ...parts }));
-    const { bytes, entries } = writeRegions(plans, this.#base, instructions);
+    const { bytes, entries } = this.#write(plans, instructions, look);
     this.#handlers.installBytes(bytes);
     for (const [index, plan] of plans.entries()) {
       this.#blocks.enterRegion({ ...plan, entries: entries[index]! }, bytes.length / plans.length, bytes);
     }
   }
 
+  #write(
+    plans: readonly RegionPlan[],
+    instructions: ReadonlyMap<Block, readonly Instruction[]>,
+    look: Look,
+  ): WrittenRegions {
+    try {
+      return writeRegions(plans, this.#base, instructions, look);
+    } catch (error) {
+      for (const { slot } of plans) this.#handlers.returnSlot(slot);
+      throw error;
+    }
+  }
+
   /**
    * The seeds, and what can be reached from them within their pages by direct jumps, calls and returns, nearest first. A
-   * block is in one region only: what belongs to another region comes with all of it, or stays there if that is too much.
+   * block is in one region only: what belongs to another region comes with all of it, or stays there if that is too much. Of `most`
+   * instructions on, nothing more is looked for.
    */
-  #gather(wanted: readonly Seed[], taken: ReadonlySet<Block> = new Set()): RegionParts {
+  #gather(
+    wanted: readonly Seed[],
+    { taken = new Set(), most = MAX_INSTRUCTIONS }: { taken?: ReadonlySet<Block>; most?: number } = {},
+  ): RegionParts {
     const seeds: Seed[] = [];
     const members: Member[] = [];
     const known = new Set<Block>(taken);
@@ -220,6 +280,7 @@ export class Compiler {
       else if (!seed.isLoose) seeds[known] = seed;
     }
     for (const { block, distance } of members) {
+      if (instructions >= most) break;
       const { taken, fallThrough, returns } = block.edges;
       for (const host of [fallThrough, taken, returns]) {
         if (host === undefined || Math.floor(host / PAGE) !== Math.floor(block.host / PAGE)) continue;

@@ -6,6 +6,7 @@
  * from gate to gate; jumps of the loop pass them with the number 0.
  */
 
+import { type Look, noLook } from "./given-up.ts";
 import { FlowGraph, type FlowNode } from "./graph.ts";
 
 export interface Gated {
@@ -28,7 +29,11 @@ export interface Wanted {
  * `all`: blocks from 1 on, in the order of their addresses, which the table, block 0, enters at what is wanted, and
  * wherever else jumps have no structured form.
  */
-export function gated(all: readonly FlowNode[], { entries, loose = [], returns = new Map() }: Wanted): Gated {
+export function gated(
+  all: readonly FlowNode[],
+  { entries, loose = [], returns = new Map() }: Wanted,
+  look: Look = noLook,
+): Gated {
   // What a call comes back to is in the loops that the call is in, whatever it does meanwhile.
   const withReturns = (nodes: readonly FlowNode[]) =>
     nodes.map(({ to }, index): FlowNode => {
@@ -36,9 +41,13 @@ export function gated(all: readonly FlowNode[], { entries, loose = [], returns =
       return { to: back === undefined ? to : [...to, back] };
     });
   const roots = new Set(rootsOf(withReturns(all), [...entries, ...loose]));
-  const { nodes, targets } = withoutRareJumps(all, (some) => graphOf(roots, withReturns(some)));
+  const { nodes, targets } = withoutRareJumps(all, (some) => {
+    look();
+    return graphOf(roots, withReturns(some));
+  });
   const whole = withReturns(nodes);
   for (;;) {
+    look();
     const count = roots.size;
     const plain = graphOf(roots, whole);
     for (const block of plain.unkept) roots.add(block);

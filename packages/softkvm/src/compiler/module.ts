@@ -5,6 +5,7 @@ import type { Block } from "../interpreter/block.ts";
 import { importOutside } from "../interpreter/handlers.ts";
 import type { Member } from "../interpreter/regions.ts";
 import { ModuleBuilder } from "../wasm/module.ts";
+import { type Look, noLook } from "./given-up.ts";
 import { type RegionPlan, RegionWriter } from "./region.ts";
 
 /** The module, and the entries of each region. */
@@ -13,18 +14,22 @@ export interface WrittenRegions {
   readonly entries: readonly (readonly Member[])[];
 }
 
-/** `base`: where the vCPU's state is in linear memory. `instructions`: those of each block. */
+/**
+ * `base`: where the vCPU's state is in linear memory. `instructions`: those of each block. `look` may throw: then nothing has
+ * come of it.
+ */
 export function writeRegions(
   plans: readonly RegionPlan[],
   base: number,
   instructions: ReadonlyMap<Block, readonly Instruction[]>,
+  look: Look = noLook,
 ): WrittenRegions {
   const module = new ModuleBuilder();
   const outside = importOutside(module);
   const entries = plans.map((plan) => {
     const { index, code } = module.function(["i32"], ["i32"]);
     module.elements(plan.slot, [index]);
-    const writer = new RegionWriter(code, base, outside, plan, instructions);
+    const writer = new RegionWriter(code, base, outside, plan, instructions, look);
     writer.write();
     return writer.entries;
   });

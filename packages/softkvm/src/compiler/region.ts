@@ -16,6 +16,7 @@ import type { Code } from "../wasm/code.ts";
 import type { Expr, I32, I64 } from "../wasm/expr.ts";
 import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
 import { gated } from "./gates.ts";
+import type { Look } from "./given-up.ts";
 import type { FlowGraph, FlowNode } from "./graph.ts";
 import type { KnownFlags } from "./lazy-flags.ts";
 import { RegionContext } from "./region-context.ts";
@@ -51,6 +52,7 @@ export class RegionWriter {
   readonly entries: readonly Member[];
   readonly #code: Code;
   readonly #outside: Outside;
+  readonly #look: Look;
   readonly #slot: number;
   readonly #mode: number;
   readonly #members: readonly Member[];
@@ -68,8 +70,10 @@ export class RegionWriter {
     outside: Outside,
     { slot, seeds, members }: RegionPlan,
     instructions: ReadonlyMap<Block, readonly Instruction[]>,
+    look: Look,
   ) {
     this.#code = code;
+    this.#look = look;
     this.#outside = outside;
     this.#slot = slot;
     this.#members = members.toSorted((one, other) => one.distance - other.distance);
@@ -97,6 +101,7 @@ export class RegionWriter {
     const steps: Step[] = [];
     let end = block.host;
     for (const instruction of instructions) {
+      this.#look();
       if (steps.length > 0 && this.#place(member, end) >= 0) return { steps, edges: { fallThrough: end } };
       const known = meaningIn(instruction, block.mode);
       steps.push({ instruction, known });
@@ -122,11 +127,12 @@ export class RegionWriter {
       return { to: to.filter((host) => host !== undefined).map((host) => numberOf(this.#place(member, host)) || -1) };
     });
     // Loops end up outside when their budget ends, and want to come back.
-    const { graph, entries } = gated([{ to: [] }, ...ways], {
+    const wanted = {
       entries: [...seeds.filter(({ isLoose }) => !isLoose).map(placeOf), ...returns.values()],
       loose: seeds.filter(({ isLoose }) => isLoose).map(placeOf),
       returns,
-    });
+    };
+    const { graph, entries } = gated([{ to: [] }, ...ways], wanted, this.#look);
     return { entries: entries.map((index) => index - 1), graph };
   }
 
@@ -260,6 +266,7 @@ export class RegionWriter {
     const { flags } = this.#state;
     this.#state.enterBlock(from === undefined ? undefined : this.#flagsAtEnd.get(from));
     for (const { instruction, known } of this.#parts[index]!.steps) {
+      this.#look();
       const next = start + instruction.length;
       const mark = code.mark;
       let kept: ReadonlySet<Expr> = new Set();

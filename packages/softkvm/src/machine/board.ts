@@ -110,6 +110,11 @@ export class Board {
     return this.#words[vcpuAt(slot) + Vcpu.attention] !== 0;
   }
 
+  /** Whether the monitor waits for the vCPU to stop. It may come at any time, hence the atomic load. */
+  isKicked(slot: number): boolean {
+    return (Atomics.load(this.#words, vcpuAt(slot) + Vcpu.attention) & Attention.KICK) !== 0;
+  }
+
   looked(slot: number): void {
     this.#acknowledge(slot);
   }

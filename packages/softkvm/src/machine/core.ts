@@ -169,7 +169,10 @@ export class Core {
     });
     const records = base + JumpCache.end;
     this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, FIRST_RUNS);
-    this.#compiler = new Compiler(this.#blocks, this.#handlers, base, outside.compileThread);
+    this.#compiler = new Compiler(this.#blocks, this.#handlers, base, {
+      thread: outside.compileThread,
+      isKicked: () => outside.isKicked,
+    });
     this.#sampler = new Sampler(this.state, this.#blocks, this.#compiler);
     this.#kept = new KeptCode(outside.codeStore, this.#blocks);
     this.debug = new Debugger(this.processor, {

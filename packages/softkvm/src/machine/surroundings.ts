@@ -28,6 +28,8 @@ export interface Surroundings {
   attend(): ExitReason | undefined;
   /** Whether other threads ask for something: cheap. */
   readonly asked: boolean;
+  /** Whether the monitor waits for the vCPU to stop. */
+  readonly isKicked: boolean;
   /** Timers that are due. */
   expireTimers(): void;
   hasInterrupt(): boolean;
@@ -129,6 +131,9 @@ export function surround(vcpu: SoftVcpu, local: LocalBus): Surroundings {
     attend: () => vcpu.attend(),
     get asked() {
       return vm.board.isAsked(vcpu.slot);
+    },
+    get isKicked() {
+      return vm.board.isKicked(vcpu.slot);
     },
     expireTimers: () => {
       if (!vm.interrupts.hasLocalApics) return;
