@@ -1,7 +1,11 @@
 /** A machine that is not running yet: a signal gives up what was begun. */
 
 import { constants } from "node:os";
+import { keepCompiled } from "@lodge/machine/modules";
 import { onSignals, signalStatus } from "./signals.ts";
+
+/** A start's own functions have run by then. */
+const SETTLED_MS = 1000;
 
 /** Until a machine runs, a signal gives up what was begun, and is then obeyed. */
 export function beginning(): Disposable & { readonly signal: AbortSignal } {
@@ -11,7 +15,11 @@ export function beginning(): Disposable & { readonly signal: AbortSignal } {
   });
   return {
     signal: controller.signal,
-    [Symbol.dispose]: () => signals[Symbol.dispose](),
+    [Symbol.dispose]: () => {
+      signals[Symbol.dispose]();
+      // The next start is quick also if this process is killed.
+      setTimeout(keepCompiled, SETTLED_MS).unref();
+    },
   };
 }
 

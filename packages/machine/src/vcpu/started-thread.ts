@@ -1,17 +1,19 @@
 /** Threads for vCPUs, started ahead: they load their code while everything else is made, or even before that is. */
 
 import { getCompileCacheDir } from "node:module";
-import { dirname } from "node:path";
+import { basename, dirname, extname } from "node:path";
+import { fileURLToPath } from "node:url";
 import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
 import type { Plug } from "../pci/root.ts";
 import type { ThreadPurpose, ThreadSetup } from "./protocol.ts";
 
 /** What a thread begins with, beside what it is for. */
 export interface ThreadStart {
-  /** The URLs of what finds modules, and of its code. */
-  readonly resolution: string;
+  /** The files of what loads modules, and of its code; the name of what is kept of that. */
+  readonly loader: string;
   readonly code: string;
-  /** Where Node keeps what it has compiled, if it does. */
+  readonly set: string;
+  /** Where what is compiled is kept, if it is. */
   readonly compileCache: string | undefined;
 }
 
@@ -20,12 +22,12 @@ export interface ThreadStart {
  * the first TypeScript of a thread that is not in the cache costs 100 ms for Node's compiler.
  */
 const START = `
-  const { compileCache, resolution, code } = require("node:worker_threads").workerData;
-  if (compileCache !== undefined) require("node:module").enableCompileCache(compileCache);
-  import(resolution).then(({ resolveOwnModulesQuickly }) => {
-    resolveOwnModulesQuickly();
-    return import(code);
-  });
+  const { compileCache: folder, loader, code, set } = require("node:worker_threads").workerData;
+  if (folder !== undefined) require("node:module").enableCompileCache(folder);
+  const { beginLoading, keepCompiled, load } = require(loader);
+  beginLoading({ folder, set });
+  process.once("exit", keepCompiled);
+  load(code);
 `;
 
 /** Starts a thread whose code is at this URL. `more` is its `workerData`, beside {@link ThreadStart}. */
@@ -35,9 +37,11 @@ export function startWorker<More extends object>(
   options: Pick<WorkerOptions, "name" | "transferList" | "resourceLimits">,
 ): Worker {
   const compiled = getCompileCacheDir();
+  const path = fileURLToPath(code);
   const start: ThreadStart = {
-    resolution: new URL("../resolution.ts", import.meta.url).href,
-    code: code.href,
+    loader: fileURLToPath(new URL("../modules/loader.ts", import.meta.url)),
+    code: path,
+    set: basename(path, extname(path)),
     // What Node names is a folder of this version's inside the one that it was given.
     compileCache: compiled === undefined ? undefined : dirname(compiled),
   };

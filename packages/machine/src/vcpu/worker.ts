@@ -8,6 +8,7 @@ import { openHypervisor } from "../accelerator.ts";
 import { enter } from "../boot/entry.ts";
 import { Chipset } from "../chipset.ts";
 import { interruptLine } from "../interrupts.ts";
+import { keepCompiled } from "../modules/loader.ts";
 import { connectPci, type Plug } from "../pci/root.ts";
 import { compileThread } from "./compiler-link.ts";
 import { garbageCollector } from "./garbage.ts";
@@ -114,6 +115,8 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
   vcpu.setCpuid(setup.cpuid);
   if (setup.entry !== undefined) enter(vcpu, setup.entry);
   serve(vm, vcpu, { buses: chipset, settle }, setup, resources);
+  // What this start has compiled, the next one has, also if this process is killed: a thread that runs its vCPU is not asked again.
+  keepCompiled();
   post({ type: "ready", kick: vcpu.kickHandle, threadId });
 }
 

@@ -1,0 +1,137 @@
+/**
+ * What became of modules, kept in one file: a list of where each is, then their texts and what the engine compiled of them. Nothing of it counts that does not fit the engine, the place of the packages, or a source's time and size.
+ */
+
+import { closeSync, fstatSync, mkdirSync, openSync, readSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { cachedDataVersionTag } from "node:v8";
+
+export interface Kept {
+  readonly path: string;
+  readonly mtimeMs: number;
+  readonly bytes: number;
+  readonly code: string;
+  readonly compiled: Uint8Array;
+}
+
+/** Lengths are in bytes; `wide`: the text has characters beyond Latin-1, and is UTF-16. */
+interface Entry {
+  readonly path: string;
+  readonly mtimeMs: number;
+  readonly bytes: number;
+  readonly wide: boolean;
+  readonly offset: number;
+  readonly code: number;
+  readonly compiled: number;
+}
+
+interface Head {
+  readonly packages: string;
+  readonly entries: readonly Entry[];
+}
+
+/** Before the head: its length. Offsets count from the head's end. */
+const PREFIX_BYTES = 8;
+
+export class KeptModules {
+  readonly #folder: string;
+  readonly #file: string;
+  readonly #packages: string;
+  readonly #entries = new Map<string, Entry>();
+  /** The file that the entries are of: it may have another name by now, or none. */
+  #open: { readonly fd: number; readonly bodyOffset: number } | undefined;
+
+  /** `packages`: the folder of the sources. */
+  static open(folder: string, set: string, packages: string): KeptModules {
+    const engine = `lodge-${process.version}-${process.arch}-${cachedDataVersionTag().toString(16)}`;
+    return new KeptModules(join(folder, engine), `${set}-${digest(packages)}`, packages);
+  }
+
+  private constructor(folder: string, name: string, packages: string) {
+    this.#folder = folder;
+    this.#file = join(folder, name);
+    this.#packages = packages;
+    this.#read();
+  }
+
+  get(path: string, mtimeMs: number, bytes: number): Pick<Kept, "code" | "compiled"> | undefined {
+    const entry = this.#entries.get(path);
+    if (entry === undefined || entry.mtimeMs !== mtimeMs || entry.bytes !== bytes) return undefined;
+    return this.#at(entry);
+  }
+
+  /** Adds these to what the file has by now. Where it cannot be written, nothing is kept. */
+  add(more: readonly Kept[]): void {
+    this.#read();
+    const added = new Set(more.map(({ path }) => path));
+    const before = [...this.#entries.values()].filter(({ path }) => !added.has(path));
+    const parts: Uint8Array[] = [];
+    const entries: Entry[] = [];
+    let offset = 0;
+    for (const { path, mtimeMs, bytes, code, compiled } of [
+      ...before.map((entry) => ({ ...entry, ...this.#at(entry) })),
+      ...more,
+    ]) {
+      const wide = /[^\0-\xff]/.test(code);
+      const text = Buffer.from(code, wide ? "utf16le" : "latin1");
+      parts.push(text, compiled);
+      entries.push({ path, mtimeMs, bytes, wide, offset, code: text.length, compiled: compiled.length });
+      offset += text.length + compiled.length;
+    }
+    const head = Buffer.from(JSON.stringify({ packages: this.#packages, entries } satisfies Head));
+    const prefix = Buffer.alloc(PREFIX_BYTES);
+    prefix.writeUInt32LE(head.length);
+    prefix.writeUInt32LE(offset, 4);
+    const own = `${this.#file}.${process.pid}`;
+    try {
+      mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+      writeFileSync(own, Buffer.concat([prefix, head, ...parts]), { mode: 0o600 });
+      renameSync(own, this.#file);
+    } catch {
+      try {
+        unlinkSync(own);
+      } catch {
+        // It never came to be.
+      }
+    }
+  }
+
+  #at({ offset, wide, code, compiled }: Entry): Pick<Kept, "code" | "compiled"> {
+    const { fd, bodyOffset } = this.#open!;
+    const bytes = Buffer.allocUnsafeSlow(code + compiled);
+    readSync(fd, bytes, 0, bytes.length, bodyOffset + offset);
+    return { code: bytes.toString(wide ? "utf16le" : "latin1", 0, code), compiled: bytes.subarray(code) };
+  }
+
+  #read(): void {
+    this.#entries.clear();
+    if (this.#open !== undefined) closeSync(this.#open.fd);
+    this.#open = undefined;
+    let fd: number | undefined;
+    try {
+      fd = openSync(this.#file, "r");
+      const prefix = Buffer.alloc(PREFIX_BYTES);
+      readSync(fd, prefix);
+      const headBytes = prefix.readUInt32LE();
+      const bodyOffset = PREFIX_BYTES + headBytes;
+      // One that is not whole is none; nor is that of others whose place has the same digest.
+      if (fstatSync(fd).size !== bodyOffset + prefix.readUInt32LE(4)) throw new Error("cut off");
+      const head = Buffer.alloc(headBytes);
+      readSync(fd, head);
+      const { packages, entries }: Head = JSON.parse(head.toString());
+      if (packages !== this.#packages) throw new Error("of another place");
+      this.#open = { fd, bodyOffset };
+      for (const entry of entries) this.#entries.set(entry.path, entry);
+    } catch {
+      // There is none, or none that counts: it will be written.
+      if (fd !== undefined) closeSync(fd);
+    }
+  }
+}
+
+/** FNV-1a: Node's own digests take 10 ms to load. Who has the same for another place sees that in the file. */
+function digest(text: string): string {
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+  return (hash >>> 0).toString(16);
+}

@@ -1,0 +1,159 @@
+/** Modules as this loader and as Node load them; what is kept of them; what the threads of a machine keep. */
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempDisposableSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { Script } from "node:vm";
+import { asFunction } from "./rewrite.ts";
+
+const LOADER = join(import.meta.dirname, "loader.ts");
+const PACKAGES = join(import.meta.dirname, "../../..");
+
+/** What a program of a process of its own says, as JSON: it has `load`, and keeps what it compiled in the folder. */
+function inProcess(folder: string, program: string): unknown {
+  const script = `
+    const { beginLoading, keepCompiled, load } = require(${JSON.stringify(LOADER)});
+    beginLoading({ folder: ${JSON.stringify(folder)}, set: "test" });
+    process.once("exit", keepCompiled);
+    const say = (value) => console.log(JSON.stringify(value));
+    ${program}
+  `;
+  const { stdout, stderr, status } = spawnSync(process.execPath, ["-e", script], { encoding: "utf8" });
+  assert.deepEqual({ stderr, status }, { stderr: "", status: 0 });
+  return JSON.parse(stdout);
+}
+
+function temporary(t: { after(end: () => void): void }): string {
+  const folder = mkdtempDisposableSync(join(tmpdir(), "lodge-modules-"));
+  t.after(() => folder.remove());
+  return folder.path;
+}
+
+/** The files that are kept, with what they hold. */
+function kept(folder: string): Map<string, Buffer> {
+  const found = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => /\/test-\w+$/.test(name));
+  return new Map(found.map((name) => [join(folder, name), readFileSync(join(folder, name))]));
+}
+
+test("imports and exports of every form, on the lines where they were", () => {
+  const text = `import one, { two as second, type Three } from "a";
+import * as all from "b";
+import type { Four } from "c";
+import "d";
+import {
+  five,
+} from "e";
+export type { Four };
+export * from "f";
+export { six, type Seven, eight as nine } from "g";
+export const ten: Three = one;
+export async function eleven() { return (await import("h")).default; }
+export function* twelve() {}
+export abstract class Thirteen {}
+const fourteen = () => import.meta.url + second + all.b + five;
+export { fourteen, ten as fifteen };
+export const line = new Error().stack;
+`;
+  const used: string[] = [];
+  const modules: Record<string, Record<string, unknown>> = {
+    a: { default: "one", two: "2" },
+    b: { b: "b" },
+    d: {},
+    e: { five: "5" },
+    f: { sixteen: 16 },
+    g: { six: 6, eight: 8 },
+    h: { default: "late" },
+  };
+  const use = (name: string) => {
+    used.push(name);
+    return modules[name];
+  };
+  const body = new Script(asFunction(text, true), { filename: "text.ts" }).runInThisContext();
+  const exported = body(
+    use,
+    (name: string) => use(name)?.default,
+    async (name: string) => use(name),
+    { url: "u" },
+  );
+  assert.deepEqual(used, ["a", "a", "b", "d", "e", "f", "g"]);
+  assert.deepEqual(Object.keys(exported).sort(), [
+    "Thirteen",
+    "eleven",
+    "fifteen",
+    "fourteen",
+    "line",
+    "nine",
+    "six",
+    "sixteen",
+    "ten",
+    "twelve",
+  ]);
+  assert.deepEqual([exported.ten, exported.nine, exported.fifteen, exported.fourteen()], ["one", 8, "one", "u2b5"]);
+  assert.match(exported.line, /text\.ts:17:/);
+});
+
+test("the packages' entries have the same exports as by Node's loader", (t) => {
+  const entries = readdirSync(PACKAGES).flatMap((name) => {
+    const { exports = {} } = JSON.parse(readFileSync(join(PACKAGES, name, "package.json"), "utf8"));
+    return Object.values<string>(exports).map((path) => join(PACKAGES, name, path));
+  });
+  assert.ok(entries.length > 20);
+  const found = inProcess(
+    temporary(t),
+    `(async () => {
+      const differ = [];
+      for (const path of ${JSON.stringify(entries)}) {
+        const names = (of) => Object.keys(of).sort().join();
+        const [ours, nodes] = [names(load(path)), names(await import(path))];
+        if (ours !== nodes) differ.push([path, ours, nodes]);
+      }
+      say(differ);
+    })();`,
+  );
+  assert.deepEqual(found, []);
+});
+
+test("what was compiled is used again; a source that has changed is not, and a damaged file is none", (t) => {
+  const folder = temporary(t);
+  const [first, second] = ["first.ts", "second.ts"].map((name) => join(folder, name));
+  mkdirSync(join(folder, "kept"));
+  writeFileSync(first!, 'import { word } from "./second.ts";\nexport const said = (): string => word + " 🙂";\n');
+  writeFileSync(second!, 'export const word: string = "one";\n');
+  const run = () => inProcess(join(folder, "kept"), `say(load(${JSON.stringify(first)}).said());`);
+  assert.equal(run(), "one 🙂");
+  const [[file, before]] = [...kept(folder)] as [[string, Buffer]];
+  assert.ok(before.includes("\ud83d\ude42", 0, "utf16le"));
+  assert.equal(run(), "one 🙂");
+  assert.deepEqual(kept(folder), new Map([[file, before]]));
+  writeFileSync(second!, 'export const word: string = "another";\n');
+  assert.equal(run(), "another 🙂");
+  assert.notDeepEqual(kept(folder).get(file), before);
+  for (const bytes of [before.length - 1, 5, 0]) {
+    truncateSync(file, bytes);
+    assert.equal(run(), "another 🙂");
+    assert.ok(kept(folder).get(file)!.length > bytes);
+  }
+});
+
+test("an error names the source's line, also of what was kept; a module that fails and a circle of imports are errors", (t) => {
+  const folder = temporary(t);
+  const [fails, circle] = ["fails.ts", "circle.ts"].map((name) => join(folder, name));
+  writeFileSync(
+    fails!,
+    'interface A {\n  b: string;\n}\nexport function fail(a?: A) {\n  throw new Error("it", { cause: a });\n}\n',
+  );
+  writeFileSync(circle!, 'import "./circle.ts";\n');
+  const run = () =>
+    inProcess(
+      folder,
+      `const said = (run) => { try { run(); } catch (error) { return error.stack.split("\\n").slice(0, 2); } };
+      say([said(() => load(${JSON.stringify(fails)}).fail()), said(() => load(${JSON.stringify(circle)}))]);`,
+    );
+  for (const [error, circular] of [run(), run()] as [string[], string[]][]) {
+    assert.match(error[1]!, /fails\.ts:5:9\)$/);
+    assert.equal(circular[0], `SyntaxError: ${circle}: an import of it leads back to it`);
+  }
+});
