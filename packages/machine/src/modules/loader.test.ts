@@ -39,18 +39,18 @@ function kept(folder: string): Map<string, Buffer> {
 }
 
 test("imports and exports of every form, on the lines where they were", () => {
-  const text = `import one, { two as second, type Three } from "a";
-import * as all from "b";
-import type { Four } from "c";
-import "d";
+  const text = `import one, { two as second, type Three } from "./a.ts";
+import * as all from "./b.ts";
+import type { Four } from "./c.ts";
+import "./d.ts";
 import {
   five,
-} from "e";
+} from "./e.ts";
 export type { Four };
-export * from "f";
-export { six, type Seven, eight as nine } from "g";
+export * from "./f.ts";
+export { six, type Seven, eight as nine } from "./g.ts";
 export const ten: Three = one;
-export async function eleven() { return (await import("h")).default; }
+export async function eleven() { return (await import("./h.ts")).default; }
 export function* twelve() {}
 export abstract class Thirteen {}
 const fourteen = () => import.meta.url + second + all.b + five;
@@ -59,13 +59,13 @@ export const line = new Error().stack;
 `;
   const used: string[] = [];
   const modules: Record<string, Record<string, unknown>> = {
-    a: { default: "one", two: "2" },
-    b: { b: "b" },
-    d: {},
-    e: { five: "5" },
-    f: { sixteen: 16 },
-    g: { six: 6, eight: 8 },
-    h: { default: "late" },
+    "./a.ts": { default: "one", two: "2" },
+    "./b.ts": { b: "b" },
+    "./d.ts": {},
+    "./e.ts": { five: "5" },
+    "./f.ts": { sixteen: 16 },
+    "./g.ts": { six: 6, eight: 8 },
+    "./h.ts": { default: "late" },
   };
   const use = (name: string) => {
     used.push(name);
@@ -78,7 +78,10 @@ export const line = new Error().stack;
     async (name: string) => use(name),
     { url: "u" },
   );
-  assert.deepEqual(used, ["a", "a", "b", "d", "e", "f", "g"]);
+  assert.deepEqual(
+    used,
+    ["a", "a", "b", "d", "e", "f", "g"].map((name) => `./${name}.ts`),
+  );
   assert.deepEqual(Object.keys(exported).sort(), [
     "Thirteen",
     "eleven",
