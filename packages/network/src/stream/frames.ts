@@ -3,6 +3,8 @@
 /** The longest frame that anybody sends: an IP packet of 64 KiB with Ethernet's header and a VLAN tag. */
 const LONGEST = 65535 + 18;
 const LENGTH = 4;
+/** What is read at once, at least: some of the longest frames, of which one at most is moved for being in parts. */
+const READ = 256 << 10;
 
 /**
  * Takes a stream apart, cut wherever. What is not yet taken is kept in memory that is used again: making 64 KiB anew costs more than
@@ -24,20 +26,32 @@ export class FrameReader {
   }
 
   add(data: Buffer): void {
-    const needed = this.keptBytes + data.length;
-    if (needed > this.#buffer.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#buffer.length));
-      this.#buffer.copy(larger, 0, this.#start, this.#end);
-      this.#buffer = larger;
-      this.#end -= this.#start;
-      this.#start = 0;
-    } else if (this.#end + data.length > this.#buffer.length) {
-      this.#buffer.copyWithin(0, this.#start, this.#end);
-      this.#end -= this.#start;
-      this.#start = 0;
-    }
+    this.#makeRoom(data.length);
     data.copy(this.#buffer, this.#end);
     this.#end += data.length;
+  }
+
+  /** Memory to receive what comes next into; {@link filled} says how much of it came. */
+  room(): Uint8Array {
+    this.#makeRoom(READ);
+    return this.#buffer.subarray(this.#end);
+  }
+
+  filled(length: number): void {
+    this.#end += length;
+  }
+
+  /** Moves what is kept where there is room for `length` bytes behind it. */
+  #makeRoom(length: number): void {
+    if (this.#start === this.#end) this.clear();
+    if (this.#end + length <= this.#buffer.length) return;
+    const needed = this.keptBytes + length;
+    const larger =
+      needed > this.#buffer.length ? Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#buffer.length)) : this.#buffer;
+    this.#buffer.copy(larger, 0, this.#start, this.#end);
+    this.#buffer = larger;
+    this.#end -= this.#start;
+    this.#start = 0;
   }
 
   /** The next whole frame, undefined while there is none; false when what comes can be no frame. {@link take} moves on. */

@@ -28,11 +28,7 @@ export class SwitchClient implements PacketPort, Disposable {
     this.#place = place;
     place.onJoined((socket) => {
       this.#frames = new CarriedFrames();
-      socket.on("data", (data: Buffer) => {
-        this.#frames.add(data);
-        this.#deliver();
-      });
-      socket.resume();
+      this.#frames.receiveFrom(socket, () => this.#deliver());
     });
   }
 

@@ -3,7 +3,6 @@
  */
 
 import { spawn } from "node:child_process";
-import type { Socket } from "node:net";
 import { text as textOf } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -11,7 +10,7 @@ import { Errno, SystemError } from "@lodge/linux";
 import { checkDefinition } from "../definition/definition.ts";
 import { readNetwork, writeNetwork } from "../definition/store.ts";
 import { NetworkError } from "../errors.ts";
-import { connectUnix } from "../host/unix-stream.ts";
+import { connectUnix, type UnixStream } from "../host/unix-stream.ts";
 import { formatForward, parseForward } from "../nat/forward.ts";
 import { switchPlace } from "./place.ts";
 import { type Hello, type PortHello, receiveLine, type SwitchStatus, sendLine } from "./protocol.ts";
@@ -26,7 +25,7 @@ const NOBODY: ReadonlySet<number> = new Set([Errno.ENOENT, Errno.ECONNREFUSED, E
 const LONGEST_PAUSE_MS = 5000;
 
 /** A connection to a network's switch, with what it answered; the switch is started if there is none. */
-async function open(name: string, hello: Hello): Promise<{ socket: Socket; answer: Record<string, unknown> }> {
+async function open(name: string, hello: Hello): Promise<{ socket: UnixStream; answer: Record<string, unknown> }> {
   const { socket: path } = switchPlace(name);
   for (let tries = 0; tries < MOST_TRIES; tries++) {
     const socket = dial(path);
@@ -44,7 +43,7 @@ async function open(name: string, hello: Hello): Promise<{ socket: Socket; answe
 }
 
 /** Undefined where the switch has just ended. */
-async function ask(socket: Socket, hello: Hello): Promise<Record<string, unknown> | undefined> {
+async function ask(socket: UnixStream, hello: Hello): Promise<Record<string, unknown> | undefined> {
   sendLine(socket, hello);
   try {
     return await receiveLine(socket);
@@ -55,7 +54,7 @@ async function ask(socket: Socket, hello: Hello): Promise<Record<string, unknown
 }
 
 /** Undefined where nobody listens, or not yet. */
-function dial(path: string): Socket | undefined {
+function dial(path: string): UnixStream | undefined {
   try {
     const socket = connectUnix(path);
     return socket.on("error", () => socket.destroy());
@@ -107,8 +106,8 @@ export class Membership implements Disposable {
   readonly welcome: Welcome;
   readonly #options: MemberOptions;
   readonly #end = new AbortController();
-  #socket: Socket | undefined;
-  #joined: ((socket: Socket) => void) | undefined;
+  #socket: UnixStream | undefined;
+  #joined: ((socket: UnixStream) => void) | undefined;
 
   /** Throws a `NetworkError` where there is no network of that name, or it will not have this machine. */
   static async take(options: MemberOptions): Promise<Membership> {
@@ -121,24 +120,24 @@ export class Membership implements Disposable {
     return open(network, { want: "port", ...hello });
   }
 
-  private constructor(options: MemberOptions, socket: Socket, welcome: Welcome) {
+  private constructor(options: MemberOptions, socket: UnixStream, welcome: Welcome) {
     this.#options = options;
     this.welcome = welcome;
     this.#attach(socket);
   }
 
   /** Undefined while there is none. */
-  get socket(): Socket | undefined {
+  get socket(): UnixStream | undefined {
     return this.#socket;
   }
 
   /** Called now, and with every later socket; it is paused. */
-  onJoined(joined: (socket: Socket) => void): void {
+  onJoined(joined: (socket: UnixStream) => void): void {
     this.#joined = joined;
     if (this.#socket !== undefined) joined(this.#socket);
   }
 
-  #attach(socket: Socket): void {
+  #attach(socket: UnixStream): void {
     this.#socket = socket;
     socket.once("close", () => {
       this.#socket = undefined;
@@ -205,7 +204,7 @@ export async function switchStatus(name: string): Promise<SwitchStatus | undefin
 }
 
 /** A capture of everything on a network from now on, as pcap; ends with the network's process, or when it is destroyed. */
-export async function dumpSwitch(name: string): Promise<Socket> {
+export async function dumpSwitch(name: string): Promise<UnixStream> {
   readNetwork(name);
   const { socket } = await open(name, { want: "dump" });
   return socket;

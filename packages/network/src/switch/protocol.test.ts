@@ -1,20 +1,19 @@
 /** Frames on a switch's socket. */
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { mkdtempDisposableSync } from "node:fs";
-import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { connectUnix, listenUnix, type UnixStream } from "../host/unix-stream.ts";
 import type { Offload } from "../port.ts";
 import { CarriedFrames, receiveLine, sendFrame, sendLine } from "./protocol.ts";
 
 async function pair(path: string) {
-  const server = createServer().listen(path);
-  const client = connect(path);
-  const [socket] = (await once(server, "connection")) as [Socket];
-  server.close();
+  const { promise, resolve } = Promise.withResolvers<UnixStream>();
+  using _ = listenUnix(path, resolve);
+  const client = connectUnix(path);
+  const socket = await promise;
   return {
     client,
     socket,
@@ -36,7 +35,7 @@ test("frames of every length come as they were sent, with what is yet to be done
   const sent: { frame: Uint8Array; offload: Offload | undefined }[] = [];
   const frame = new Uint8Array(65553);
   // More than the sockets hold: what waits must not be written over by what comes after it.
-  for (let number = 0; number < 70; number++) {
+  for (let number = 0; number < 280; number++) {
     const length = lengths[number % lengths.length]!;
     frame.fill(number, 0, length);
     const what = number % 3 === 0 ? offload : undefined;
@@ -46,16 +45,18 @@ test("frames of every length come as they were sent, with what is yet to be done
   assert.ok(ends.client.writableLength > 1 << 20);
   const frames = new CarriedFrames();
   let got = 0;
-  ends.socket.on("data", (data: Buffer) => {
-    frames.add(data);
+  const { promise: all, resolve } = Promise.withResolvers<void>();
+  frames.receiveFrom(ends.socket, () => {
     for (let next = frames.next; next !== undefined; next = frames.next) {
       assert.ok(next !== false);
       assert.deepEqual({ frame: Uint8Array.from(next.frame), offload: next.offload }, sent[got]);
       got += 1;
       frames.take();
     }
+    if (got === sent.length) resolve();
   });
-  while (got < sent.length) await once(ends.socket, "data");
+  ends.socket.resume();
+  await all;
 });
 
 test("short frames that nobody reads take about the memory that they are counted as", async () => {
@@ -76,8 +77,12 @@ test("what follows the first line in one piece is not lost; what is no line is r
     sendFrame(ends.client, new Uint8Array(60).fill(7), undefined);
     assert.equal((await receiveLine(ends.socket)).want, "port");
     const frames = new CarriedFrames();
-    ends.socket.on("data", (data: Buffer) => frames.add(data)).resume();
-    while (frames.next === undefined) await once(ends.socket, "data");
+    const { promise, resolve } = Promise.withResolvers<void>();
+    frames.receiveFrom(ends.socket, () => {
+      if (frames.next !== undefined) resolve();
+    });
+    ends.socket.resume();
+    await promise;
     assert.equal((frames.next as { frame: Uint8Array }).frame[0], 7);
   }
   for (const said of ["no json\n", "7\n", "x".repeat(70_000)]) {

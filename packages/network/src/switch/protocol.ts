@@ -6,6 +6,7 @@
 
 import type { Socket } from "node:net";
 import { NetworkError } from "../errors.ts";
+import type { UnixStream } from "../host/unix-stream.ts";
 import type { Offload } from "../port.ts";
 import { FrameReader } from "../stream/frames.ts";
 import { readVnetHeader, VnetHeader, writeVnetHeader } from "../vnet-header.ts";
@@ -51,19 +52,14 @@ const LONGEST = VnetHeader.LENGTH + LONGEST_FRAME + 4;
 const LONGEST_LINE = 65536;
 const NEWLINE = 10;
 
-/** Frames that are shorter cost no more to make anew. */
-const WORTH_REUSING = 4096;
-let spare = Buffer.allocUnsafeSlow(LENGTH + LONGEST);
+/** Where frames are put together; the socket has done with one when it is sent. */
+const spare = Buffer.allocUnsafeSlow(LENGTH + LONGEST);
 
 /** Sends a frame, which is the caller's again at once. */
-export function sendFrame(socket: Socket, frame: Uint8Array, offload: Offload | undefined): void {
-  const length = LENGTH + VnetHeader.LENGTH + frame.length;
-  // Mostly the kernel takes all at once, and the same memory serves the next frame. Nothing waits in it but one frame.
-  const reuses = length >= WORTH_REUSING && socket.writableLength === 0;
-  const bytes = reuses ? spare.subarray(0, length) : Buffer.allocUnsafe(length);
+export function sendFrame(socket: UnixStream, frame: Uint8Array, offload: Offload | undefined): void {
+  const bytes = spare.subarray(0, LENGTH + VnetHeader.LENGTH + frame.length);
   encodeFrame(bytes, frame, offload);
-  socket.write(bytes);
-  if (reuses && socket.writableLength > 0) spare = Buffer.allocUnsafeSlow(LENGTH + LONGEST);
+  socket.send(bytes);
 }
 
 function encodeFrame(bytes: Buffer, frame: Uint8Array, offload: Offload | undefined): void {
@@ -83,8 +79,9 @@ export interface CarriedFrame {
 export class CarriedFrames {
   readonly #reader = new FrameReader(LONGEST);
 
-  add(data: Buffer): void {
-    this.#reader.add(data);
+  /** Takes what comes on a socket from now on, and tells of it each time. */
+  receiveFrom(socket: UnixStream, received: () => void): void {
+    socket.receiveInto(this.#reader, received);
   }
 
   /** Undefined while there is none; false for what no port sends. {@link take} moves on. */

@@ -9,7 +9,7 @@ import { AddressBook } from "../filter/addresses.ts";
 import { Filter } from "../filter/filter.ts";
 import { CLEAN_TRAFFIC, parseFilter } from "../filter/rules.ts";
 import { deviceCounters } from "../host/interface.ts";
-import { listenUnix } from "../host/unix-stream.ts";
+import { listenUnix, type UnixStream } from "../host/unix-stream.ts";
 import type { Lease, SavedLease } from "../nat/dhcp/leases.ts";
 import { parseForward } from "../nat/forward.ts";
 import { Nat } from "../nat/nat.ts";
@@ -167,7 +167,7 @@ export class SwitchServer implements AsyncDisposable {
     return book;
   }
 
-  async #welcome(socket: Socket): Promise<void> {
+  async #welcome(socket: UnixStream): Promise<void> {
     this.#clients.add(socket);
     this.#onClients(this.#clients.size);
     socket.on("error", () => socket.destroy());
@@ -200,7 +200,7 @@ export class SwitchServer implements AsyncDisposable {
     if (typeof remove === "string") this.#nat.forwards.remove(parseForward(remove));
   }
 
-  #join(socket: Socket, hello: PortHello): void {
+  #join(socket: UnixStream, hello: PortHello): void {
     const mac = parseMac(hello.mac);
     if (mac === undefined) throw new NetworkError("NETWORK_HOST", BROKEN);
     if (this.#members.size >= MOST_PORTS) {
@@ -253,7 +253,7 @@ export class SwitchServer implements AsyncDisposable {
     );
   }
 
-  #joinSwitch(socket: Socket, hello: PortHello, mac: Uint8Array): void {
+  #joinSwitch(socket: UnixStream, hello: PortHello, mac: Uint8Array): void {
     // Each VLAN has networks of its own.
     const filters = new Map<number, Filter>();
     const rules = parseFilter(hello.filter ?? DEFAULT_FILTER);
@@ -278,8 +278,7 @@ export class SwitchServer implements AsyncDisposable {
     socket.once("close", () => port[Symbol.dispose]());
     const frames = new CarriedFrames();
     sendLine(socket, { mtu: this.#definition.mtu ?? DEFAULT_MTU });
-    socket.on("data", (data: Buffer) => {
-      frames.add(data);
+    frames.receiveFrom(socket, () => {
       for (let next = frames.next; next !== undefined; next = frames.next) {
         if (next === false) return void socket.destroy();
         port.receive(next.frame, next.offload);
