@@ -3,7 +3,7 @@
 /** The longest frame that anybody sends: an IP packet of 64 KiB with Ethernet's header and a VLAN tag. */
 const LONGEST = 65535 + 18;
 const LENGTH = 4;
-/** What is read at once, at least: some of the longest frames, of which one at most is moved for being in parts. */
+/** What is read at once: some of the longest frames, of which one at most is moved for being in parts. */
 const READ = 256 << 10;
 
 /**
@@ -34,7 +34,7 @@ export class FrameReader {
   /** Memory to receive what comes next into; {@link filled} says how much of it came. */
   room(): Uint8Array {
     this.#makeRoom(READ);
-    return this.#buffer.subarray(this.#end);
+    return this.#buffer.subarray(this.#end, this.#end + READ);
   }
 
   filled(length: number): void {

@@ -18,21 +18,51 @@ const NOBODY = { checksum: false, tcp4: false, tcp6: false };
 test("frames come out as they went in, wherever the stream is cut", () => {
   const frames = [1, 14, 60, 1514].map((length) => Uint8Array.from({ length }, (_, at) => at));
   const length = Buffer.concat(frames.map(framed)).length;
-  for (let cut = 0; cut <= length; cut++) {
-    const stream = Buffer.concat(frames.map(framed));
+  const copied = (reader: FrameReader, part: Buffer) => {
+    reader.add(part);
+    part.fill(0xee);
+  };
+  const received = (reader: FrameReader, part: Buffer) => {
+    reader.room().set(part);
+    reader.filled(part.length);
+  };
+  for (const arrive of [copied, received]) {
     const reader = new FrameReader();
-    const got: Uint8Array[] = [];
-    for (const part of [stream.subarray(0, cut), stream.subarray(cut)]) {
-      reader.add(part);
-      part.fill(0xee);
-      for (let frame = reader.next; frame; frame = reader.next) {
-        // Whoever keeps a part of it copies it like this.
-        got.push(frame.slice());
-        reader.take();
+    for (let cut = 0; cut <= length; cut++) {
+      const stream = Buffer.concat(frames.map(framed));
+      const got: Uint8Array[] = [];
+      for (const part of [stream.subarray(0, cut), stream.subarray(cut)]) {
+        arrive(reader, part);
+        for (let frame = reader.next; frame; frame = reader.next) {
+          // Whoever keeps a part of it copies it like this.
+          got.push(frame.slice());
+          reader.take();
+        }
       }
+      assert.deepEqual(got, frames, `${arrive.name}, cut at ${cut}`);
+      assert.equal(reader.keptBytes, 0);
     }
-    assert.deepEqual(got, frames, `cut at ${cut}`);
-    assert.equal(reader.keptBytes, 0);
+  }
+});
+
+test("what is received meanwhile does not grow without end, and nothing of it is lost when it is taken late", () => {
+  const frame = Uint8Array.from({ length: 60_000 }, (_, at) => at);
+  const bytes = framed(frame);
+  const reader = new FrameReader();
+  let sent = 0;
+  for (let round = 0; round < 100; round++) {
+    const room = reader.room();
+    assert.ok(room.length > 0 && room.buffer.byteLength <= 1 << 20, `${room.buffer.byteLength} bytes`);
+    for (let at = 0; at < room.length; at++) room[at] = bytes[sent++ % bytes.length]!;
+    reader.filled(room.length);
+    if (round % 3 === 0) reader.room();
+    let taken = 0;
+    for (let next = reader.next; next; next = reader.next) {
+      assert.deepEqual(next, frame);
+      reader.take();
+      taken += 1;
+    }
+    assert.ok(taken >= 4);
   }
 });
 
