@@ -1,8 +1,9 @@
 /**
  * A module's text as the body of a function: what it imports comes from `$use`, what it exports is returned. Lines stay where
- * they are, so that errors name the source's. It knows what this tree's modules and commander's have: imports that begin a line,
- * exports that are declared or listed, no `let` among them and no import that leads back to its module. The engine
- * refuses whatever else is left.
+ * they are, so that errors name the source's. What it only passes on from another module is loaded when somebody asks for it, so that
+ * a package's entry costs what is used of it. It knows what this tree's modules and commander's have: imports that begin a line, exports
+ * that are declared or listed, no `let` among them and no import that leads back to its module. The engine refuses whatever else
+ * is left.
  */
 
 import { stripTypeScriptTypes } from "node:module";
@@ -19,7 +20,7 @@ const DECLARATION = /^export(?=\s+(?:const|class|(?:async\s+)?function\b\*?)\s*(
 /** `isTypeScript`: types are blanked out. */
 export function asFunction(text: string, isTypeScript: boolean): string {
   const returned: string[] = [];
-  let fresh = 0;
+  const passedOn: string[] = [];
   const code = (isTypeScript ? withoutTypes(text) : text)
     .replace(IMPORT, (whole, standard, all, list, from) => {
       const source = JSON.stringify(from);
@@ -31,10 +32,13 @@ export function asFunction(text: string, isTypeScript: boolean): string {
       return withLines(made.length === 0 ? `$use(${source});` : made.join(" "), whole);
     })
     .replace(REEXPORT, (whole, list, from) => {
-      const name = `$from${fresh++}`;
-      if (list === undefined) returned.push(`...${name}`);
-      else for (const [own, other] of names(list)) returned.push(`${other}: ${name}.${own}`);
-      return withLines(`const ${name} = $use(${JSON.stringify(from)});`, whole);
+      const source = JSON.stringify(from);
+      if (list !== undefined) {
+        for (const [own, other] of names(list)) returned.push(`get ${other}() { return $use(${source}).${own}; }`);
+        return withLines("", whole);
+      }
+      passedOn.push(`Object.getOwnPropertyDescriptors($use(${source}))`);
+      return withLines("", whole);
     })
     .replace(LIST, (whole, list) => {
       for (const [own, other] of names(list)) returned.push(`${other}: ${own}`);
@@ -46,7 +50,12 @@ export function asFunction(text: string, isTypeScript: boolean): string {
     })
     .replace(/\bimport\.meta\b/g, "$meta")
     .replace(/\bimport\(/g, "$later(");
-  return `(function (${PARAMETERS}) { "use strict"; ${code}\nreturn { ${returned.join(", ")} };\n})`;
+  const own = `{ ${returned.join(", ")} }`;
+  const all =
+    passedOn.length === 0
+      ? own
+      : `Object.defineProperties({}, Object.assign(${[...passedOn, `Object.getOwnPropertyDescriptors(${own})`].join(", ")}))`;
+  return `(function (${PARAMETERS}) { "use strict"; ${code}\nreturn ${all};\n})`;
 }
 
 /** Node's own way of running TypeScript, which it calls stable, where it warns of the function that does the same. */
