@@ -32,17 +32,17 @@ if (major < 24 || (major === 24 && minor < 12)) {
 const folder = cacheFolder();
 if (folder !== undefined) module.enableCompileCache(folder);
 
-// What the software processor's compiler knows of branches (wasm/code.ts) counts in this engine only on request.
-setFlagsFromString("--experimental-wasm-branch-hinting");
-
 // Where ./lodge has bounded this thread's young objects: the vCPUs' threads have the engine's own bounds.
 setFlagsFromString("--max-semi-space-size=0");
 
 import("@lodge/machine/modules")
-  .then(({ beginLoading, keepCompiled, load }) => {
-    beginLoading({ folder, set: set(process.argv[2]), guest: { name: "commander", instead: COMMANDERS } });
-    process.once("exit", keepCompiled);
-    return load(fileURLToPath(new URL("../src/main.ts", import.meta.url))).main(process.argv.slice(2));
+  .then(({ beginLoading, keepCompiled, load, loadNamed }) => {
+    const args = process.argv.slice(2);
+    beginLoading({ folder, set: set(args[0]), guest: { name: "commander", instead: COMMANDERS } });
+    process.once("exit", () => keepCompiled(true));
+    // It takes longer to come up than this one to know what it is for.
+    if (startsMachine(args)) loadNamed("@lodge/machine/ahead").startThreadAhead();
+    return load(fileURLToPath(new URL("../src/main.ts", import.meta.url))).main(args);
   })
   .catch((error) => {
     console.error(process.env.LODGE_DEBUG === "1" ? error : `lodge: ${error.message}`);
@@ -52,6 +52,13 @@ import("@lodge/machine/modules")
 /** Commands of one name load much the same. */
 function set(name) {
   return ["disk", "image", "info", "nbd", "net", "run"].includes(name) ? name : "help";
+}
+
+/** What stands behind `--` is a command of the guest, whatever it looks like. */
+function startsMachine(args) {
+  const cut = args.indexOf("--");
+  const own = cut < 0 ? args : args.slice(0, cut);
+  return args[0] === "run" && !own.includes("--help") && !own.includes("-h");
 }
 
 /** Of this user alone: code that lies where others write is not run. */

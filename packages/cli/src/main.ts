@@ -33,10 +33,6 @@ export async function main(args: readonly string[]): Promise<void> {
   const cut = args[0] === "run" ? args.indexOf("--") : -1;
   const own = cut < 0 ? args : args.slice(0, cut);
   try {
-    if (args[0] === "run" && !own.some((arg) => arg === "--help" || arg === "-h")) {
-      // It takes as long to load its code as this one.
-      (await import("@lodge/machine/ahead")).startThreadAhead();
-    }
     const program = await lodge(own, cut < 0 ? undefined : args.slice(cut + 1));
     if (args.length === 0) program.outputHelp();
     else await program.parseAsync(own, { from: "user" });

@@ -18,6 +18,7 @@ export async function openHypervisor(kind: HypervisorKind, services?: VcpuServic
   if (kind === "kvm") return (await import("@lodge/kvm/linux")).openKvm();
   if (services === undefined) return (await import("@lodge/softkvm/without-vcpus")).openSoftWithoutVcpus();
   const { openSoft } = await import("@lodge/softkvm");
+  const { heedBranchHints } = await import("./vcpu/branch-hints.ts");
   const { codeCache, idle } = services;
   let free = services.compileThread;
   const compileThread = () => {
@@ -25,7 +26,8 @@ export async function openHypervisor(kind: HypervisorKind, services?: VcpuServic
     free = undefined;
     return taken;
   };
-  if (codeCache === undefined) return openSoft({ idle, compileThread });
-  const { CodeFiles } = await import("./vcpu/code-files.ts");
-  return openSoft({ idle, compileThread, codeStore: new CodeFiles(codeCache) });
+  const codeStore =
+    codeCache === undefined ? {} : { codeStore: new (await import("./vcpu/code-files.ts")).CodeFiles(codeCache) };
+  heedBranchHints();
+  return openSoft({ idle, compileThread, ...codeStore });
 }

@@ -1,7 +1,7 @@
 /** What a machine is made of: its description, and the devices that outlive its resets. */
 
 import { join } from "node:path";
-import { BalloonDevice, ConsoleDevice, FsDevice, RngDevice, releaseInFile, type VirtioDevice } from "@lodge/devices";
+import { BalloonDevice, ConsoleDevice, RngDevice, releaseInFile, type VirtioDevice } from "@lodge/devices";
 import type { MemoryBacking, PcDescription } from "@lodge/machine";
 import type { Choice } from "./accelerator.ts";
 import { Agents } from "./agent/agents.ts";
@@ -79,6 +79,7 @@ export async function assemble(
     slots.push(disk.device);
   }
   for (const { folder, tag, readonly: readOnly = false } of checked.shares) {
+    const { FsDevice } = await import("@lodge/devices");
     const share = new FsDevice({ folder, tag, readOnly });
     undo.defer(() => share.close());
     slots.push(share);

@@ -34,6 +34,8 @@ interface Head {
 const PREFIX_BYTES = 8;
 
 export class KeptModules {
+  /** What the engine knows its compiled code by. */
+  readonly engine = cachedDataVersionTag();
   readonly #folder: string;
   readonly #file: string;
   readonly #packages: string;
@@ -43,13 +45,12 @@ export class KeptModules {
 
   /** `packages`: the folder of the sources. */
   static open(folder: string, set: string, packages: string): KeptModules {
-    const engine = `lodge-${process.version}-${process.arch}-${cachedDataVersionTag().toString(16)}`;
-    return new KeptModules(join(folder, engine), `${set}-${digest(packages)}`, packages);
+    return new KeptModules(folder, `${set}-${digest(packages)}`, packages);
   }
 
   private constructor(folder: string, name: string, packages: string) {
-    this.#folder = folder;
-    this.#file = join(folder, name);
+    this.#folder = join(folder, `lodge-${process.version}-${process.arch}-${this.engine.toString(16)}`);
+    this.#file = join(this.#folder, name);
     this.#packages = packages;
     this.#read();
   }

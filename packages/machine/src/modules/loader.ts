@@ -11,7 +11,9 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { isModuleNamespaceObject } from "node:util/types";
+import { cachedDataVersionTag } from "node:v8";
 import { Script } from "node:vm";
+import { heedBranchHints } from "../vcpu/branch-hints.ts";
 import { type Kept, KeptModules } from "./kept.ts";
 
 type Exports = Readonly<Record<string, unknown>>;
@@ -24,6 +26,14 @@ export interface LoadOptions {
   readonly set: string;
   /** A package that is loaded like ours, with what it gets in place of modules of Node's. */
   readonly guest?: { readonly name: string; readonly instead: ReadonlyMap<string, unknown> };
+}
+
+/** `name` is what the others import it by. */
+export interface LoaderFile {
+  readonly path: string;
+  readonly name: string;
+  readonly code: string;
+  readonly compiled: Uint8Array | undefined;
 }
 
 const own = fileURLToPath(import.meta.url);
@@ -44,7 +54,7 @@ const fresh: (Omit<Kept, "compiled"> & { readonly script: Script })[] = [];
 export function beginLoading(wanted: LoadOptions): void {
   options = wanted;
   kept = wanted.folder === undefined ? undefined : KeptModules.open(wanted.folder, wanted.set, packages);
-  modules.set(own, { beginLoading, load, keepCompiled });
+  modules.set(own, { beginLoading, keepCompiled, load, loadNamed, loaderItself });
 }
 
 /** What the module in this file exports. */
@@ -56,7 +66,7 @@ export function load(path: string): Exports {
   }
   modules.set(path, undefined);
   try {
-    const body = compile(path);
+    const body: Body = scriptOf(path).script.runInThisContext();
     const directory = dirname(path);
     const find = (specifier: string) => importFrom(path, directory, specifier);
     const made = body(
@@ -78,10 +88,33 @@ export function load(path: string): Exports {
   }
 }
 
-/** Keeps for the next run what this one had to compile. What was kept before has the functions that ran since then, too. */
-export function keepCompiled(): void {
-  if (fresh.length === 0) return;
-  kept?.add(fresh.map(({ script, ...rest }): Kept => ({ ...rest, compiled: script.createCachedData() })));
+/** What the module exports that is called so outside of the packages, such as `@lodge/machine`. */
+export function loadNamed(specifier: string): Exports {
+  return importFrom(own, dirname(own), specifier) as Exports;
+}
+
+/** This module in the form in which it loads others: a thread that begins with that need not ask Node's loader. */
+export function loaderItself(): LoaderFile[] {
+  return ["../vcpu/branch-hints", "./kept", "./loader"].map((stem) => {
+    const name = `${stem}${ending}`;
+    const path = join(dirname(own), name);
+    const { code, compiled } = scriptOf(path);
+    return { path, name, code, compiled };
+  });
+}
+
+/**
+ * Keeps for the next run what this one had to compile; what it kept before has the functions that ran since then, too. `last`: the
+ * thread ends, and Node keeps what it has compiled itself.
+ */
+export function keepCompiled(last = false): void {
+  if (kept === undefined) return;
+  const before = cachedDataVersionTag();
+  if (before !== kept.engine) heedBranchHints(false);
+  if (fresh.length > 0 && cachedDataVersionTag() === kept.engine) {
+    kept.add(fresh.map(({ script, ...rest }): Kept => ({ ...rest, compiled: script.createCachedData() })));
+  }
+  if (before !== kept.engine && !last) heedBranchHints();
 }
 
 /** `import.meta`, as far as ours ask it. */
@@ -105,18 +138,18 @@ class Meta {
   }
 }
 
-function compile(path: string): Body {
+function scriptOf(path: string): { script: Script; code: string; compiled: Uint8Array | undefined } {
   const { mtimeMs, size: bytes } = statSync(path);
   const known = kept?.get(path, mtimeMs, bytes);
   if (known !== undefined) {
     const script = new Script(known.code, { filename: path, cachedData: known.compiled });
-    if (!script.cachedDataRejected) return script.runInThisContext();
+    if (!script.cachedDataRejected) return { script, ...known };
   }
   const { asFunction } = require(`./rewrite${ending}`) as typeof import("./rewrite.ts");
   const code = asFunction(readFileSync(path, "utf8"), path.endsWith(".ts"));
   const script = new Script(code, { filename: path });
   if (kept !== undefined) fresh.push({ path, script, code, mtimeMs, bytes });
-  return script.runInThisContext();
+  return { script, code, compiled: undefined };
 }
 
 function importFrom(path: string, directory: string, specifier: string): unknown {

@@ -4,13 +4,14 @@ import { getCompileCacheDir } from "node:module";
 import { basename, dirname, extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
+import { type LoaderFile, loaderItself } from "../modules/loader.ts";
 import type { Plug } from "../pci/root.ts";
 import type { ThreadPurpose, ThreadSetup } from "./protocol.ts";
 
 /** What a thread begins with, beside what it is for. */
 export interface ThreadStart {
-  /** The files of what loads modules, and of its code; the name of what is kept of that. */
-  readonly loader: string;
+  /** What loads modules; the file of its code; the name of what is kept of that. */
+  readonly loader: readonly LoaderFile[];
   readonly code: string;
   readonly set: string;
   /** Where what is compiled is kept, if it is. */
@@ -24,9 +25,17 @@ export interface ThreadStart {
 const START = `
   const { compileCache: folder, loader, code, set } = require("node:worker_threads").workerData;
   if (folder !== undefined) require("node:module").enableCompileCache(folder);
-  const { beginLoading, keepCompiled, load } = require(loader);
+  const { Script } = require("node:vm");
+  const { pathToFileURL } = require("node:url");
+  const made = {};
+  const use = (name) => made[name] ?? process.getBuiltinModule(name);
+  for (const { path, name, code, compiled } of loader) {
+    const script = new Script(code, { filename: path, cachedData: compiled });
+    made[name] = script.runInThisContext()(use, undefined, undefined, { url: pathToFileURL(path).href });
+  }
+  const { beginLoading, keepCompiled, load } = Object.values(made).at(-1);
   beginLoading({ folder, set });
-  process.once("exit", keepCompiled);
+  process.once("exit", () => keepCompiled(true));
   load(code);
 `;
 
@@ -39,7 +48,7 @@ export function startWorker<More extends object>(
   const compiled = getCompileCacheDir();
   const path = fileURLToPath(code);
   const start: ThreadStart = {
-    loader: fileURLToPath(new URL("../modules/loader.ts", import.meta.url)),
+    loader: loaderItself(),
     code: path,
     set: basename(path, extname(path)),
     // What Node names is a folder of this version's inside the one that it was given.
