@@ -20,13 +20,14 @@ export interface ThreadStart {
 
 /**
  * Where the thread begins: each thread has to be told for itself to keep what Node compiles. In JavaScript, and no file, as
- * the first TypeScript of a thread that is not in the cache costs 100 ms for Node's compiler.
+ * the first TypeScript of a thread that is not in the cache costs 100 ms for Node's compiler. Whether it is an ES module, the process's
+ * own flags say (`--input-type`).
  */
 const START = `
-  const { compileCache: folder, loader, code, set } = require("node:worker_threads").workerData;
-  if (folder !== undefined) require("node:module").enableCompileCache(folder);
-  const { Script } = require("node:vm");
-  const { pathToFileURL } = require("node:url");
+  const { compileCache: folder, loader, code, set } = process.getBuiltinModule("node:worker_threads").workerData;
+  if (folder !== undefined) process.getBuiltinModule("node:module").enableCompileCache(folder);
+  const { Script } = process.getBuiltinModule("node:vm");
+  const { pathToFileURL } = process.getBuiltinModule("node:url");
   const made = {};
   const use = (name) => made[name] ?? process.getBuiltinModule(name);
   for (const { path, name, code, compiled } of loader) {
