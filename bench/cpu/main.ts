@@ -40,8 +40,9 @@ export interface Row {
   ratio: number;
   must: number;
   aim: number;
-  /** Of scaling: what two threads of a native program do against one, in the same rounds. */
+  /** Of scaling: what two threads of a native program do against one, in the same rounds, and ours as a share of that. */
   host?: number;
+  ofHost?: number;
   /** Why the row has no figures, or that checksums differ. */
   failure?: string;
 }
@@ -87,20 +88,24 @@ async function scale(rounds: number): Promise<Row> {
   };
   const names = ["ours", "tcg", "host"] as const;
   const ratios = { ours: [] as number[], tcg: [] as number[], host: [] as number[] };
-  const outcomes: Outcome[] = [];
+  const outcomes = { ours: [] as Outcome[], tcg: [] as Outcome[], host: [] as Outcome[] };
   for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < names.length; turn++) {
       const name = names[(round + turn) % names.length]!;
       const [alone, both] = [await run[name](1), await run[name](2)];
       ratios[name].push((2 * (alone.ms ?? Number.NaN)) / (both.ms ?? Number.NaN));
-      outcomes.push(alone, both);
+      outcomes[name].push(alone, both);
     }
   }
   const { must, aim } = scaling;
   const ours = median(ratios.ours);
-  const figures = { ours, tcg: median(ratios.tcg), ratio: ours, host: median(ratios.host) };
-  const failed = outcomes.find(({ failure, ms }) => failure !== undefined || ms === undefined);
-  const sums = new Set(outcomes.map(({ checksum }) => checksum));
+  const ofHost = median(ratios.ours.map((ratio, round) => ratio / ratios.host[round]!));
+  const figures = { ours, tcg: median(ratios.tcg), ratio: ours, host: median(ratios.host), ofHost };
+  const failed = [...outcomes.ours, ...outcomes.tcg, ...outcomes.host].find(
+    ({ failure, ms }) => failure !== undefined || ms === undefined,
+  );
+  // The host's program is another one.
+  const sums = new Set([...outcomes.ours, ...outcomes.tcg].map(({ checksum }) => checksum));
   const failure =
     failed !== undefined
       ? (failed.failure ?? "ended without a word")
@@ -117,7 +122,7 @@ async function runThreads(program: string, count: number): Promise<Outcome> {
 }
 
 export function cpuTable({ rows }: CpuResults): string {
-  const cells = rows.map(({ what, unit, ours, tcg, whole, ratio, must, aim, host, failure }) =>
+  const cells = rows.map(({ what, unit, ours, tcg, whole, ratio, must, aim, host, ofHost, failure }) =>
     failure === undefined
       ? [
           what,
@@ -127,18 +132,17 @@ export function cpuTable({ rows }: CpuResults): string {
           must.toFixed(1),
           aim.toFixed(1),
           host === undefined ? "" : `${host.toFixed(2)} ×`,
-          verdict(ratio, must, aim, host),
+          verdict(ratio, must, aim, ofHost),
         ]
       : [what, "", "", "", "", "", must.toFixed(1), aim.toFixed(1), "", failure],
   );
   return align([["", "ours", "TCG", "whole run", "TCG", "speed", "must", "aim", "host", ""], ...cells]);
 }
 
-/** Where the host's own threads fall short of what is asked for, their share says more. */
-function verdict(ratio: number, must: number, aim: number, host = Number.POSITIVE_INFINITY): string {
+function verdict(ratio: number, must: number, aim: number, ofHost?: number): string {
   const word = ratio >= aim ? "" : ratio >= must ? "below aim" : "short";
-  if (host >= must) return word;
-  return `${word}${word && "; "}${((100 * ratio) / host).toFixed(0)} % of the host's`;
+  if (ofHost === undefined) return word;
+  return `${word}${word && "; "}${(100 * ofHost).toFixed(0)} % of the host's`;
 }
 
 function failureOf(ours: Side, tcg: Side): { failure?: string } {

@@ -1,8 +1,21 @@
 /* Work on as many processors as PROCESSORS says, each with memory of its own. */
 #include "guest.h"
-#include "busy.h"
+
+#define WORDS 8192
 
 static uint64_t memory[2][WORDS], sums[2];
+
+__attribute__((noinline)) static uint64_t work(uint64_t *words) {
+  uint64_t sum = 0;
+  for (int round = 0; round < 36000; round++) {
+    for (int i = 0; i < WORDS; i++) {
+      words[i] = words[i] * 5 + (sum >> 3);
+      if (words[i] & 4) sum += words[i];
+      else sum ^= (uint64_t)i;
+    }
+  }
+  return sum;
+}
 
 static void second(void) { sums[1] = work(memory[1]); }
 
