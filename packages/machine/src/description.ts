@@ -33,6 +33,8 @@ export interface PcDescription {
   readonly modules?: readonly BootModule[];
   /** Where the serial ports' output goes: COM1, COM2. Default: COM1 alone, into nothing. */
   readonly serial?: readonly ByteSink[];
+  /** PCI cards with a serial port each, and where their output goes. Default: none. */
+  readonly serialCards?: readonly ByteSink[];
   /** What the guest writes to port 0xe9. */
   readonly debugConsole?: ByteSink;
   /** A port whose writes end the machine with a status: QEMU's isa-debug-exit, which is mostly at 0xf4. */
@@ -70,7 +72,7 @@ export const MachineLimits = {
 } as const;
 
 export function checkDescription(description: PcDescription): void {
-  const { memoryBytes, cpus, serial = [], debugExitPort = 0, virtio = [], nodes } = description;
+  const { memoryBytes, cpus, serial = [], debugExitPort = 0, virtio = [], serialCards = [], nodes } = description;
   const refuse = (message: string): never => {
     throw new MachineError("MACHINE_INVALID", message);
   };
@@ -98,7 +100,8 @@ export function checkDescription(description: PcDescription): void {
   }
   const fault = nodes && nodesFault(nodes, memoryBytes, count);
   if (fault !== undefined) refuse(`NUMA: ${fault}`);
-  if (virtio.length >= SLOTS) refuse(`${virtio.length} virtio devices: there are ${SLOTS - 1} slots`);
+  const devices = virtio.length + serialCards.length;
+  if (devices >= SLOTS) refuse(`${devices} virtio devices and serial cards: there are ${SLOTS - 1} slots`);
   if (serial.length > 2) refuse(`${serial.length} serial ports: a machine has COM1 and COM2`);
   if (!Number.isInteger(debugExitPort) || debugExitPort < 0 || debugExitPort > 0xffff) {
     refuse(`debug exit port ${debugExitPort}: a port is 0 to 0xffff`);

@@ -78,6 +78,8 @@ export class Pc implements AsyncDisposable {
   readonly description: Omit<PcDescription, "kernel" | "initrd" | "modules">;
   /** What is typed on the serial ports, by number. */
   readonly serial: readonly SerialInput[];
+  /** The same of the PCI serial cards. */
+  readonly serialCards: readonly SerialInput[];
   /** Resolves when the machine has come to its end; no vCPU runs then. */
   readonly ended: Promise<PcEnd>;
   /** For debuggers, while the machine is paused. */
@@ -157,12 +159,13 @@ export class Pc implements AsyncDisposable {
     });
     const wakeHost = undo.use(hypervisor.createNotifier());
     const slots = undo.use(
-      new PciSlots(description.virtio ?? [], {
+      new PciSlots(description.virtio ?? [], description.serialCards?.length ?? 0, {
         hypervisor,
         vm,
         ram,
         failed: (reason) => events.deviceFailed?.(reason),
         tellGuest: () => machine.#chipset.powerManagement.raise(SLOTS_EVENT),
+        wakeHost: () => wakeHost.signal(),
         unplugged: (device) => events.unplugged?.(device),
       }),
     );
@@ -191,6 +194,7 @@ export class Pc implements AsyncDisposable {
       panicked: () => {},
     });
     this.serial = this.#chipset.serial.map((uart) => new SerialInput(uart));
+    this.serialCards = slots.serialCards.map(({ uart }) => new SerialInput(uart));
     undo.use(wakeHost.watch(() => this.#serveDevices()));
   }
 
@@ -360,11 +364,15 @@ export class Pc implements AsyncDisposable {
 
   /** Takes what devices have for the host. */
   #serveDevices(): void {
-    const { serial, debugConsole } = this.description;
-    for (const [index, uart] of this.#chipset.serial.entries()) {
+    const { serial, serialCards, debugConsole } = this.description;
+    const ports = this.#chipset.serial.map((uart, index) => [uart, serial?.[index], this.serial[index]!] as const);
+    const cards = this.#slots.serialCards.map(
+      ({ uart }, index) => [uart, serialCards?.[index], this.serialCards[index]!] as const,
+    );
+    for (const [uart, sink, input] of [...ports, ...cards]) {
       const bytes = uart.transmitted();
-      if (bytes.length > 0) serial?.[index]?.(bytes);
-      this.serial[index]!.pump();
+      if (bytes.length > 0) sink?.(bytes);
+      input.pump();
     }
     this.#slots.serve();
     const debug = this.#chipset.debugConsole.take();

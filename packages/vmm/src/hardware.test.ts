@@ -50,6 +50,14 @@ until [ "$(cut -c 1-8 /sys/firmware/acpi/interrupts/ff_pwr_btn)" -gt 0 ]; do sle
 say pressed
 read -r line </dev/ttyS0
 say typed "$line"
+card=/sys/bus/pci/devices/0000:00:1f.0
+exec 3<>/dev/$(basename $card/tty/*)
+stty -echo <&3
+say carddriver "$(basename $(readlink $card/driver))"
+echo "by the card" >&3
+read -r line <&3
+say card "$line"
+say cardmessages "$(grep 'PCI-MSI.*ttyS' /proc/interrupts | sed 's/^ *[0-9]*: *//')"
 reboot -f
 `;
 
@@ -61,6 +69,7 @@ suite("Debian's kernel on the machine", { skip: noGuest }, () => {
   const digest = createHash("md5").update(disk).digest("hex");
   const frames: Uint8Array[] = [];
   let fromConsole = "";
+  let fromCard = "";
   let log = "";
   let end: PcEnd;
   before(async () => {
@@ -90,6 +99,12 @@ suite("Debian's kernel on the machine", { skip: noGuest }, () => {
           const lines = line.split(/\r?\n/);
           line = lines.pop()!;
           for (const one of lines) heard(one);
+        },
+      ],
+      serialCards: [
+        (bytes) => {
+          fromCard += Buffer.from(bytes).toString("latin1");
+          if (bytes.includes(10)) machine.serialCards[0]!.write("to the card\n");
         },
       ],
       virtio: [
@@ -158,6 +173,14 @@ suite("Debian's kernel on the machine", { skip: noGuest }, () => {
     const asks = frames.map((frame) => Buffer.from(frame)).filter((frame) => frame.readUInt16BE(12) === 0x0806);
     assert.ok(asks.some((frame) => frame.toString("hex", 28, 42) === "0a010203" + "000000000000" + "0a010263"));
     assert.equal(said("vsock"), "there");
+  });
+
+  test("a serial card has Debian's driver, and interrupts by a message", () => {
+    assert.equal(said("carddriver"), "serial");
+    assert.equal(fromCard, "by the card\r\n");
+    assert.equal(said("card"), "to the card");
+    const [first, second] = said("cardmessages")!.split(/ +/).map(Number);
+    assert.ok(first! + second! > 0, said("cardmessages"));
   });
 
   test("the clock tells the host's time", () => {

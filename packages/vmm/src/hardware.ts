@@ -31,6 +31,7 @@ export interface Hardware {
   /** Told when something does not work any more. */
   onTrouble: (message: string) => void;
   readonly serial: SerialLine | undefined;
+  readonly serialCards: readonly SerialLine[];
   /** The machine has begun: what was made for it stays as it was asked for. */
   begun(): void;
   /** What a PC is made from, at the start and at every reset. */
@@ -85,6 +86,9 @@ export async function assemble(
     slots.push(share);
   }
   const serial = options.serial && undo.use(openSerial(options.serial, (why) => hardware.onTrouble(why)));
+  const serialCards = (options.serialCards ?? []).map((target) =>
+    undo.use(openSerial(target, (why) => hardware.onTrouble(why))),
+  );
   const sinks = [options.console, serial?.write].filter((sink) => sink !== undefined);
   for (const network of checked.networks) networks.push(await openNetwork(network, `net${networks.length}`));
   slots.push(...networks.map(({ device }) => device));
@@ -104,6 +108,7 @@ export async function assemble(
     ...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
     ...(options.testDevice && { testDevice: true }),
     virtio: slots,
+    serialCards: serialCards.map((card) => (bytes) => card.write(bytes)),
   };
   const describe = (): PcDescription => ({
     ...description,
@@ -124,6 +129,7 @@ export async function assemble(
     openDisk,
     openNetwork,
     serial,
+    serialCards,
     onBalloon: nobody,
     onTrouble: nobody,
     begun: () => own?.begun(),

@@ -1,7 +1,7 @@
 /** Machines of the image tiny as their users have them. One machine serves all tests that leave it as it was. */
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import {
   mkdirSync,
@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { noGuest } from "../testing/tiny-guest.ts";
 import type { LifeEvent } from "./life.ts";
@@ -38,7 +39,8 @@ suite("commands in a machine", { skip: noGuest }, () => {
       { folder: join(place.path, "shared"), tag: "shared" },
       { folder: join(place.path, "fixed"), tag: "fixed", readonly: true },
     ];
-    vm = await Machine.start({ accel: "soft", memory: "256M", append: "lodge.shell=0", disks, shares });
+    const serialCards = [{ to: "file", path: join(place.path, "card") }, { to: "pty" }] as const;
+    vm = await Machine.start({ accel: "soft", memory: "256M", append: "lodge.shell=0", disks, shares, serialCards });
   });
   after(async () => {
     await vm?.stop();
@@ -55,6 +57,19 @@ suite("commands in a machine", { skip: noGuest }, () => {
     assert.match(stdout, /^Linux 6\.\S+-cloud-amd64 x86_64\n$/);
     assert.equal(status, 0);
     assert.equal((await vm.exec(["no-such-program"])).status, 127);
+  });
+
+  test("serial cards lead to a file and to a terminal, both ways", async () => {
+    const [file, terminal] = vm.serialCardPaths;
+    assert.equal(file, join(place.path, "card"));
+    await vm.exec(["sh", "-c", "echo into the file >/dev/ttyS1"]);
+    assert.equal(readFileSync(file, "utf8"), "into the file\r\n");
+    const head = spawn("head", ["-n", "1", terminal!], { stdio: ["ignore", "pipe", "inherit"] });
+    const script = "exec 3<>/dev/ttyS2; stty -echo <&3; echo to the terminal >&3; read -r line <&3; echo $line";
+    const said = vm.exec(["sh", "-c", script]);
+    assert.equal(await text(head.stdout), "to the terminal\r\n");
+    writeFileSync(terminal!, "from the terminal\n");
+    assert.equal((await said).stdout, "from the terminal\n");
   });
 
   test("input is passed on to its end, whatever bytes it has", async () => {

@@ -128,6 +128,9 @@ export class Machine implements AsyncDisposable {
     hardware.onBalloon = (bytes) => begun.tell({ event: "balloon", bytes });
     hardware.onTrouble = (message) => begun.tell({ event: "trouble", message });
     if (hardware.serial) hardware.serial.onTyped = (bytes) => begun.pc.serial[0]!.write(bytes);
+    for (const [index, card] of hardware.serialCards.entries()) {
+      card.onTyped = (bytes) => begun.pc.serialCards[index]!.write(bytes);
+    }
     const machine = new Machine(options.name, life, accelerator, hardware, trouble, hotplug);
     if (options.qmp !== undefined) {
       const { serveQmp } = await import("./qmp/server.ts");
@@ -191,6 +194,11 @@ export class Machine implements AsyncDisposable {
   /** The serial console's file, or the terminal for other programs, where one was asked for. */
   get serialPath(): string | undefined {
     return this.#hardware.serial?.path;
+  }
+
+  /** The same of the PCI serial cards. */
+  get serialCardPaths(): readonly string[] {
+    return this.#hardware.serialCards.map(({ path }) => path);
   }
 
   /** The guest's network cards, in their order. */

@@ -7,8 +7,9 @@ export class MadeFiles implements Disposable {
   #paths: string[];
 
   /** Before any of them is made. */
-  constructor({ memoryBacking, serial }: MachineOptions) {
-    const named = [memoryBacking?.file, serial?.to === "file" ? serial.path : undefined];
+  constructor({ memoryBacking, serial, serialCards = [] }: MachineOptions) {
+    const lines = serial === undefined ? serialCards : [serial, ...serialCards];
+    const named = [memoryBacking?.file, ...lines.map((line) => (line.to === "file" ? line.path : undefined))];
     this.#paths = named.filter((path) => path !== undefined).filter((path) => !existsSync(path));
   }
 

@@ -44,6 +44,7 @@ export async function runConsole(options: MachineOptions, place: SerialPlace["to
   });
   if (here) progress.step("waiting for the guest's first words");
   else if (place === "pty" && !json) console.error(`lodge: the console is ${machine.serialPath}`);
+  if (!json) for (const path of machine.serialCardPaths) console.error(`lodge: a serial card leads to ${path}`);
   using terminal = here ? takeConsole(machine) : undefined;
   const end = await machine.ended;
   terminal?.[Symbol.dispose]();
@@ -70,8 +71,9 @@ function takeConsole(machine: Machine): Disposable {
 }
 
 /** The first line of a machine's events. */
-function started({ name, accelerator, serialPath }: Machine): object {
-  return { event: "started", pid: process.pid, name, accelerator: accelerator.kind, serial: serialPath };
+function started({ name, accelerator, serialPath, serialCardPaths }: Machine): object {
+  const serialCards = serialCardPaths.length > 0 ? serialCardPaths : undefined;
+  return { event: "started", pid: process.pid, name, accelerator: accelerator.kind, serial: serialPath, serialCards };
 }
 
 function consoleStatus(end: MachineEnd): number {

@@ -12,6 +12,7 @@ import {
   parseDisk,
   parseFields,
   parseNetwork,
+  parseSwitch,
   type ShareOptions,
   VmmError,
 } from "@lodge/vmm";
@@ -81,7 +82,11 @@ export function addRunOptions(command: Command): Command {
     .addOption(new Option("--on-panic <what>", "what a panic of the guest's kernel is").choices(["end", "continue"]))
     .option("--json", "print what becomes of the machine as lines of JSON; of a command, all that it gave")
     .option("--gdb <port>", "let GDB attach here: target remote :PORT", parseGdbPort)
-    .option("--device <name>", "isa-debug-exit[,iobase=0xf4] or pc-testdev", parseDevice);
+    .option(
+      "--device <name>",
+      "isa-debug-exit[,iobase=0xf4], pc-testdev, or pci-serial with file=F or pty; may be repeated",
+      parseDevice,
+    );
 }
 
 /** What the flags mean to the library. */
@@ -137,7 +142,17 @@ function parseDevice(text: string, before: MachineOptions = {}): MachineOptions 
     case "pc-testdev":
       parseFields(text, "--device", []);
       return { ...before, testDevice: true };
+    case "pci-serial": {
+      const { named } = parseFields(text, "--device", ["file", "pty"]);
+      const path = named.get("file");
+      const isPty = parseSwitch(named.get("pty"), "pty");
+      if (path === "" || isPty === (path !== undefined)) {
+        throw new VmmError("VMM_CONFIG", `--device ${text}: a serial card leads to file=F or to pty`);
+      }
+      const target = path === undefined ? ({ to: "pty" } as const) : ({ to: "file", path } as const);
+      return { ...before, serialCards: [...(before.serialCards ?? []), target] };
+    }
     default:
-      throw new VmmError("VMM_CONFIG", `--device ${text}: there is isa-debug-exit and pc-testdev`);
+      throw new VmmError("VMM_CONFIG", `--device ${text}: there is isa-debug-exit, pc-testdev and pci-serial`);
   }
 }

@@ -3,7 +3,7 @@
  * are now. Each thread makes its own over the same memory.
  */
 
-import { BARS, BarFlag, Capability, COMMAND_WRITABLE, Command, Config, MsiX, StatusBit } from "./layout.ts";
+import { BARS, BarFlag, Capability, COMMAND_WRITABLE, Command, Config, MsiField, MsiX, StatusBit } from "./layout.ts";
 
 /** A BAR: a range of registers that the guest places. Sizes are powers of two; memory has at least 4 KiB. */
 export interface BarLayout {
@@ -28,6 +28,8 @@ export interface FunctionLayout {
   readonly bars: readonly (BarLayout | undefined)[];
   /** Whether it interrupts by pin A where there are no messages. */
   readonly interruptPin: boolean;
+  /** How many messages it has without a table: a power of two, up to 32. */
+  readonly msi?: { readonly vectors: 1 | 2 | 4 | 8 | 16 | 32 };
   /** Its MSI-X vectors, and the BAR that the table is in, at its start; the pending bits follow. */
   readonly msix?: { readonly vectors: number; readonly bar: number };
   /** Further capabilities, without the pointer to the next: id first, then the content. */
@@ -46,7 +48,8 @@ export function msixBarBytes(vectors: number): number {
 
 export class ConfigSpace {
   readonly layout: FunctionLayout;
-  /** Where the MSI-X capability begins; 0 for none. */
+  /** Where the capabilities of MSI and MSI-X begin; 0 for none. */
+  readonly msiAt: number;
   readonly msixAt: number;
   /** Where each of the further capabilities begins. */
   readonly capabilitiesAt: readonly number[];
@@ -71,6 +74,7 @@ export class ConfigSpace {
       if (end > Config.CONVENTIONAL_BYTES) throw new RangeError("a PCI function's capabilities do not fit");
       return at;
     };
+    this.msiAt = layout.msi === undefined ? 0 : room(MsiField.CAPABILITY_BYTES);
     this.msixAt = layout.msix === undefined ? 0 : room(MsiX.CAPABILITY_BYTES);
     this.capabilitiesAt = layout.capabilities.map((content) => room(content.length + 1));
     this.#setWritable();
@@ -125,6 +129,11 @@ export class ConfigSpace {
     if (this.layout.bars[index]?.kind === "memory64") this.#view.setUint32(at + 4, Math.floor(address / 2 ** 32), true);
   }
 
+  /** Writes a register that the guest only reads. */
+  set32(offset: number, value: number): void {
+    this.#view.setUint32(offset, value >>> 0, true);
+  }
+
   get msixControl(): number {
     return this.#view.getUint16(this.msixAt + MsiX.CONTROL, true);
   }
@@ -149,11 +158,18 @@ export class ConfigSpace {
       writable.setUint32(at, ~(fixed % 2 ** 32) >>> 0, true);
       if (bar.kind === "memory64") writable.setUint32(at + 4, ~Math.floor(fixed / 2 ** 32) >>> 0, true);
     }
+    if (this.layout.msi !== undefined) {
+      writable.setUint16(this.msiAt + MsiField.CONTROL, MsiField.ENABLE | MsiField.GRANTED, true);
+      writable.setUint32(this.msiAt + MsiField.ADDRESS_LOW, 0xfffffffc, true);
+      writable.setUint32(this.msiAt + MsiField.ADDRESS_HIGH, 0xffffffff, true);
+      writable.setUint16(this.msiAt + MsiField.DATA, 0xffff, true);
+      writable.setUint32(this.msiAt + MsiField.MASK, 2 ** this.layout.msi.vectors - 1, true);
+    }
     if (this.msixAt > 0) writable.setUint16(this.msixAt + MsiX.CONTROL, MsiX.ENABLE | MsiX.FUNCTION_MASK, true);
   }
 
   #write(): void {
-    const { identity, bars, interruptPin, msix, capabilities } = this.layout;
+    const { identity, bars, interruptPin, msi, msix, capabilities } = this.layout;
     const view = this.#view;
     view.setUint16(Config.VENDOR, identity.vendor, true);
     view.setUint16(Config.DEVICE, identity.device, true);
@@ -178,6 +194,11 @@ export class ConfigSpace {
       pointer = at + 1;
       view.setUint16(Config.STATUS, view.getUint16(Config.STATUS, true) | StatusBit.CAPABILITIES, true);
     };
+    if (msi !== undefined) {
+      append(this.msiAt, Uint8Array.of(Capability.MSI));
+      const wanted = Math.log2(msi.vectors) << MsiField.WANTED_SHIFT;
+      view.setUint16(this.msiAt + MsiField.CONTROL, wanted | MsiField.ADDRESS_64 | MsiField.MASKABLE, true);
+    }
     if (msix !== undefined) {
       append(this.msixAt, Uint8Array.of(Capability.MSI_X));
       view.setUint16(this.msixAt + MsiX.CONTROL, msix.vectors - 1, true);

@@ -1,4 +1,4 @@
-/** A PCI function's configuration space (PCI Local Bus 3.0, 6.1 and 6.2; MSI-X: 6.8.2). */
+/** A PCI function's configuration space (PCI Local Bus 3.0, 6.1 and 6.2; MSI: 6.8.1; MSI-X: 6.8.2). */
 
 export const Config = {
   VENDOR: 0x00,
@@ -34,6 +34,24 @@ export const StatusBit = { INTERRUPT: 8, CAPABILITIES: 0x10 } as const;
 export const BarFlag = { IO: 1, MEMORY_64: 4, PREFETCHABLE: 8 } as const;
 
 export const Capability = { VENDOR: 0x09, MSI: 0x05, MSI_X: 0x11 } as const;
+
+/** MSI with a 64-bit address and masks: offsets from the capability, and bits of its control word. */
+export const MsiField = {
+  CONTROL: 2,
+  ADDRESS_LOW: 4,
+  ADDRESS_HIGH: 8,
+  DATA: 12,
+  MASK: 16,
+  PENDING: 20,
+  CAPABILITY_BYTES: 24,
+  ENABLE: 1,
+  /** How many messages the function wants, and may have: powers of two. */
+  WANTED_SHIFT: 1,
+  GRANTED: 0x70,
+  GRANTED_SHIFT: 4,
+  ADDRESS_64: 0x80,
+  MASKABLE: 0x100,
+} as const;
 
 /** MSI-X: offsets from the capability, bits of its control word, and the table's entries. */
 export const MsiX = {

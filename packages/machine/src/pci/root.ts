@@ -11,6 +11,7 @@ import { PciBus, type PciFunction } from "./bus.ts";
 import { ConfigSpace, type FunctionLayout } from "./config-space.ts";
 import { HOTPLUG_PORTS, PciHotplug } from "./hotplug.ts";
 import { PciLines } from "./lines.ts";
+import { SerialCard, type SerialCardHandle } from "./serial-card.ts";
 
 /** The machine's PCI as a value that can be posted to other threads. */
 export interface PciHandle {
@@ -19,6 +20,7 @@ export interface PciHandle {
   readonly hotplug: SharedArrayBuffer;
   readonly bridge: SharedArrayBuffer;
   readonly functions: readonly VirtioFunctionHandle[];
+  readonly serialCards: readonly SerialCardHandle[];
 }
 
 /** What a vCPU's thread is sent of a slot: the function that it has now, or that it has none. */
@@ -57,8 +59,8 @@ export interface PciWires {
   readonly nextPlug: () => Plug | undefined;
   /** Nothing in this thread knows of a slot's function any more. */
   readonly released: (slot: number) => void;
-  /** The guest has let go of functions. */
-  readonly ejected: () => void;
+  /** Something waits for the I/O thread. */
+  readonly wakeHost: () => void;
 }
 
 /**
@@ -68,7 +70,7 @@ export interface PciWires {
 export function connectPci(
   handle: PciHandle,
   { ports, memory, resetControl }: { ports: Bus; memory: Bus; resetControl: Registers },
-  { hypervisor, vm, line, send, nextPlug, released, ejected }: PciWires,
+  { hypervisor, vm, line, send, nextPlug, released, wakeHost }: PciWires,
   resources: DisposableStack,
 ): () => void {
   const lines = new PciLines(handle.lines, line);
@@ -94,11 +96,14 @@ export function connectPci(
       released(plug.slot);
     }
   };
-  const bus = new PciBus(handle.bus, [bridge, ...handle.functions.map(attach)], resetControl, settle);
+  const cards = handle.serialCards.map((card) => {
+    return new SerialCard(card, { pin: lines.pinA(card.slot), send, wakeHost });
+  });
+  const bus = new PciBus(handle.bus, [bridge, ...cards, ...handle.functions.map(attach)], resetControl, settle);
   bus.connect(ports, memory);
   const hotplug = new PciHotplug(handle.hotplug, (slots) => {
     PciBus.emptied(handle.bus, slots);
-    ejected();
+    wakeHost();
   });
   ports.add(Port.PCI_HOTPLUG, HOTPLUG_PORTS, hotplug);
   return settle;

@@ -6,10 +6,11 @@ import { MachineError } from "../errors.ts";
 import { interruptLine } from "../interrupts.ts";
 import type { VcpuThread } from "../vcpu/thread.ts";
 import { VirtioPort } from "../virtio/port.ts";
-import { DEVICE_SLOTS, PciBus } from "./bus.ts";
+import { DEVICE_SLOTS, PciBus, SLOTS } from "./bus.ts";
 import { PciHotplug } from "./hotplug.ts";
 import { PciLines } from "./lines.ts";
 import { createBridge, type PciHandle, placeBars } from "./root.ts";
+import { SerialCard } from "./serial-card.ts";
 
 export interface SlotsWires {
   readonly hypervisor: Hypervisor;
@@ -19,6 +20,8 @@ export interface SlotsWires {
   readonly failed: (reason: string) => void;
   /** The guest is to look at its slots: ACPI's event for that. */
   readonly tellGuest: () => void;
+  /** A serial card has something for the I/O thread. */
+  readonly wakeHost: () => void;
   /** A device is out of the machine. */
   readonly unplugged: (device: VirtioDevice) => void;
 }
@@ -40,14 +43,16 @@ function close(one: Occupied): Promise<void> {
 export class PciSlots implements AsyncDisposable {
   /** What the vCPUs' threads begin with. */
   readonly handle: PciHandle;
+  /** In the last slots, where they stay. */
+  readonly serialCards: readonly SerialCard[];
   readonly #wires: SlotsWires;
   readonly #pins: PciLines;
   readonly #hotplug: PciHotplug;
   readonly #occupied = new Map<number, Occupied>();
   #vcpus: readonly VcpuThread[] = [];
 
-  /** Puts devices into slots from 1 on, as they are listed; a slot for which there is none stays empty. */
-  constructor(devices: readonly (VirtioDevice | undefined)[], wires: SlotsWires) {
+  /** Puts devices into slots from 1 on, as they are listed, and so many serial cards; a slot for which there is none stays empty. */
+  constructor(devices: readonly (VirtioDevice | undefined)[], serialCards: number, wires: SlotsWires) {
     this.#wires = wires;
     const lines = PciLines.create();
     this.#pins = new PciLines(lines, (gsi) => interruptLine(wires.vm, gsi));
@@ -55,9 +60,15 @@ export class PciSlots implements AsyncDisposable {
     // Only vCPUs eject.
     this.#hotplug = new PciHotplug(hotplug, () => {});
     for (const [index, device] of devices.entries()) if (device !== undefined) this.#put(index + 1, device);
-    placeBars(this.ports.map((port) => port.function));
+    const cards = Array.from({ length: serialCards }, (_, index) => SerialCard.create(SLOTS - serialCards + index));
+    this.serialCards = cards.map((card) => {
+      const { vm, wakeHost } = wires;
+      const pin = this.#pins.pinA(card.slot);
+      return new SerialCard(card, { pin, send: (message) => vm.signalMsi(message), wakeHost });
+    });
+    placeBars([...this.ports.map((port) => port.function), ...this.serialCards]);
     const functions = this.ports.map((port) => port.handle);
-    this.handle = { bus: PciBus.create(), lines, hotplug, bridge: createBridge(), functions };
+    this.handle = { bus: PciBus.create(), lines, hotplug, bridge: createBridge(), functions, serialCards: cards };
   }
 
   /** Once they are there: they hear of what comes and goes. */
@@ -71,7 +82,8 @@ export class PciSlots implements AsyncDisposable {
 
   /** Plugs a device into the first free slot. The guest finds it without registers' places, and gives it some. */
   plug(device: VirtioDevice): { slot: number; port: VirtioPort } {
-    const slot = DEVICE_SLOTS.find((free) => !this.#occupied.has(free));
+    const cards = this.serialCards.map(({ slot }) => slot);
+    const slot = DEVICE_SLOTS.find((free) => !this.#occupied.has(free) && !cards.includes(free));
     if (slot === undefined)
       throw new MachineError("MACHINE_STATE", `all ${DEVICE_SLOTS.length} PCI slots have a device`);
     const port = this.#put(slot, device);

@@ -108,7 +108,7 @@ async function open(hypervisor: Hypervisor, setup: VcpuSetup, resources: Disposa
     send: (message: Msi) => vm.signalMsi(message),
     nextPlug: () => receiveMessageOnPort(plugs)?.message as Plug | undefined,
     released: (slot: number) => post({ type: "released", slot }),
-    ejected: () => notifier.signal(),
+    wakeHost: () => notifier.signal(),
   };
   const settle = connectPci(setup.pci, chipset, wires, resources);
   const vcpu = vm.createVcpu(setup.id);

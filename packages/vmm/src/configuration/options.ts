@@ -45,6 +45,8 @@ export interface MachineOptions {
   readonly console?: (bytes: Uint8Array) => void;
   /** Where the serial console leads beside that: a file, or a terminal for other programs ({@link Machine.serialPath}). */
   readonly serial?: SerialTarget;
+  /** PCI cards with a serial port each, and where each leads ({@link Machine.serialCardPaths}). Default: none. */
+  readonly serialCards?: readonly SerialTarget[];
   /** A port whose writes end the machine with a status, as QEMU's isa-debug-exit does. */
   readonly debugExitPort?: number;
   /** The devices that kvm-unit-tests need. */
