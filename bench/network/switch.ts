@@ -15,7 +15,6 @@ import { SwitchClient, switchStatus, writeNetwork } from "@lodge/network";
 import { KernelGuest } from "../../packages/network/testing/kernel-guest.ts";
 import { command, enterOwnNetwork, Host } from "../../packages/network/testing/namespaces.ts";
 
-const BYTES = 256 << 20;
 const GIB = 1 << 30;
 const [job = "", numberText = ""] = process.argv.slice(2);
 
@@ -39,7 +38,7 @@ async function transfer(from: number, to: number): Promise<number> {
   const closed = once(server, "close");
   for await (const line of createInterface(server.stdout)) if (line.includes("listening")) break;
   server.stdout.resume();
-  const client = inside(from, "iperf3", "-c", address(2), "-n", String(BYTES), "-J");
+  const client = inside(from, "iperf3", "-c", address(2), "-n", String(GIB), "-J");
   let told = "";
   for await (const part of client.stdout) told += part;
   await closed;
@@ -58,7 +57,7 @@ function processorSeconds(pids: readonly number[]): number {
 async function timed(from: number, to: number, carriers: readonly number[]): Promise<Timed> {
   const before = processorSeconds(carriers);
   const seconds = await transfer(from, to);
-  return { seconds, processor: ((processorSeconds(carriers) - before) / BYTES) * GIB };
+  return { seconds, processor: processorSeconds(carriers) - before };
 }
 
 interface Timed {
