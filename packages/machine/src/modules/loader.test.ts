@@ -109,7 +109,7 @@ test("the packages' entries have the same exports as by Node's loader", (t) => {
     `(async () => {
       const differ = [];
       for (const path of ${JSON.stringify(entries)}) {
-        const names = (of) => Object.keys(of).sort().join();
+        const names = (of) => Object.entries(of).map(([name, value]) => name + " " + typeof value).sort().join();
         const [ours, nodes] = [names(load(path)), names(await import(path))];
         if (ours !== nodes) differ.push([path, ours, nodes]);
       }

@@ -1,5 +1,5 @@
 /**
- * Loads Lodge's own modules, some hundreds, in a quarter of the time that Node takes for them: one after the other, as functions
+ * Loads Lodge's own modules, some hundreds, in half the time that Node takes for them: one after the other, as functions
  * ({@link asFunction}), with what became of each kept in one file for all. A source that has changed since is read again, so that it
  * can be edited and run; what is not ours Node loads. Errors, debuggers and profiles see the sources.
  *
