@@ -3,8 +3,8 @@
  *
  *     npm run bench -- [--json] [--quick] [NAME...]       without a name: all of them
  *
- * `--quick` takes fewer rounds, where a benchmark knows how. `cpu:NAME` is one workload of the benchmark cpu;
- * `boot:kvm` is on real KVM, in the lab.
+ * `--quick` takes fewer rounds, where a benchmark knows how. `cpu:NAME` is one workload of the benchmark cpu,
+ * `storage:convert` one part of that; `boot:kvm` is on real KVM, in the lab.
  */
 
 import { readFileSync } from "node:fs";

@@ -13,16 +13,23 @@ const LODGE = join(import.meta.dirname, "../../packages/cli/bin/lodge.js");
 const STEP = "5111808";
 const GIB = 2 ** 30;
 
-export default async function storage({ quick }: { quick: boolean }): Promise<Results> {
+/** What `storage:NAME` runs alone. */
+const PARTS = ["convert", "requests", "mirrors", "clone", "memory"] as const;
+
+export default async function storage({ quick, only }: { quick: boolean; only: readonly string[] }): Promise<Results> {
+  const unknown = only.filter((name) => !PARTS.some((part) => part === name));
+  if (unknown.length > 0) throw new Error(`storage has no ${unknown.join(", ")}; there are: ${PARTS.join(", ")}`);
+  const wants = (part: (typeof PARTS)[number]) => only.length === 0 || only.includes(part);
   using folder = mkdtempDisposableSync(join(tmpdir(), "lodge-bench-storage-"));
   const at = (name: string) => join(folder.path, name);
   const rounds = quick ? 1 : 5;
   const comparisons = [
-    await convert(at, rounds),
-    ...(await requests(at, rounds, quick)),
-    ...(await mirrors(at, rounds)),
+    ...(wants("convert") ? [await convert(at, rounds)] : []),
+    ...(wants("requests") ? await requests(at, rounds, quick) : []),
+    ...(wants("mirrors") ? await mirrors(at, rounds) : []),
   ];
-  return { against: "qemu-img", comparisons, figures: [await clone(at), ...(await memory(at, quick))] };
+  const figures = [...(wants("clone") ? [await clone(at)] : []), ...(wants("memory") ? await memory(at, quick) : [])];
+  return { against: "qemu-img", comparisons, figures };
 }
 
 function run(program: string, ...args: string[]): string {

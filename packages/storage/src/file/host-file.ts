@@ -1,5 +1,6 @@
 /** A file of the host as a place for bytes. */
 
+import { statfsSync } from "node:fs";
 import { constants, type FileHandle, open } from "node:fs/promises";
 import { AllocateFlag, Errno, fallocate, ftruncate, Seek, SystemError, seekExtent } from "@lodge/linux/files";
 import { notFast, StorageError } from "../errors.ts";
@@ -10,7 +11,11 @@ import { cutPieces, fillPieces, type Pieces, totalBytes } from "./pieces.ts";
 import { Transfers } from "./transfers.ts";
 
 /** What zeros are written in where the file system has no quicker way. */
-const ZEROS = new Uint8Array(1 << 20);
+const ZEROS = Buffer.alloc(64 << 10);
+/** linux/magic.h: EXT4_SUPER_MAGIC. */
+const EXT4 = 0xef53;
+/** A hole at a file's end ends in so many. */
+const LAST_BYTES = 4096;
 
 export interface HostFileOptions {
   readOnly?: boolean;
@@ -42,6 +47,8 @@ export class HostFile implements Store {
   readonly isDevice: boolean;
   readonly #flushes: boolean;
   #sizeBytes: number;
+  /** {@link reserve} is of use here. */
+  #reserves: boolean | undefined;
   /** The file system can punch holes, and zero ranges. */
   readonly #can = { [AllocateFlag.PUNCH_HOLE]: true, [AllocateFlag.ZERO_RANGE]: true };
 
@@ -115,6 +122,36 @@ export class HostFile implements Store {
     this.#sizeBytes = Math.max(this.#sizeBytes, offset + totalBytes(pieces));
   }
 
+  /** The descriptor, for transfers that others make; undefined where they would have to go past the page cache. */
+  get fd(): number | undefined {
+    return this.#direct === undefined ? this.#file.fd : undefined;
+  }
+
+  /** Others have written up to here. */
+  grown(end: number): void {
+    this.#sizeBytes = Math.max(this.#sizeBytes, end);
+  }
+
+  /**
+   * Sets space aside for what is to be written soon, without making the file longer: ext4 writes that a tenth quicker, where others
+   * gain nothing. What is not written then is to be discarded, and what is behind the end {@link trim}med.
+   */
+  reserve(offset: number, length: number): void {
+    this.#reserves ??= !this.isDevice && statfsSync(this.name).type === EXT4;
+    if (!this.#reserves) return;
+    try {
+      fallocate(this.#file.fd, AllocateFlag.KEEP_SIZE, offset, length);
+    } catch {
+      // Writing says why, unless it takes less.
+      this.#reserves = false;
+    }
+  }
+
+  /** Gives back what was reserved behind the end. Nobody may be writing. */
+  trim(): void {
+    ftruncate(this.#file.fd, seekExtent(this.#file.fd, 0, Seek.END)!);
+  }
+
   async flush(): Promise<void> {
     if (!this.#flushes) return;
     try {
@@ -134,8 +171,10 @@ export class HostFile implements Store {
     for (let at = done ? length : 0; at < length; at += ZEROS.length) {
       await this.write(offset + at, [ZEROS.subarray(0, Math.min(ZEROS.length, length - at))]);
     }
-    // Neither hole nor zeros make the file longer: what is behind the end reads as zeros anyhow.
-    if (done && offset + length > this.#sizeBytes) await this.resize(offset + length);
+    if (!done || offset + length <= this.#sizeBytes) return;
+    // Neither hole nor zeros make the file longer. A write does, which cannot make it shorter where others write behind this.
+    const last = Math.min(length, LAST_BYTES);
+    await this.write(offset + length - last, [ZEROS.subarray(0, last)]);
   }
 
   /** A device's size is the host's to change; this takes over as much of it as there is. */

@@ -3,6 +3,7 @@
 import type { Image } from "../image.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { settled } from "../settled.ts";
+import { FileCopy, type Held } from "./copy-files.ts";
 import { extentsOf } from "./extents.ts";
 
 /**
@@ -40,10 +41,17 @@ export async function copyImage(source: Image, target: Image, options: CopyOptio
   const write = writerOf(target, { ...options, overZeros });
   // In whole clusters, also where those are larger.
   const chunkBytes = Math.max(CHUNK_BYTES, target instanceof Qcow2Image ? target.metadata.clusterSize : 0);
-  const parts = partsOf(source, chunkBytes, options);
   let done = 0;
+  const copied = (bytes: number) => {
+    done += bytes;
+    progress?.(done, source.sizeBytes);
+  };
+  const files = await fileCopyOf(source, target, { ...options, overZeros, parallel }, copied);
+  const extents = extentsOf(source);
+  // What threads cannot copy is left to be done here.
+  const parts = partsOf(files?.copy(extents) ?? extents, chunkBytes, options);
   const worker = async () => {
-    const room = Buffer.allocUnsafeSlow(chunkBytes);
+    let room: Buffer | undefined;
     // All take from the same parts; the first failure ends them for all.
     for await (const { start, length, zero, skipped } of parts) {
       if (skipped) {
@@ -51,15 +59,32 @@ export async function copyImage(source: Image, target: Image, options: CopyOptio
       } else if (zero && sparseBytes > 0) {
         if (overZeros) await target.writeZeroes(start, length, true);
       } else {
+        room ??= Buffer.allocUnsafeSlow(chunkBytes);
         const bytes = room.subarray(0, length);
         await source.read(start, [bytes]);
         await write(start, bytes);
       }
-      done += length;
-      progress?.(done, source.sizeBytes);
+      copied(length);
     }
   };
-  await settled(Array.from({ length: parallel }, worker));
+  try {
+    await settled(Array.from({ length: parallel }, worker));
+  } finally {
+    files?.end();
+  }
+}
+
+async function fileCopyOf(
+  source: Image,
+  target: Image,
+  options: CopyOptions & { overZeros: boolean; parallel: number },
+  copied: (bytes: number) => void,
+): Promise<FileCopy | undefined> {
+  const { compressed, overZeros, sparseBytes = SPARSE_BYTES, signal, parallel } = options;
+  // It looks for zeros block by block.
+  if (compressed || sparseBytes > SPARSE_BYTES) return undefined;
+  const wanted = (extent: Held) => isWanted(extent, options);
+  return FileCopy.between(source, target, { sparse: sparseBytes > 0, overZeros, wanted, signal, copied, parallel });
 }
 
 async function zeroed(target: Image, sizeBytes: number): Promise<boolean> {
@@ -82,12 +107,13 @@ interface Part {
 
 /** What is to be done: zeros as long as they are, data in chunks that end where their multiples do. */
 async function* partsOf(
-  source: Image,
+  extents: AsyncIterable<Held>,
   chunkBytes: number,
-  { signal, images = Number.POSITIVE_INFINITY, sparseBytes = SPARSE_BYTES }: CopyOptions,
+  { signal, sparseBytes = SPARSE_BYTES, ...options }: CopyOptions,
 ): AsyncGenerator<Part> {
-  for await (const { start, length, zero, depth, present } of extentsOf(source)) {
-    const skipped = depth >= images || (!present && images < Number.POSITIVE_INFINITY);
+  for await (const extent of extents) {
+    const { start, length, zero } = extent;
+    const skipped = !isWanted(extent, options);
     const whole = skipped || (zero && sparseBytes > 0);
     for (let at = start; at < start + length; ) {
       signal?.throwIfAborted();
@@ -97,6 +123,10 @@ async function* partsOf(
       at += step;
     }
   }
+}
+
+function isWanted({ depth, present }: Held, { images = Number.POSITIVE_INFINITY }: CopyOptions): boolean {
+  return depth < images && (present || images === Number.POSITIVE_INFINITY);
 }
 
 type Write = (offset: number, bytes: Buffer) => Promise<void>;

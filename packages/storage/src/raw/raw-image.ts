@@ -8,11 +8,11 @@ const SECTOR = 512;
 
 export class RawImage implements Image {
   readonly format = "raw";
-  readonly #store: Store;
+  readonly store: Store;
 
   /** Takes over `store`, whose size must be a multiple of 512 and not 0. */
   constructor(store: Store) {
-    this.#store = store;
+    this.store = store;
     if (store.sizeBytes === 0 || store.sizeBytes % SECTOR !== 0) {
       throw new StorageError(
         "STORAGE_OPEN",
@@ -22,46 +22,46 @@ export class RawImage implements Image {
   }
 
   get name(): string {
-    return this.#store.name;
+    return this.store.name;
   }
 
   get sizeBytes(): number {
-    return this.#store.sizeBytes;
+    return this.store.sizeBytes;
   }
 
   get readOnly(): boolean {
-    return this.#store.readOnly;
+    return this.store.readOnly;
   }
 
   read(offset: number, pieces: Pieces): Promise<void> {
-    return this.#store.read(offset, pieces);
+    return this.store.read(offset, pieces);
   }
 
   write(offset: number, pieces: Pieces): Promise<void> {
-    return this.#store.write(offset, pieces);
+    return this.store.write(offset, pieces);
   }
 
   flush(): Promise<void> {
-    return this.#store.flush();
+    return this.store.flush();
   }
 
   discard(offset: number, length: number): Promise<void> {
-    return this.#store.discard(offset, length);
+    return this.store.discard(offset, length);
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean, onlyFast = false): Promise<void> {
-    return this.#store.writeZeroes(offset, length, mayUnmap, onlyFast);
+    return this.store.writeZeroes(offset, length, mayUnmap, onlyFast);
   }
 
   resize(sizeBytes: number): Promise<void> {
-    return this.#store.resize(sizeBytes);
+    return this.store.resize(sizeBytes);
   }
 
   status(offset: number, length: number): Promise<Extent> {
-    return this.#store.status(offset, length);
+    return this.store.status(offset, length);
   }
 
   close(): Promise<void> {
-    return this.#store.close();
+    return this.store.close();
   }
 }
