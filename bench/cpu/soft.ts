@@ -17,6 +17,7 @@ import { DEBUG_PORT, EXIT_PORT, MEMORY_BYTES, Protocol } from "./protocol.ts";
 
 // As `lodge` does.
 setFlagsFromString("--experimental-wasm-branch-hinting");
+setFlagsFromString("--experimental-wasm-compilation-hints");
 const [path, processors] = process.argv.slice(2);
 const compiler = new CompilerThread(processors === "2" ? 2 : 1);
 const hypervisor = openSoft({ compileThread: () => compileThread(compiler.links[0]!) });

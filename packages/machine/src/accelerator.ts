@@ -18,7 +18,7 @@ export async function openHypervisor(kind: HypervisorKind, services?: VcpuServic
   if (kind === "kvm") return (await import("@lodge/kvm/linux")).openKvm();
   if (services === undefined) return (await import("@lodge/softkvm/without-vcpus")).openSoftWithoutVcpus();
   const { openSoft } = await import("@lodge/softkvm");
-  const { heedBranchHints } = await import("./vcpu/branch-hints.ts");
+  const { heedHints } = await import("./vcpu/hints.ts");
   const { codeCache, idle } = services;
   let free = services.compileThread;
   const compileThread = () => {
@@ -28,6 +28,6 @@ export async function openHypervisor(kind: HypervisorKind, services?: VcpuServic
   };
   const codeStore =
     codeCache === undefined ? {} : { codeStore: new (await import("./vcpu/code-files.ts")).CodeFiles(codeCache) };
-  heedBranchHints();
+  heedHints();
   return openSoft({ idle, compileThread, ...codeStore });
 }

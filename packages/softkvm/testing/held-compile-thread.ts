@@ -2,42 +2,40 @@
 
 import { compileOrder } from "../src/compiler/compile-order.ts";
 import type { CompiledRegion, CompileThread, RegionOrder } from "../src/compiler/compile-thread.ts";
+import { FIELDS } from "../src/compiler/order.ts";
 
 export class HeldCompileThread implements CompileThread {
   isReady = true;
   isWanted = false;
   /** How many orders came. */
   orders = 0;
-  #held: RegionOrder | undefined;
-  #answer: CompiledRegion | "nothing" | undefined;
+  readonly #held: RegionOrder[] = [];
+  readonly #answers: (CompiledRegion | "nothing")[] = [];
 
   want(): void {
     this.isWanted = true;
   }
 
   order(order: RegionOrder): void {
-    if (this.#held !== undefined || this.#answer !== undefined)
-      throw new Error("an order before the last was answered");
     this.orders += 1;
     // As it goes from thread to thread.
-    this.#held = structuredClone(order);
+    this.#held.push(structuredClone(order));
   }
 
   take(): CompiledRegion | "nothing" | undefined {
-    const answer = this.#answer;
-    this.#answer = undefined;
-    return answer;
+    return this.#answers.shift();
   }
 
   get isHolding(): boolean {
-    return this.#held !== undefined;
+    return this.#held.length > 0;
   }
 
-  /** Compiles what is held; `spoil` changes the order before. */
-  compile(spoil: (order: RegionOrder) => void = () => {}): void {
-    if (this.#held === undefined) throw new Error("there is no order");
-    spoil(this.#held);
-    this.#answer = compileOrder(this.#held) ?? "nothing";
-    this.#held = undefined;
+  /** Compiles the first of what is held; `spoil` changes the order before. Returns the number of its blocks. */
+  compile(spoil: (order: RegionOrder) => void = () => {}): number {
+    const order = this.#held.shift();
+    if (order === undefined) throw new Error("there is no order");
+    spoil(order);
+    this.#answers.push(compileOrder(order) ?? "nothing");
+    return order.members.length / FIELDS;
   }
 }

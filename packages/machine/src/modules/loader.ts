@@ -13,7 +13,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { isModuleNamespaceObject } from "node:util/types";
 import { cachedDataVersionTag } from "node:v8";
 import { Script } from "node:vm";
-import { heedBranchHints } from "../vcpu/branch-hints.ts";
+import { heedHints } from "../vcpu/hints.ts";
 import { type Kept, KeptModules } from "./kept.ts";
 
 type Exports = Readonly<Record<string, unknown>>;
@@ -95,7 +95,7 @@ export function loadNamed(specifier: string): Exports {
 
 /** This module in the form in which it loads others: a thread that begins with that need not ask Node's loader. */
 export function loaderItself(): LoaderFile[] {
-  return ["../vcpu/branch-hints", "./kept", "./loader"].map((stem) => {
+  return ["../vcpu/hints", "./kept", "./loader"].map((stem) => {
     const name = `${stem}${ending}`;
     const path = join(dirname(own), name);
     const { code, compiled } = scriptOf(path);
@@ -110,11 +110,11 @@ export function loaderItself(): LoaderFile[] {
 export function keepCompiled(last = false): void {
   if (kept === undefined) return;
   const before = cachedDataVersionTag();
-  if (before !== kept.engine) heedBranchHints(false);
+  if (before !== kept.engine) heedHints(false);
   if (fresh.length > 0 && cachedDataVersionTag() === kept.engine) {
     kept.add(fresh.map(({ script, ...rest }): Kept => ({ ...rest, compiled: script.createCachedData() })));
   }
-  if (before !== kept.engine && !last) heedBranchHints();
+  if (before !== kept.engine && !last) heedHints();
 }
 
 /** `import.meta`, as far as ours ask it. */

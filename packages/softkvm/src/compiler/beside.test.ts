@@ -5,6 +5,8 @@ import { test } from "node:test";
 import { type FlatGuest, flatGuest } from "../../testing/flat-guest.ts";
 import { HeldCompileThread } from "../../testing/held-compile-thread.ts";
 import { CODE_LIMITS } from "../interpreter/limits.ts";
+import { MOST_ORDERS } from "./beside.ts";
+import type { CompiledRegion } from "./compile-thread.ts";
 
 const LOOP = 0x1000;
 const PATCH = 0x2000;
@@ -104,16 +106,53 @@ test("an order whose bytes are no instructions comes back as nothing, and the co
   while (!thread.isHolding) assert.equal(machine.run(LOOP), sum(3));
 });
 
-test("one at a time is under way; a thread that is gone leaves the compiling to the vCPU's", () => {
+test("some are under way at a time; a thread that is gone leaves the compiling to the vCPU's", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  const loops = Array.from({ length: 2 * MOST_ORDERS }, (_, index) => MANY + 0x40 * index);
+  for (const at of loops) {
+    machine.write(at, loop(1));
+    assert.equal(machine.run(at), sum(1));
+  }
+  assert.equal(thread.orders, MOST_ORDERS);
+  thread.compile();
+  assert.equal(machine.run(loops[0]!), sum(1));
+  assert.equal(thread.orders, MOST_ORDERS + 1);
+  thread.isReady = false;
+  const before = machine.regionBytes;
+  assert.notEqual(before, 0);
+  while (machine.regionBytes === before) assert.equal(machine.run(loops.at(-1)!), sum(1));
+  for (const at of loops) assert.equal(machine.run(at), sum(1));
+  assert.equal(thread.orders, MOST_ORDERS + 1);
+});
+
+test("what leads to blocks that are under way is decided on when these have come, and takes them in", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  // The same loop with a jump to the other one's HLT behind it. All is decoded before it is compiled.
+  machine.write(LOOP + 0x40, [...loop(7).slice(0, -1), 0xeb, LOOP + 8 - (LOOP + 0x40 + 10)]);
+  for (const at of [LOOP, LOOP + 0x40]) machine.run(at, 2);
+  machine.run(LOOP);
+  assert.equal(machine.run(LOOP + 0x40), sum(7));
+  assert.equal(thread.orders, 1);
+  const blocks = thread.compile();
+  assert.equal(machine.run(LOOP + 0x40), sum(7));
+  assert.equal(thread.orders, 2);
+  assert.ok(thread.compile() > blocks);
+  assert.equal(machine.run(LOOP + 0x40), sum(7));
+  assert.equal(machine.run(LOOP), sum(3));
+});
+
+test("the engine's optimizing compiler is asked for here and now only, not where the bytes are used again", () => {
   const thread = new HeldCompileThread();
   using machine = guest(thread);
   machine.run(LOOP);
-  assert.equal(machine.run(OTHER), sum(7));
-  assert.equal(thread.orders, 1);
-  thread.isReady = false;
-  while (machine.regionBytes === 0) assert.equal(machine.run(OTHER), sum(7));
-  assert.equal(machine.run(LOOP), sum(3));
-  assert.equal(thread.orders, 1);
+  thread.compile();
+  const { module, bytes } = thread.take() as CompiledRegion;
+  // The types of Node alone do not know it.
+  const { customSections } = WebAssembly.Module as unknown as { customSections(of: object, name: string): object[] };
+  assert.equal(customSections(module, "compilationHints").length, 1);
+  assert.equal(customSections(new WebAssembly.Module(bytes), "compilationHints").length, 0);
 });
 
 test("a thread is wanted once the vCPU's has compiled much", () => {

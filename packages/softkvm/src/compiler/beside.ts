@@ -1,6 +1,7 @@
 /**
- * Compiling beside the vCPU's thread, in one that the host lends: the guest goes on in the interpreter meanwhile. One region is
- * under way at a time, and what is to be the next one is decided when that has come: so each knows what the ones before have taken in.
+ * Compiling beside the vCPU's thread, in one that the host lends: the guest goes on in the interpreter meanwhile. Some regions are
+ * under way at a time, none of which has a block of another one: what would, is decided on again when that has come. So each
+ * knows what the ones before have taken in.
  */
 
 import type { Block } from "../interpreter/block.ts";
@@ -27,7 +28,21 @@ interface UnderWay {
   readonly plan: RegionParts;
   readonly slot: number;
   readonly era: number;
+  readonly blocks: ReadonlySet<Block>;
+  /** The regions that it shall replace. */
+  readonly replaced: ReadonlySet<Region>;
+  /** What has to be decided on when it has come. */
+  readonly later: Wish[];
 }
+
+/**
+ * So many orders are under way at most. With one at a time, the other thread would wait half of the time for this one to look
+ * around.
+ */
+export const MOST_ORDERS = 4;
+
+/** So many wishes are planned at a time: the guest waits for that. */
+const MOST_PLANS = 8;
 
 /**
  * So many regions this thread compiles before it wants the other one, whose code has to be loaded and compiled anew: that takes
@@ -43,14 +58,13 @@ export class Beside {
   readonly #blocks: Blocks;
   readonly #handlers: Handlers;
   readonly #base: number;
-  #wishes: Wish[] = [];
+  readonly #wishes: Wish[] = [];
   /** Blocks for whose sake something is under way or wished. */
   readonly #waiting = new Set<Block>();
-  #underWay: UnderWay | undefined;
+  /** In the order in which they will come. */
+  readonly #underWay: UnderWay[] = [];
   #isPlanning = false;
   #ownRegions = 0;
-  /** The regions that what is under way shall replace. */
-  readonly #replaced = new Set<Region>();
 
   constructor(thread: CompileThread, blocks: Blocks, handlers: Handlers, base: number) {
     this.#thread = thread;
@@ -73,7 +87,7 @@ export class Beside {
   wish(wish: Wish): void {
     const { block } = wish;
     if (this.#waiting.has(block)) return;
-    if (this.#wishes.length >= MOST_WISHES) {
+    if (this.#waiting.size >= MOST_WISHES) {
       this.#giveUp(block);
       return;
     }
@@ -84,44 +98,53 @@ export class Beside {
 
   /** Takes what has come into use. The guest is between two of its blocks. */
   collect(): void {
-    if (this.#underWay === undefined) return;
-    const compiled = this.#thread.isReady ? this.#thread.take() : "nothing";
-    if (compiled === undefined) return;
-    this.#finish(this.#underWay, compiled);
+    for (let underWay = this.#underWay[0]; underWay !== undefined; underWay = this.#underWay[0]) {
+      const compiled = this.#thread.isReady ? this.#thread.take() : "nothing";
+      if (compiled === undefined) break;
+      this.#underWay.shift();
+      this.#finish(underWay, compiled);
+    }
     this.#next();
   }
 
   #next(): void {
     // Plans may end in wishes.
     if (this.#isPlanning) return;
-    while (this.#underWay === undefined && this.#wishes.length > 0) {
-      const wish = this.#wishes.shift()!;
-      this.#waiting.delete(wish.block);
+    for (let plans = 0; this.#underWay.length < MOST_ORDERS && plans < MOST_PLANS; plans++) {
+      const wish = this.#wishes.shift();
+      if (wish === undefined) return;
       this.#isPlanning = true;
       const plan = this.#thread.isReady && this.#isAlive(wish.block) ? wish.plan() : undefined;
-      wish.then?.();
-      this.#isPlanning = false;
-      if (plan === undefined) {
-        if (!this.#waiting.has(wish.block)) this.#giveUp(wish.block);
-        continue;
+      const other = plan && this.#underWay.find(({ blocks }) => plan.members.some(({ block }) => blocks.has(block)));
+      if (other === undefined) {
+        this.#waiting.delete(wish.block);
+        wish.then?.();
       }
-      this.#waiting.add(wish.block);
-      for (const { block } of plan.members) if (block.region !== undefined) this.#replaced.add(block.region);
-      const slot = this.#handlers.takeSlot();
-      this.#underWay = { wish, plan, slot, era: this.#handlers.era };
-      this.#thread.order(orderOf({ slot, ...plan }, this.#base, this.#blocks));
+      this.#isPlanning = false;
+      if (other !== undefined) other.later.push(wish);
+      else if (plan !== undefined) this.#order(wish, plan);
+      else if (!this.#waiting.has(wish.block)) this.#giveUp(wish.block);
     }
   }
 
-  #finish({ wish, plan, slot, era }: UnderWay, compiled: CompiledRegion | "nothing"): void {
+  #order(wish: Wish, plan: RegionParts): void {
+    const blocks = new Set(plan.members.map(({ block }) => block));
+    const replaced = new Set<Region>();
+    for (const { region } of blocks) if (region !== undefined) replaced.add(region);
+    const slot = this.#handlers.takeSlot();
+    this.#waiting.add(wish.block);
+    this.#underWay.push({ wish, plan, slot, era: this.#handlers.era, blocks, replaced, later: [] });
+    this.#thread.order(orderOf({ slot, ...plan }, this.#base, this.#blocks));
+  }
+
+  #finish({ wish, plan, slot, era, replaced, later }: UnderWay, compiled: CompiledRegion | "nothing"): void {
     const { seeds, members } = plan;
     // Written over, or forgotten; or what is known of the code from an earlier guest has come to use.
     const isCurrent = members.every(
-      ({ block }) => this.#isAlive(block) && (block.region === undefined || this.#replaced.has(block.region)),
+      ({ block }) => this.#isAlive(block) && (block.region === undefined || replaced.has(block.region)),
     );
-    this.#underWay = undefined;
-    this.#replaced.clear();
     this.#waiting.delete(wish.block);
+    this.#wishes.unshift(...later);
     if (compiled !== "nothing" && isCurrent && this.#handlers.era === era) {
       const { bytes, module } = compiled;
       this.#handlers.installModule(module as WebAssembly.Module);

@@ -1,4 +1,8 @@
-/** Compiles a region that was ordered (order.ts), in a thread beside the vCPU's. */
+/**
+ * Compiles a region that was ordered (order.ts), in a thread beside the vCPU's. Nobody waits, so that the engine's optimizing compiler
+ * does it at once: by its baseline compiler a kernel's regions, which run once a request, would be slow for thousands of requests. The
+ * bytes do not say so, as who gets them from an image compiles them in its own thread.
+ */
 
 import { Decoder } from "../decode/decoder.ts";
 import type { Instruction } from "../decode/instruction.ts";
@@ -33,11 +37,11 @@ export function compileOrder({ base, slot, features, members, seeds, code }: Reg
       return { ...all[seeds[2 * index]!]!, isLoose: seeds[2 * index + 1] === 1 };
     }),
   };
-  const { bytes, entries } = writeRegions([plan], base, instructions);
-  const module = new WebAssembly.Module(bytes);
+  const { module: written, entries } = writeRegions([plan], base, instructions);
+  const module = new WebAssembly.Module(written.encode({ optimized: true }));
   firstCall(module, slot);
   const numbers = entries[0]!.map(({ block }) => all.findIndex((member) => member.block === block));
-  return { bytes, module, entries: numbers };
+  return { bytes: written.encode(), module, entries: numbers };
 }
 
 function blockOf(members: Float64Array, first: number): Block {

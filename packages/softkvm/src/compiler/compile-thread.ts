@@ -6,9 +6,8 @@ export interface CompileThread {
   readonly isReady: boolean;
   /** From now on it would be of use. */
   want(): void;
-  /** Only when the one before was taken back. */
   order(order: RegionOrder): void;
-  /** What has come of the order, once; undefined while nothing has. */
+  /** What has come of the orders, in their order, each once; undefined while nothing more has. */
   take(): CompiledRegion | "nothing" | undefined;
 }
 

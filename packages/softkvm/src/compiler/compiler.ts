@@ -134,14 +134,14 @@ export class Compiler {
     }
     this.#wanted.delete(region);
     for (const member of wanted.members) this.#blocks.waitAgain(member.block);
-    const tooMany: Member[] = [];
+    let tooMany: readonly Member[] = [];
     const head = region.seeds[0]!.block;
     const plan = () => {
       if (this.#blocks.regionAt(slot) !== region) return undefined;
       const alive = wanted.members.filter((member) => this.#blocks.at(member.block.host, block.mode) === member.block);
       const plan = this.#gather([...region.seeds, ...alive], { most: this.#mostFor(head) });
       const hasRoom = ({ block }: Member) => plan.seeds.some((seed) => seed.block === block);
-      tooMany.push(...alive.filter((member) => !hasRoom(member)));
+      tooMany = alive.filter((member) => !hasRoom(member));
       return alive.some(hasRoom) ? plan : undefined;
     };
     const then = () => {
@@ -220,7 +220,8 @@ export class Compiler {
       instructions.set(block, decoded);
     }
     const plans = all.map((parts) => ({ slot: this.#handlers.takeSlot(), ...parts }));
-    const { bytes, entries } = this.#write(plans, instructions, look);
+    const { module, entries } = this.#write(plans, instructions, look);
+    const bytes = module.encode();
     this.#handlers.installBytes(bytes);
     for (const [index, plan] of plans.entries()) {
       this.#blocks.enterRegion({ ...plan, entries: entries[index]! }, bytes.length / plans.length, bytes);

@@ -8,9 +8,9 @@ import { ModuleBuilder } from "../wasm/module.ts";
 import { type Look, noLook } from "./given-up.ts";
 import { type RegionPlan, RegionWriter } from "./region.ts";
 
-/** The module, and the entries of each region. */
+/** The module, to be encoded, and the entries of each region. */
 export interface WrittenRegions {
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly module: ModuleBuilder;
   readonly entries: readonly (readonly Member[])[];
 }
 
@@ -33,5 +33,5 @@ export function writeRegions(
     writer.write();
     return writer.entries;
   });
-  return { bytes: module.encode(), entries };
+  return { module, entries };
 }

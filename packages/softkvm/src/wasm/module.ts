@@ -9,6 +9,8 @@ export interface FunctionType {
   readonly results: readonly ValueType[];
 }
 
+const CompilationHint = { LAZY: 1, OPTIMIZED: 2 } as const;
+
 interface Import {
   readonly module: string;
   readonly name: string;
@@ -107,7 +109,8 @@ export class ModuleBuilder {
     this.#elements.push({ slot, functions });
   }
 
-  encode(): Uint8Array<ArrayBuffer> {
+  /** `optimized`: each function by the engine's optimizing compiler when it is called first, where the engine goes by that. */
+  encode({ optimized = false } = {}): Uint8Array<ArrayBuffer> {
     const out = new Bytes();
     out.append(new Uint8Array([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]));
     section(out, 1, this.#types, (body, type) => {
@@ -123,6 +126,7 @@ export class ModuleBuilder {
       item.describe(body);
     });
     section(out, 3, this.#functions, (body, item) => body.u32(item.type));
+    if (optimized) this.#writeTiers(out);
     section(out, 5, this.#memories, (body, pages) => {
       body.byte(0x00);
       body.u32(pages);
@@ -147,6 +151,22 @@ export class ModuleBuilder {
       section.append(body);
     });
     return out.view().slice();
+  }
+
+  /**
+   * The section of V8's `--experimental-wasm-compilation-hints`, a byte for each function: when it is compiled in bits 0 and 1, with
+   * what at first in bits 2 and 3, and in the end in bits 4 and 5. It comes between the functions' types and their code;
+   * engines that do not know it ignore it.
+   */
+  #writeTiers(out: Bytes): void {
+    const section = new Bytes();
+    section.name("compilationHints");
+    section.u32(this.#functions.length);
+    const { LAZY, OPTIMIZED } = CompilationHint;
+    for (let left = this.#functions.length; left > 0; left--) section.byte(LAZY | (OPTIMIZED << 2) | (OPTIMIZED << 4));
+    out.byte(0);
+    out.u32(section.length);
+    out.append(section.view());
   }
 
   /** The branch hinting proposal's section, which engines that do not know it ignore. It comes before the code. */

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
 import { Bytes } from "./bytes.ts";
 import type { Expr, I32, I64, ValueType } from "./expr.ts";
 import { ModuleBuilder } from "./module.ts";
@@ -35,6 +36,27 @@ function evaluate(
   const instance = new WebAssembly.Instance(new WebAssembly.Module(module.encode()));
   return (instance.exports.f as WebAssembly.ExportedFunction)(...args);
 }
+
+test("a function is the optimizing compiler's from its first call on where the module says so", () => {
+  setFlagsFromString("--experimental-wasm-compilation-hints");
+  setFlagsFromString("--allow-natives-syntax");
+  try {
+    const isOptimized = new Function("f", "return %IsTurboFanFunction(f)") as (f: unknown) => boolean;
+    const optimized = [false, true].map((optimized) => {
+      const module = new ModuleBuilder();
+      const { index, code } = module.function([], ["i32"]);
+      code.return(c32(5));
+      code.unreachable();
+      module.exportFunction("f", index);
+      const { f } = new WebAssembly.Instance(new WebAssembly.Module(module.encode({ optimized }))).exports;
+      assert.equal((f as () => number)(), 5);
+      return isOptimized(f);
+    });
+    assert.deepEqual(optimized, [false, true]);
+  } finally {
+    setFlagsFromString("--no-allow-natives-syntax");
+  }
+});
 
 test("numbers are written as LEB128 says, whatever their size", () => {
   const random = randomFrom(1);
