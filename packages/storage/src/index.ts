@@ -25,6 +25,6 @@ export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.t
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";
 export type { Preallocation } from "./qcow2/preallocate.ts";
 export { Qcow2Image } from "./qcow2/qcow2-image.ts";
-export type { Snapshot } from "./qcow2/snapshot-table.ts";
+export type { Snapshot, SnapshotKey } from "./qcow2/snapshot-table.ts";
 export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./qcow2/snapshots.ts";
 export { RawImage } from "./raw/raw-image.ts";

@@ -7,6 +7,7 @@ import type { Image, Store } from "./image.ts";
 import { isNbdUri } from "./nbd/client/address.ts";
 import { isQcow2 } from "./qcow2/header.ts";
 import { openQcow2 } from "./qcow2/open.ts";
+import type { SnapshotKey } from "./qcow2/snapshot-table.ts";
 import { RawImage } from "./raw/raw-image.ts";
 
 /** A chain that is longer has a ring in it, or nobody can mean it. */
@@ -29,6 +30,8 @@ export interface OpenImageOptions {
   flushes?: boolean;
   /** Default true; without it what the image does not hold itself reads as zeros. */
   backing?: boolean;
+  /** The disk as it was when this internal snapshot was made; with `readOnly`. */
+  snapshot?: SnapshotKey;
   /** Bytes of L2 tables that are kept in memory, for each image of the chain. */
   l2Bytes?: number;
 }
@@ -66,6 +69,13 @@ async function openAt(path: string, options: OpenImageOptions, depth: number): P
 
 async function openFormat(store: Store, options: OpenImageOptions, depth: number): Promise<Image> {
   const format = options.format ?? (await probeFormat(store));
+  const { l2Bytes, snapshot } = options;
+  if (snapshot !== undefined && format !== "qcow2") {
+    throw new StorageError(
+      "STORAGE_OPEN",
+      `${store.name}: an image of the format ${format} has no snapshots: qcow2 has`,
+    );
+  }
   if (format === "raw") return new RawImage(store);
   if (format !== "qcow2") {
     const { IMPORT_FORMATS, openImport } = await import("./import/open.ts");
@@ -74,8 +84,8 @@ async function openFormat(store: Store, options: OpenImageOptions, depth: number
     const known = ["raw", "qcow2", ...IMPORT_FORMATS.keys()].join(", ");
     throw new StorageError("STORAGE_OPEN", `${store.name}: the format ${format} is unknown: there are ${known}`);
   }
-  const { l2Bytes } = options;
   return openQcow2(store, {
+    ...(snapshot !== undefined && { snapshot }),
     ...(l2Bytes === undefined ? {} : { l2Bytes }),
     ...(options.backing === false
       ? {}
@@ -90,7 +100,8 @@ async function openFormat(store: Store, options: OpenImageOptions, depth: number
                 `${store.name}: its backing file's format is not recorded; ${how}`,
               );
             }
-            return openAt(path, { ...options, format, readOnly: true }, depth + 1);
+            const { snapshot: _, ...below } = options;
+            return openAt(path, { ...below, format, readOnly: true }, depth + 1);
           },
         }),
   });

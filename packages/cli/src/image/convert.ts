@@ -4,7 +4,7 @@ import { createImage, openImage, StorageError } from "@lodge/storage/copying";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
 import { copyInto } from "./copy-into.ts";
-import { backingOf, collect, parseImageOptions } from "./options.ts";
+import { backingOf, collect, parseImageOptions, parseSnapshotKey } from "./options.ts";
 import { parseSize, wholeNumber } from "./size.ts";
 
 interface Flags {
@@ -14,6 +14,7 @@ interface Flags {
   compress?: true;
   progress?: true;
   quiet?: true;
+  snapshot?: string;
   backing?: string;
   backingFormat?: string;
   sparseSize?: number;
@@ -34,6 +35,10 @@ export function convertCommand(): Command {
     .option("-O, --output-format <format>", "raw or qcow2", "raw")
     .option("-o, --options <list>", "name=value,… of the new image", collect)
     .option("-c, --compress", "compress the new image's clusters (qcow2)")
+    .option(
+      "-l, --snapshot <snapshot>",
+      "an internal snapshot of the source: ID, name or snapshot.id=…,snapshot.name=…",
+    )
     .option("-B, --backing <file>", "what the new image stands on: only what the source holds itself is copied")
     .option("-F, --backing-format <format>", "the backing file's format")
     .option("-S, --sparse-size <size>", "how many zeros are not written; 0: all are (default: 4k)", parseSize)
@@ -60,6 +65,7 @@ export function convertCommand(): Command {
         readOnly: true,
         lock: !flags.forceShare,
         ...(format !== undefined && { format }),
+        ...(flags.snapshot !== undefined && { snapshot: parseSnapshotKey(flags.snapshot) }),
       });
       using progress = new Progress();
       let isZero = false;

@@ -1,49 +1,9 @@
 /** `lodge image` beside qemu-img: what one makes, the other reads, and they say the same of it. */
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempDisposableSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
-
-const bin = join(import.meta.dirname, "../../bin/lodge.js");
-const absent = ["qemu-img", "qemu-io"].filter((name) => spawnSync(name, ["--version"]).error !== undefined);
-const skip = absent.length > 0 && `${absent.join(", ")}: not installed`;
-
-/** A folder that commands run in. */
-class Place implements Disposable {
-  readonly #folder = mkdtempDisposableSync(join(tmpdir(), "lodge-cli-image-"));
-
-  path(name: string): string {
-    return join(this.#folder.path, name);
-  }
-
-  run(program: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
-    return spawnSync(program, args, { cwd: this.#folder.path, encoding: "utf8" });
-  }
-
-  lodge(...args: string[]): string {
-    const { status, stdout, stderr } = this.run(process.execPath, bin, "image", ...args);
-    assert.equal(status, 0, `lodge image ${args.join(" ")}: ${stderr}`);
-    return stdout;
-  }
-
-  qemu(...args: string[]): string {
-    const { status, stdout, stderr } = this.run("qemu-img", ...args);
-    assert.equal(status, 0, `qemu-img ${args.join(" ")}: ${stdout}${stderr}`);
-    return stdout;
-  }
-
-  io(image: string, ...commands: string[]): void {
-    const { status, stdout } = this.run("qemu-io", image, ...commands.flatMap((text) => ["-c", text]));
-    assert.ok(status === 0 && !/failed/.test(stdout), stdout);
-  }
-
-  [Symbol.dispose](): void {
-    this.#folder[Symbol.dispose]();
-  }
-}
+import { bin, Place, skip } from "./testing/place.ts";
 
 /** A disk with data, zeros and compressed clusters. */
 function sample(place: Place): void {

@@ -1,6 +1,6 @@
 /** `-o name=value,…` of new images, with qemu-img's names. */
 
-import type { CreateImageOptions, Preallocation } from "@lodge/storage";
+import type { CreateImageOptions, Preallocation, SnapshotKey } from "@lodge/storage";
 import { StorageError } from "@lodge/storage/copying";
 import { parseDiskSize, parseSize } from "./size.ts";
 
@@ -54,6 +54,21 @@ export function backingOf(
   if (name === undefined) return undefined;
   if (format !== undefined) return { name, format };
   throw new StorageError("STORAGE_OPEN", `${option} ${name}: name the backing file's format, with -F raw or -F qcow2`);
+}
+
+/** qemu-img's two ways to name a snapshot. */
+export function parseSnapshotKey(text: string): SnapshotKey {
+  if (!text.startsWith("snapshot.")) return text;
+  const key: { id?: string; name?: string } = {};
+  // A comma in a value is written twice.
+  for (const part of text.match(/(?:[^,]|,,)+/g) ?? []) {
+    const [, what, value] = /^snapshot\.(id|name)=(.+)$/s.exec(part) ?? [];
+    if (value === undefined) {
+      throw new StorageError("STORAGE_OPEN", `-l ${text}: ${part} is neither snapshot.id=ID nor snapshot.name=NAME`);
+    }
+    key[what as "id" | "name"] = value.replaceAll(",,", ",");
+  }
+  return key;
 }
 
 /** For an option that may be given several times. */

@@ -6,11 +6,14 @@ import type { Header } from "./header.ts";
 import { Autoclear, Incompatible } from "./layout.ts";
 import type { CacheSizes } from "./metadata.ts";
 import { Qcow2Image, type Qcow2Parts } from "./qcow2-image.ts";
+import { findSnapshot, type SnapshotKey } from "./snapshot-table.ts";
 import { readHeader, readSnapshots, readStored } from "./stored.ts";
 
 export interface OpenQcow2Options extends CacheSizes {
   /** Opens the backing image that the header names. Without this the image stands alone: what is absent are zeros. */
   openBacking?: (backing: { name: string; format?: string }) => Promise<Image>;
+  /** The disk as it was when this snapshot was made, only to be read. */
+  snapshot?: SnapshotKey;
   /** Also opens, to be written, what only a repair should write. */
   damaged?: boolean;
 }
@@ -35,6 +38,7 @@ export async function openQcow2(store: Store, options: OpenQcow2Options = {}): P
     const how = "it was not closed when it was last written, and repairing it was not enough";
     throw new StorageError("STORAGE_OPEN", `${store.name}: ${how}: see lodge image check`);
   }
+  if (options.snapshot !== undefined) await useSnapshot(store, header, options.snapshot);
   const parts = await readTables(store, header, clusterSize);
   const image = new Qcow2Image({ ...parts, cacheSizes: options });
   if (!store.readOnly && (header.autoclear & ~Autoclear.BITMAPS) !== 0n) {
@@ -44,6 +48,13 @@ export async function openQcow2(store: Store, options: OpenQcow2Options = {}): P
   }
   if (header.backing !== undefined) image.backing = await options.openBacking?.(header.backing);
   return image;
+}
+
+/** Has the header, in memory, lead to what a snapshot holds. */
+async function useSnapshot(store: Store, header: Header, key: SnapshotKey): Promise<void> {
+  if (!store.readOnly) throw new StorageError("STORAGE_OPEN", `${store.name}: a snapshot is only read`);
+  const { l1Offset, l1Size, sizeBytes } = findSnapshot((await readSnapshots(store, header)).snapshots, key, store.name);
+  Object.assign(header, { l1Offset, l1Size, sizeBytes });
 }
 
 async function readTables(store: Store, header: Header, clusterSize: number): Promise<Qcow2Parts> {

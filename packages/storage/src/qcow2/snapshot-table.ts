@@ -35,6 +35,20 @@ export interface Snapshot {
   extra: Uint8Array;
 }
 
+/** Which snapshot is meant: its ID or else its name, or both of what is given here. */
+export type SnapshotKey = string | { id?: string; name?: string };
+
+export function findSnapshot(snapshots: readonly Snapshot[], key: SnapshotKey, image: string): Snapshot {
+  const found =
+    typeof key === "string"
+      ? (snapshots.find(({ id }) => id === key) ?? snapshots.find(({ name }) => name === key))
+      : snapshots.find(({ id, name }) => id === (key.id ?? id) && name === (key.name ?? name));
+  if (found !== undefined) return found;
+  const { id, name } = typeof key === "string" ? { id: undefined, name: key } : key;
+  const which = [id === undefined ? "" : ` of ID ${id}`, name === undefined ? "" : ` ${name}`].join("");
+  throw new StorageError("STORAGE_OPEN", `${image}: there is no snapshot${which}`);
+}
+
 /** Reads `count` entries from the beginning of `bytes`; also says how long they are. */
 export function parseSnapshots(
   bytes: Uint8Array,

@@ -4,19 +4,12 @@ import { StorageError } from "../errors.ts";
 import { Counts } from "./check/counts.ts";
 import { Entry, Limit, viewOf } from "./layout.ts";
 import type { Qcow2Image } from "./qcow2-image.ts";
-import { encodeSnapshots, type Snapshot } from "./snapshot-table.ts";
+import { encodeSnapshots, findSnapshot, type Snapshot } from "./snapshot-table.ts";
 import { readSnapshots, readStored } from "./stored.ts";
 
 /** What the image has, oldest first. */
 export async function listSnapshots(image: Qcow2Image): Promise<Snapshot[]> {
   return (await readSnapshots(image.metadata.store, image.metadata.header)).snapshots;
-}
-
-/** The one with this ID, or else this name. */
-function find(snapshots: readonly Snapshot[], name: string, image: Qcow2Image): Snapshot {
-  const found = snapshots.find(({ id }) => id === name) ?? snapshots.find((snapshot) => snapshot.name === name);
-  if (found === undefined) throw new StorageError("STORAGE_OPEN", `${image.name}: there is no snapshot ${name}`);
-  return found;
 }
 
 /** Keeps the disk as it is now under a name. */
@@ -67,7 +60,7 @@ export function applySnapshot(image: Qcow2Image, name: string): Promise<void> {
   return image.alone(async () => {
     const { metadata } = image;
     const { header, mapping, refcounts, store, clusterSize } = metadata;
-    const snapshot = find(await listSnapshots(image), name, image);
+    const snapshot = findSnapshot(await listSnapshots(image), name, image.name);
     await image.bitmaps.load();
     const needed = Math.ceil(snapshot.sizeBytes / mapping.tableSpan);
     if (needed * 8 > Limit.L1_BYTES) {
@@ -108,7 +101,7 @@ export function deleteSnapshot(image: Qcow2Image, name: string): Promise<void> {
     const { metadata } = image;
     const { refcounts, store, clusterSize } = metadata;
     const snapshots = await listSnapshots(image);
-    const snapshot = find(snapshots, name, image);
+    const snapshot = findSnapshot(snapshots, name, image.name);
     const l1 = new Uint8Array(snapshot.l1Size * 8);
     await readStored(store, snapshot.l1Offset, l1);
     const counts = await countTree(image, l1);
