@@ -1,5 +1,6 @@
 /** Disks: what they are to a device, the formats of images, and the files that hold them. */
 
+export { BitmapCopy } from "./bitmaps/bitmap-copy.ts";
 export type { AddBitmapOptions } from "./bitmaps/dirty-bitmaps.ts";
 export { type BitmapState, DiskBitmaps } from "./bitmaps/disk-bitmaps.ts";
 export type { Disk } from "./disk.ts";

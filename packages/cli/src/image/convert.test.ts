@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, statSync } from "node:fs";
 import { test } from "node:test";
-import { Place, refused, skip } from "./testing/place.ts";
+import { bin, missing, Place, refused, skip } from "../../testing/image-place.ts";
 
 test("an internal snapshot becomes an image of its own", { skip }, () => {
   using place = new Place();
@@ -52,4 +52,76 @@ test("an internal snapshot becomes an image of its own", { skip }, () => {
     refused(place, ["convert", "-l", wanted, source, "x"], said);
     assert.equal(existsSync(place.path("x")), false);
   }
+});
+
+test("bitmaps come along as they are", { skip: skip || missing("qemu-nbd", "nbdinfo") }, () => {
+  using place = new Place();
+  /** The parts of the disk that a bitmap has by QEMU's reading. */
+  const dirty = (image: string, name: string): [number, number][] => {
+    const server = ["qemu-nbd", "--read-only", "--format=qcow2", `--bitmap=${name}`, image];
+    const map = `--map=qemu:dirty-bitmap:${name}`;
+    const { status, stdout, stderr } = place.run("nbdinfo", "--json", map, "--", "[", ...server, "]");
+    assert.equal(status, 0, stderr);
+    const parts = JSON.parse(stdout) as { offset: number; length: number; type: number }[];
+    return parts.filter(({ type }) => type === 1).map(({ offset, length }) => [offset, offset + length]);
+  };
+  const bitmapsIn = (image: string) =>
+    JSON.parse(place.qemu("info", "--output=json", image))["format-specific"].data.bitmaps;
+  place.qemu("create", "-q", "-f", "qcow2", "a.qcow2", "16M");
+  place.io("a.qcow2", "write -P 1 0 1M");
+  for (const options of [["follows"], ["-g", "4k", "stays"], ["-g", "512", "fine"], ["-g", "32M", "coarse"]]) {
+    place.qemu("bitmap", "--add", "a.qcow2", ...options);
+  }
+  place.io("a.qcow2", "write -P 2 3M 100k", "write -P 3 8M 512", "write -z 15M 1M");
+  place.qemu("bitmap", "--disable", "a.qcow2", "stays");
+  place.io("a.qcow2", "write -P 4 5M 1M");
+  const taken = (ours: string, ...options: string[]) => {
+    place.lodge("convert", "--bitmaps", "-O", "qcow2", ...options, "a.qcow2", ours);
+    place.qemu("check", "-q", ours);
+    place.qemu("compare", "-q", "a.qcow2", ours);
+    const bitmaps = bitmapsIn(ours);
+    assert.deepEqual(bitmaps, bitmapsIn("theirs.qcow2"), options.join(" "));
+    for (const { name } of bitmaps) {
+      const runs = dirty("a.qcow2", name);
+      assert.ok(runs.length > 0);
+      assert.deepEqual(dirty(ours, name), runs, `${name} ${options.join(" ")}`);
+    }
+  };
+  place.qemu("convert", "--bitmaps", "-O", "qcow2", "a.qcow2", "theirs.qcow2");
+  taken("same.qcow2");
+  taken("small.qcow2", "-c", "-o", "cluster_size=512");
+  place.qemu("create", "-q", "-f", "qcow2", "there.qcow2", "16M");
+  taken("there.qcow2", "-n");
+  // What followed the source's writes goes on with the copy's.
+  place.io("same.qcow2", "write 10M 64k");
+  const after = dirty("same.qcow2", "follows");
+  assert.ok(after.some(([from, to]) => from === 10 << 20 && to === from + 65536));
+  // Whoever is killed leaves bitmaps that are worth nothing.
+  place.run("qemu-io", "a.qcow2", "-c", "write 0 64k", "-c", "sigraise 9");
+  assert.ok(bitmapsIn("a.qcow2").every(({ flags }: { flags: string[] }) => flags.includes("in-use")));
+  const lost = /^lodge: a\.qcow2: bitmap "follows" was not kept by .*: --skip-broken-bitmaps leaves it out\n$/;
+  refused(place, ["convert", "--bitmaps", "-O", "qcow2", "a.qcow2", "x"], lost);
+  place.qemu("bitmap", "--add", "a.qcow2", "new");
+  const skipping = ["convert", "--bitmaps", "--skip-broken-bitmaps", "-O", "qcow2", "a.qcow2"];
+  const { status, stderr } = place.run(process.execPath, bin, "image", ...skipping, "whole.qcow2");
+  assert.equal(status, 0, stderr);
+  assert.match(stderr, /^(lodge: a\.qcow2: bitmap "\w+" was not kept by .*: it is left out\n){4}$/);
+  assert.deepEqual(bitmapsIn("whole.qcow2"), [{ flags: ["auto"], name: "new", granularity: 65536 }]);
+  const unchanged = bitmapsIn("there.qcow2");
+  place.qemu("bitmap", "--add", "same.qcow2", "more");
+  place.qemu("convert", "-O", "raw", "a.qcow2", "a.raw");
+  for (const [args, said] of [
+    [["same.qcow2", "x"], /^lodge: --bitmaps: an image of the format raw keeps none: take -O qcow2\n$/],
+    [["-O", "qcow2", "a.raw", "x"], /^lodge: a\.raw: an image of the format raw keeps no bitmaps/],
+    [["-O", "qcow2", "-o", "compat=0.10", "same.qcow2", "x"], /version 2 of qcow2 keeps no bitmaps/],
+    [["-O", "qcow2", "-l", "1", "same.qcow2", "x"], /there is no snapshot 1/],
+    [["-O", "qcow2", "-n", "same.qcow2", "there.qcow2"], /bitmap "\w+": there is one of that name already/],
+  ] as const) {
+    refused(place, ["convert", "--bitmaps", ...args], said);
+    assert.equal(existsSync(place.path("x")), false);
+  }
+  assert.deepEqual(bitmapsIn("there.qcow2"), unchanged);
+  refused(place, ["convert", "--skip-broken-bitmaps", "same.qcow2", "x"], /goes with --bitmaps/);
+  place.qemu("snapshot", "-c", "then", "same.qcow2");
+  refused(place, ["convert", "--bitmaps", "-l", "then", "-O", "qcow2", "same.qcow2", "x"], /not until a snapshot/);
 });

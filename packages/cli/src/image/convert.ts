@@ -1,5 +1,6 @@
 /** `lodge image convert`. */
 
+import type { BitmapCopy, Image } from "@lodge/storage";
 import { createImage, openImage, StorageError } from "@lodge/storage/copying";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
@@ -15,6 +16,8 @@ interface Flags {
   progress?: true;
   quiet?: true;
   snapshot?: string;
+  bitmaps?: true;
+  skipBrokenBitmaps?: true;
   backing?: string;
   backingFormat?: string;
   sparseSize?: number;
@@ -39,6 +42,8 @@ export function convertCommand(): Command {
       "-l, --snapshot <snapshot>",
       "an internal snapshot of the source: ID, name or snapshot.id=…,snapshot.name=…",
     )
+    .option("--bitmaps", "the bitmaps that the source keeps come along (qcow2)")
+    .option("--skip-broken-bitmaps", "with --bitmaps: but not those that are worth nothing")
     .option("-B, --backing <file>", "what the new image stands on: only what the source holds itself is copied")
     .option("-F, --backing-format <format>", "the backing file's format")
     .option("-S, --sparse-size <size>", "how many zeros are not written; 0: all are (default: 4k)", parseSize)
@@ -74,30 +79,58 @@ export function convertCommand(): Command {
         if (flags.targetIsZero && flags.create) {
           throw new StorageError("STORAGE_OPEN", "--target-is-zero is said of a target that is there already, with -n");
         }
+        const bitmaps = await bitmapsOf(source, flags);
         const backing = backingOf("-B", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
         if (flags.create) {
           const sizeBytes = options.sizeBytes ?? source.sizeBytes;
           const wanted = { ...options, format: outputFormat, sizeBytes, flushes };
           isZero = await createImage(to, { ...wanted, ...(backing && { backing }) });
         }
-        await copyInto({ path: to, format: outputFormat, flushes, made: flags.create }, source, {
-          compressed: compress,
-          overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
-          ...(flags.coroutines !== undefined && { parallel: flags.coroutines }),
-          // With a backing file, what is zero in the target would hide what is below.
-          mayZeroFirst: backing === undefined,
-          ...(backing !== undefined && { images: 1 }),
-          ...(flags.sparseSize !== undefined && { sparseBytes: flags.sparseSize }),
-          progress: flags.progress
-            ? percent()
-            : flags.quiet
-              ? () => {}
-              : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
-        });
+        await copyInto(
+          { path: to, format: outputFormat, flushes, made: flags.create },
+          source,
+          {
+            compressed: compress,
+            overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
+            ...(flags.coroutines !== undefined && { parallel: flags.coroutines }),
+            // With a backing file, what is zero in the target would hide what is below.
+            mayZeroFirst: backing === undefined,
+            ...(backing !== undefined && { images: 1 }),
+            ...(flags.sparseSize !== undefined && { sparseBytes: flags.sparseSize }),
+            progress: flags.progress
+              ? percent()
+              : flags.quiet
+                ? () => {}
+                : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
+          },
+          bitmaps,
+        );
       } finally {
         await source.close();
       }
     });
+}
+
+/** The bitmaps that are to come along, if any are. */
+async function bitmapsOf(source: Image, flags: Flags): Promise<BitmapCopy | undefined> {
+  const refuse = (what: string) => new StorageError("STORAGE_OPEN", what);
+  if (!flags.bitmaps) {
+    if (flags.skipBrokenBitmaps) throw refuse("--skip-broken-bitmaps goes with --bitmaps");
+    return undefined;
+  }
+  if (flags.snapshot !== undefined)
+    throw refuse("--bitmaps says what was written until now, not until a snapshot (-l)");
+  if (flags.outputFormat !== "qcow2") {
+    throw refuse(`--bitmaps: an image of the format ${flags.outputFormat} keeps none: take -O qcow2`);
+  }
+  const { BitmapCopy } = await import("@lodge/storage");
+  const bitmaps = await BitmapCopy.of(source);
+  for (const name of bitmaps.broken) {
+    const what = `${source.name}: bitmap ${JSON.stringify(name)} was not kept by whoever wrote the image last`;
+    if (!flags.skipBrokenBitmaps) throw refuse(`${what}: --skip-broken-bitmaps leaves it out`);
+    if (!flags.quiet) console.error(`lodge: ${what}: it is left out`);
+  }
+  return bitmaps;
 }
 
 /** As qemu-img's -p: one line that changes. */

@@ -1,6 +1,6 @@
 /** The end of all commands that copy a disk into an image. */
 
-import type { CopyOptions, Image } from "@lodge/storage";
+import type { BitmapCopy, CopyOptions, Image } from "@lodge/storage";
 import { copyImage, openImage, removeMade } from "@lodge/storage/copying";
 
 interface Target {
@@ -17,11 +17,14 @@ export async function copyInto(
   { path, format, flushes, made }: Target,
   source: Image,
   options: CopyOptions,
+  bitmaps?: BitmapCopy,
 ): Promise<void> {
   try {
     const target = await openImage(path, { format, flushes });
     try {
+      await bitmaps?.begin(target);
       await copyImage(source, target, options);
+      await bitmaps?.end(target);
       await target.flush();
     } finally {
       await target.close();

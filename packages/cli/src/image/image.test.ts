@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
-import { bin, Place, skip } from "./testing/place.ts";
+import { bin, Place, skip } from "../../testing/image-place.ts";
 
 /** A disk with data, zeros and compressed clusters. */
 function sample(place: Place): void {

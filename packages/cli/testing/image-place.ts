@@ -6,9 +6,14 @@ import { mkdtempDisposableSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-export const bin = join(import.meta.dirname, "../../../bin/lodge.js");
-const absent = ["qemu-img", "qemu-io"].filter((name) => spawnSync(name, ["--version"]).error !== undefined);
-export const skip = absent.length > 0 && `${absent.join(", ")}: not installed`;
+export const bin = join(import.meta.dirname, "../bin/lodge.js");
+/** Why a test that needs these programs cannot run here; false when it can. */
+export function missing(...programs: string[]): string | false {
+  const absent = programs.filter((name) => spawnSync(name, ["--version"]).error !== undefined);
+  return absent.length > 0 && `${absent.join(", ")}: not installed`;
+}
+
+export const skip = missing("qemu-img", "qemu-io");
 
 /** A folder that commands run in. */
 export class Place implements Disposable {
