@@ -137,9 +137,10 @@ export class HostFile implements Store {
    * gain nothing. What is not written then is to be discarded, and what is behind the end {@link trim}med.
    */
   reserve(offset: number, length: number): void {
-    this.#reserves ??= !this.isDevice && statfsSync(this.name).type === EXT4;
-    if (!this.#reserves) return;
+    if (this.#reserves === false) return;
     try {
+      this.#reserves ??= !this.isDevice && statfsSync(this.name).type === EXT4;
+      if (!this.#reserves) return;
       fallocate(this.#file.fd, AllocateFlag.KEEP_SIZE, offset, length);
     } catch {
       // Writing says why, unless it takes less.
@@ -147,9 +148,15 @@ export class HostFile implements Store {
     }
   }
 
-  /** Gives back what was reserved behind the end. Nobody may be writing. */
+  /**
+   * Gives back what was reserved behind the end, and has the file end where others said that it has {@link grown} to, when they
+   * left out zeros there. Nobody may be writing.
+   */
   trim(): void {
-    ftruncate(this.#file.fd, seekExtent(this.#file.fd, 0, Seek.END)!);
+    if (this.isDevice) return;
+    const end = seekExtent(this.#file.fd, 0, Seek.END)!;
+    ftruncate(this.#file.fd, end);
+    if (end < this.#sizeBytes) ftruncate(this.#file.fd, this.#sizeBytes);
   }
 
   async flush(): Promise<void> {

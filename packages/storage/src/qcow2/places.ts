@@ -23,7 +23,6 @@ export class Places {
   readonly clusterSize: number;
   readonly #image: Qcow2Image;
   readonly #file: HostFile;
-  #trims = false;
 
   private constructor(image: Qcow2Image, file: HostFile, fd: number) {
     this.fd = fd;
@@ -98,13 +97,11 @@ export class Places {
 
   /** Nothing was written here: its space goes back. */
   async leaveOut({ start, host, reserved }: Place, at: number, length: number): Promise<void> {
-    if (!reserved) return;
-    await this.#file.discard(host + (at - start), length);
-    this.#trims = true;
+    if (reserved) await this.#file.discard(host + (at - start), length);
   }
 
   /** All places are released, and nobody writes the file. */
   end(): void {
-    if (this.#trims) this.#file.trim();
+    this.#file.trim();
   }
 }
