@@ -21,6 +21,7 @@ export { type CreateImageOptions, createImage, removeMade } from "./operations/c
 export { extentsOf, mapImage } from "./operations/extents.ts";
 export { describeImage, type ImageInfo, snapshotRecord } from "./operations/info.ts";
 export { type Measure, type MeasureOptions, measureImage } from "./operations/measure.ts";
+export { resizeImage } from "./operations/resize.ts";
 export { ImageWindow } from "./operations/window.ts";
 export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";

@@ -1,22 +1,43 @@
 /** `lodge image resize`, `commit` and `rebase`. */
 
-import { commitImage, openImage, rebaseImage, StorageError } from "@lodge/storage";
-import { Command } from "commander";
+import { commitImage, openImage, type Preallocation, rebaseImage, resizeImage, StorageError } from "@lodge/storage";
+import { Command, Option } from "commander";
 import { percent } from "./convert.ts";
-import { backingOf } from "./options.ts";
+import { backingOf, PREALLOCATIONS } from "./options.ts";
 import { parseDiskSize } from "./size.ts";
 
+interface ResizeFlags {
+  format?: string;
+  shrink?: true;
+  preallocation: Preallocation;
+  quiet?: true;
+}
+
+/** Its last argument may be a size such as -1G, which is no option. */
+class ResizeCommand extends Command {
+  override parseOptions(args: string[]): ReturnType<Command["parseOptions"]> {
+    const last = args.at(-1);
+    const isSize = last !== undefined && /^-\d/.test(last) && args.at(-2) !== "--";
+    return super.parseOptions(isSize ? [...args.slice(0, -1), "--", last] : args);
+  }
+}
+
 export function resizeCommand(): Command {
-  return new Command("resize")
+  return new ResizeCommand("resize")
     .argument("<file>", "the image")
     .argument("<size>", "the new size; +SIZE or -SIZE is by how much")
     .description("make a disk larger or smaller")
     .option("-f, --format <format>", "the image's format; its content decides unless it is given")
     .option("--shrink", "what is behind the new end may be lost")
+    .addOption(
+      new Option("--preallocation <mode>", "space in advance for what is new, as create -o preallocation= has it")
+        .choices(PREALLOCATIONS)
+        .default("off"),
+    )
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
-    .action(async (file: string, size: string, flags: { format?: string; shrink?: true; quiet?: true }) => {
-      const { format } = flags;
+    .action(async (file: string, size: string, flags: ResizeFlags) => {
+      const { format, preallocation } = flags;
       const image = await openImage(file, { ...(format !== undefined && { format }) });
       try {
         const sign = size.startsWith("+") ? 1 : size.startsWith("-") ? -1 : 0;
@@ -30,7 +51,7 @@ export function resizeCommand(): Command {
             `${file}: ${sizeBytes} bytes are less than its ${image.sizeBytes}: what is behind is lost; say --shrink`,
           );
         }
-        await image.resize(sizeBytes);
+        await resizeImage(image, sizeBytes, preallocation);
         if (!flags.quiet) console.log("Image resized.");
       } finally {
         await image.close();
@@ -73,6 +94,7 @@ interface RebaseFlags {
   backing: string;
   backingFormat?: string;
   unsafe?: true;
+  forceShare?: true;
   progress?: true;
 }
 
@@ -84,13 +106,15 @@ export function rebaseCommand(): Command {
     .option("-F, --backing-format <format>", "the backing file's format")
     .option("-f, --format <format>", "the image's format; its content decides unless it is given")
     .option("-u, --unsafe", "change the name only: the content changes if the backing images differ")
+    .option("-U, --force-share", "also if others write the new backing image; what is read of it may be half written")
     .option("-p, --progress", "show how far it is")
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
     .action(async (file: string, flags: RebaseFlags) => {
-      const { format, backing, backingFormat, unsafe = false } = flags;
+      const { format, backing, backingFormat, unsafe = false, forceShare = false } = flags;
       await rebaseImage(file, {
         unsafe,
+        lockBacking: !forceShare,
         backing: backingOf("-b", backing === "" ? undefined : backing, backingFormat),
         ...(format !== undefined && { format }),
         ...(flags.progress && { progress: percent() }),

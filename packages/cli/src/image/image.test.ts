@@ -137,6 +137,9 @@ test("snapshots, sizes and preallocation", { skip }, () => {
   const { status, stderr } = place.run(process.execPath, bin, "image", "resize", "a.qcow2", "1M");
   assert.equal(status, 2);
   assert.match(stderr, /^lodge: a\.qcow2: 1048576 bytes are less than its 2147483648: .* --shrink\n$/);
+  place.lodge("resize", "--shrink", "a.qcow2", "-q", "-1024M");
+  assert.equal(JSON.parse(place.qemu("info", "--output=json", "a.qcow2"))["virtual-size"], 1 << 30);
+  assert.match(place.run(process.execPath, bin, "image", "resize", "--shrunk", "a.qcow2", "1M").stderr, /'--shrunk'/);
   place.lodge("resize", "-q", "--shrink", "a.qcow2", "10M");
   place.qemu("check", "-q", "a.qcow2");
   for (const how of ["metadata", "falloc", "full"]) {

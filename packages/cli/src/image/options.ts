@@ -4,7 +4,7 @@ import type { CreateImageOptions, Preallocation, SnapshotKey } from "@lodge/stor
 import { StorageError } from "@lodge/storage/copying";
 import { parseDiskSize, parseSize } from "./size.ts";
 
-const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];
+export const PREALLOCATIONS = ["off", "metadata", "falloc", "full"] as const satisfies Preallocation[];
 
 /** What `-o` says, added up from left to right. */
 export function parseImageOptions(
@@ -33,8 +33,9 @@ export function parseImageOptions(
       if (!["0.10", "v2", "1.1", "v3"].includes(value)) throw refuse("0.10 (v2) or 1.1 (v3)");
       options.version = value === "0.10" || value === "v2" ? 2 : 3;
     } else if (name === "preallocation") {
-      if (!PREALLOCATIONS.includes(value)) throw refuse(`one of ${PREALLOCATIONS.join(", ")}`);
-      options.preallocation = value as Preallocation;
+      const known = PREALLOCATIONS.find((one) => one === value);
+      if (known === undefined) throw refuse(`one of ${PREALLOCATIONS.join(", ")}`);
+      options.preallocation = known;
     } else {
       throw new StorageError(
         "STORAGE_OPEN",

@@ -64,8 +64,14 @@ export class DiskBitmaps {
     }
   }
 
-  /** One that is no job's now and worth something. */
+  /** One that is no job's now and worth something, to be changed. */
   async find(name: string): Promise<DirtyBitmap> {
+    const found = await this.#readable(name);
+    if (found.persistent) this.#writable(name);
+    return found;
+  }
+
+  async #readable(name: string): Promise<DirtyBitmap> {
     const kept = await this.#kept();
     const found = await this.#known(name);
     if (found === undefined) {
@@ -74,7 +80,6 @@ export class DiskBitmaps {
       throw this.#refuse(name, lost ? what : "there is none of that name");
     }
     if (found.busy) throw this.#refuse(name, "a block job works with it");
-    if (found.persistent) this.#writable(name);
     return found;
   }
 
@@ -116,11 +121,15 @@ export class DiskBitmaps {
     };
   }
 
-  /** Sets in the bitmap what the others have set. */
-  async merge(name: string, sources: readonly string[]): Promise<void> {
+  /** Sets in the bitmap what the others have set, which are this disk's or those of another with the same size. */
+  async merge(name: string, sources: readonly string[], disk: DiskBitmaps = this): Promise<void> {
     const target = await this.find(name);
     const from: DirtyBitmap[] = [];
-    for (const source of sources) from.push(await this.find(source));
+    for (const source of sources) from.push(await disk.#readable(source));
+    for (const { bits } of from) {
+      if (bits.sizeBytes === target.bits.sizeBytes) continue;
+      throw this.#refuse(name, `it is of ${target.bits.sizeBytes} bytes, what is to be merged of ${bits.sizeBytes}`);
+    }
     for (const { bits } of from) target.bits.merge(bits);
   }
 

@@ -57,13 +57,15 @@ export interface RebaseOptions {
   backing: { name: string; format: string } | undefined;
   /** The names change and nothing else: the content does, if the images differ. */
   unsafe?: boolean;
+  /** Default true; without it, others may be writing the new backing image, and what is read of it is what they have done so far. */
+  lockBacking?: boolean;
   progress?: CopyOptions["progress"];
 }
 
 /** Gives the image at `path` another backing image; what it reads as stays the same. */
 export async function rebaseImage(
   path: string,
-  { format, backing, unsafe = false, progress }: RebaseOptions,
+  { format, backing, unsafe = false, lockBacking = true, progress }: RebaseOptions,
 ): Promise<void> {
   const image = await openImage(path, { ...(format !== undefined && { format }), backing: !unsafe });
   let next: Image | undefined;
@@ -71,7 +73,8 @@ export async function rebaseImage(
     if (!(image instanceof Qcow2Image))
       throw new StorageError("STORAGE_OPEN", `${path}: a raw image has no backing file`);
     if (backing !== undefined && !unsafe) {
-      next = await openImage(backingPath(path, backing.name), { format: backing.format, readOnly: true });
+      const options = { format: backing.format, readOnly: true, lock: lockBacking };
+      next = await openImage(backingPath(path, backing.name), options);
     }
     if (!unsafe) await keepDifferences(image, next, progress);
     await image.alone(() => setBacking(image, backing));

@@ -31,6 +31,7 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
   if (format === "raw" && backing !== undefined) {
     throw new StorageError("STORAGE_OPEN", `${path}: a raw image has no backing file: take qcow2`);
   }
+  if (format === "raw" && preallocation === "metadata") throw noMetadata(path);
   const sizeBytes = options.sizeBytes ?? (await backingSize(path, backing));
   const store = await HostFile.open(path, { create: "replace", flushes });
   const isClean = !store.isDevice || preallocation === "full";
@@ -43,7 +44,8 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
     await createQcow2(store, { ...options, sizeBytes });
     if (preallocation === "off") return true;
     const { preallocate } = await import("../qcow2/preallocate.ts");
-    await preallocate(await openQcow2(store), store, preallocation);
+    const image = await openQcow2(store);
+    await image.alone(() => preallocate(image, store, preallocation));
     return isClean;
   } catch (cause) {
     await removeMade(path);
@@ -51,6 +53,11 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
   } finally {
     await store.close();
   }
+}
+
+export function noMetadata(path: string): StorageError {
+  const message = `${path}: a raw image has no metadata to be preallocated: take falloc or full`;
+  return new StorageError("STORAGE_OPEN", message);
 }
 
 /** Takes a new image away again that is of no use; a device's name stays. */

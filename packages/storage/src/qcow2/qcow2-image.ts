@@ -13,6 +13,7 @@ import { Limit } from "./layout.ts";
 import { Kind, type MappedRun } from "./mapping.ts";
 import { type CacheSizes, Metadata, overwrites } from "./metadata.ts";
 import { NewClusters } from "./new-clusters.ts";
+import type { Preallocation } from "./preallocate.ts";
 import { Zeroing } from "./zeroing.ts";
 
 export interface Qcow2Parts {
@@ -288,12 +289,12 @@ export class Qcow2Image implements Image {
     return { ...below, depth: below.depth + 1 };
   }
 
-  async resize(sizeBytes: number): Promise<void> {
+  async resize(sizeBytes: number, preallocation: Preallocation = "off"): Promise<void> {
     this.#refuseReadOnly();
     const { resizeQcow2 } = await import("./resize.ts");
     await this.bitmaps.load();
     await this.alone(async () => {
-      await resizeQcow2(this, sizeBytes);
+      await resizeQcow2(this, sizeBytes, preallocation);
       this.bitmaps.resize();
     });
   }

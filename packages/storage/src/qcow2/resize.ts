@@ -1,11 +1,17 @@
 /** Another size for a qcow2 image's disk. */
 
 import { StorageError } from "../errors.ts";
+import { HostFile } from "../file/host-file.ts";
 import { Limit } from "./layout.ts";
+import type { Preallocation } from "./preallocate.ts";
 import type { Qcow2Image } from "./qcow2-image.ts";
 
 /** Runs while nobody else is at work on the image. */
-export async function resizeQcow2(image: Qcow2Image, sizeBytes: number): Promise<void> {
+export async function resizeQcow2(
+  image: Qcow2Image,
+  sizeBytes: number,
+  preallocation: Preallocation = "off",
+): Promise<void> {
   const { header, mapping } = image.metadata;
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes % 512 !== 0) {
     throw new StorageError("STORAGE_OPEN", `a size of ${sizeBytes} bytes: it is a multiple of 512`);
@@ -27,7 +33,24 @@ export async function resizeQcow2(image: Qcow2Image, sizeBytes: number): Promise
   const below = image.backing === undefined ? 0 : Math.min(sizeBytes, image.backing.sizeBytes);
   const tail = Math.min(sizeBytes, Math.ceil(old / mapping.clusterSize) * mapping.clusterSize);
   if (Math.max(below, tail) > old) await image.zeroInside(old, Math.max(below, tail) - old);
+  if (preallocation !== "off") await fillGrown(image, old, tail, preallocation);
   await image.metadata.settle();
+}
+
+/** Space for all from `old` on; `tail` is where the cluster ends that the disk ended in. If there is none, the old size is back. */
+async function fillGrown(image: Qcow2Image, old: number, tail: number, how: Preallocation): Promise<void> {
+  const { store, clusterSize } = image.metadata;
+  try {
+    if (!(store instanceof HostFile)) {
+      throw new StorageError("STORAGE_OPEN", `${image.name}: preallocation=${how}: only images in files have that`);
+    }
+    const { preallocate } = await import("./preallocate.ts");
+    if (tail > old) await image.writeInside(old, [new Uint8Array(tail - old)]);
+    await preallocate(image, store, how, { from: Math.ceil(old / clusterSize) * clusterSize, cleared: true });
+  } catch (cause) {
+    await shrink(image, old);
+    throw cause;
+  }
 }
 
 async function growL1(image: Qcow2Image, tables: number): Promise<void> {
