@@ -264,7 +264,8 @@ class Runs {
   }
 }
 
-function part(extent: Held, start: number, end: number): Held {
+/** The bytes of an extent from `start` to `end`. */
+export function part(extent: Held, start: number, end: number): Held {
   const { offset } = extent;
   return {
     ...extent,

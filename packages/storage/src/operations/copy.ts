@@ -3,7 +3,7 @@
 import type { Image } from "../image.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { settled } from "../settled.ts";
-import { FileCopy, type Held } from "./copy-files.ts";
+import { FileCopy, type Held, part } from "./copy-files.ts";
 import { extentsOf } from "./extents.ts";
 
 /**
@@ -40,14 +40,16 @@ export async function copyImage(source: Image, target: Image, options: CopyOptio
   const overZeros = (options.overZeros ?? false) && !(options.mayZeroFirst && (await zeroed(target, source.sizeBytes)));
   const write = writerOf(target, { ...options, overZeros });
   // In whole clusters, also where those are larger.
-  const chunkBytes = Math.max(CHUNK_BYTES, target instanceof Qcow2Image ? target.metadata.clusterSize : 0);
+  const clusterSize = target instanceof Qcow2Image ? target.metadata.clusterSize : 0;
+  const chunkBytes = Math.max(CHUNK_BYTES, clusterSize);
   let done = 0;
   const copied = (bytes: number) => {
     done += bytes;
     progress?.(done, source.sizeBytes);
   };
   const files = await fileCopyOf(source, target, { ...options, overZeros, parallel }, copied);
-  const extents = extentsOf(source);
+  const held = extentsOf(source);
+  const extents = options.compressed && clusterSize > 0 ? inClusters(held, clusterSize, source.sizeBytes) : held;
   // What threads cannot copy is left to be done here.
   const parts = partsOf(files?.copy(extents) ?? extents, chunkBytes, options);
   const worker = async () => {
@@ -97,6 +99,32 @@ async function zeroed(target: Image, sizeBytes: number): Promise<boolean> {
   }
 }
 
+/** The same in whole clusters, as they are compressed: one that is held in several ways is one extent of its own. */
+async function* inClusters(extents: AsyncIterable<Held>, clusterSize: number, end: number): AsyncGenerator<Held> {
+  let mixed: Held | undefined;
+  for await (const extent of extents) {
+    const stop = extent.start + extent.length;
+    let at = extent.start;
+    if (mixed !== undefined) {
+      at = Math.min(stop, mixed.start + clusterSize);
+      mixed = {
+        start: mixed.start,
+        length: at - mixed.start,
+        zero: mixed.zero && extent.zero,
+        data: mixed.data || extent.data,
+        present: mixed.present || extent.present,
+        depth: Math.min(mixed.depth, extent.depth),
+      };
+      if (mixed.length < clusterSize && at < end) continue;
+      yield mixed;
+      mixed = undefined;
+    }
+    const whole = stop === end ? stop : Math.max(at, Math.floor(stop / clusterSize) * clusterSize);
+    if (whole > at) yield part(extent, at, whole);
+    if (stop > whole) mixed = part(extent, whole, stop);
+  }
+}
+
 interface Part {
   start: number;
   length: number;
@@ -132,16 +160,19 @@ function isWanted({ depth, present }: Held, { images = Number.POSITIVE_INFINITY 
 type Write = (offset: number, bytes: Buffer) => Promise<void>;
 
 function writerOf(target: Image, { compressed, overZeros = false, sparseBytes = SPARSE_BYTES }: CopyOptions): Write {
-  if (compressed && target instanceof Qcow2Image) return (offset, bytes) => writeCompressed(target, offset, bytes);
+  if (compressed && target instanceof Qcow2Image) {
+    return (offset, bytes) => writeCompressed(target, offset, bytes, overZeros);
+  }
   if (sparseBytes === 0) return (offset, bytes) => target.write(offset, [bytes]);
   return (offset, bytes) => writeSparse(target, offset, bytes, overZeros, sparseBytes);
 }
 
-async function writeCompressed(target: Qcow2Image, offset: number, bytes: Buffer): Promise<void> {
+async function writeCompressed(target: Qcow2Image, offset: number, bytes: Buffer, overZeros: boolean): Promise<void> {
   const { clusterSize } = target.metadata;
   for (let at = 0; at < bytes.length; at += clusterSize) {
     const cluster = bytes.subarray(at, at + clusterSize);
     if (!isZero(cluster)) await target.writeCompressed(offset + at, cluster);
+    else if (overZeros) await target.writeZeroes(offset + at, cluster.length, true);
   }
 }
 

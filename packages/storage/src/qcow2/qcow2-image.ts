@@ -173,6 +173,7 @@ export class Qcow2Image implements Image {
   /** Writes one cluster in compressed form, `offset` being its beginning; the disk's last may be shorter. */
   async writeCompressed(offset: number, cluster: Uint8Array): Promise<void> {
     const { clusterSize } = this.metadata;
+    if (offset % clusterSize !== 0) throw new Error(`a compressed cluster begins at a multiple of ${clusterSize}`);
     const whole = cluster.length === clusterSize ? cluster : new Uint8Array(clusterSize);
     if (whole !== cluster) whole.set(cluster);
     await this.#change(offset, cluster.length, () => this.#compressedWrites.write(offset, whole));
