@@ -16,12 +16,14 @@ export { backingPath, type OpenImageOptions, openImage, openStore, probeFormat }
 export { amendImage } from "./operations/amend.ts";
 export { commitImage, type RebaseOptions, rebaseImage } from "./operations/chain.ts";
 export { type CompareOptions, compareImages, type Difference } from "./operations/compare.ts";
+export { Concatenation } from "./operations/concatenation.ts";
 export { type CopyOptions, copyImage } from "./operations/copy.ts";
 export { type CreateImageOptions, createImage, removeMade } from "./operations/create.ts";
 export { extentsOf, mapImage } from "./operations/extents.ts";
 export { describeImage, type ImageInfo, snapshotRecord } from "./operations/info.ts";
 export { type Measure, type MeasureOptions, measureImage } from "./operations/measure.ts";
 export { resizeImage } from "./operations/resize.ts";
+export { SalvagedImage } from "./operations/salvage.ts";
 export { ImageWindow } from "./operations/window.ts";
 export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";

@@ -16,6 +16,7 @@ interface Flags {
   progress?: true;
   quiet?: true;
   snapshot?: string;
+  salvage?: true;
   bitmaps?: true;
   skipBrokenBitmaps?: true;
   backing?: string;
@@ -31,8 +32,11 @@ interface Flags {
 
 export function convertCommand(): Command {
   return new Command("convert")
-    .argument("<source>", "the image to be copied, with all that is below it")
-    .argument("<target>", "the new image")
+    .argument(
+      "<images...>",
+      "the image to be copied, with all that is below it, or several to be joined; then the new one",
+    )
+    .usage("[options] <source...> <target>")
     .description("copy a disk into an image of another format, or of the same")
     .option("-f, --format <format>", "the source's format; its content decides unless it is given")
     .option("-O, --output-format <format>", "raw or qcow2", "raw")
@@ -42,6 +46,7 @@ export function convertCommand(): Command {
       "-l, --snapshot <snapshot>",
       "an internal snapshot of the source: ID, name or snapshot.id=…,snapshot.name=…",
     )
+    .option("--salvage", "what cannot be read of the source is zeros, and stderr says where")
     .option("--bitmaps", "the bitmaps that the source keeps come along (qcow2)")
     .option("--skip-broken-bitmaps", "with --bitmaps: but not those that are worth nothing")
     .option("-B, --backing <file>", "what the new image stands on: only what the source holds itself is copied")
@@ -62,53 +67,92 @@ export function convertCommand(): Command {
     .option("-m, --coroutines <n>", "transfers at once: 1 to 16 (default: 4)", wholeNumber(1, 16))
     .option("-W, --out-of-order", "the target may be written in any order, as it always is")
     .option("-U, --force-share", "also while somebody writes the source")
-    .allowExcessArguments(false)
-    .action(async (from: string, to: string, flags: Flags) => {
-      const { format, outputFormat, compress = false } = flags;
+    .action(async (paths: string[], flags: Flags) => {
+      const to = paths.pop()!;
+      if (paths.length === 0) throw new StorageError("STORAGE_OPEN", `${to}: convert needs a source and a target`);
+      const { outputFormat, compress = false } = flags;
       const flushes = flags.targetCache === "writeback";
-      const source = await openImage(from, {
-        readOnly: true,
-        lock: !flags.forceShare,
-        ...(format !== undefined && { format }),
-        ...(flags.snapshot !== undefined && { snapshot: parseSnapshotKey(flags.snapshot) }),
-      });
+      if (paths.length > 1) refuseJoined(flags);
+      await using opened = new Sources();
       using progress = new Progress();
       let isZero = false;
-      try {
-        const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
-        if (flags.targetIsZero && flags.create) {
-          throw new StorageError("STORAGE_OPEN", "--target-is-zero is said of a target that is there already, with -n");
-        }
-        const bitmaps = await bitmapsOf(source, flags);
-        const backing = backingOf("-B", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
-        if (flags.create) {
-          const sizeBytes = options.sizeBytes ?? source.sizeBytes;
-          const wanted = { ...options, format: outputFormat, sizeBytes, flushes };
-          isZero = await createImage(to, { ...wanted, ...(backing && { backing }) });
-        }
-        await copyInto(
-          { path: to, format: outputFormat, flushes, made: flags.create },
-          source,
-          {
-            compressed: compress,
-            overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
-            ...(flags.coroutines !== undefined && { parallel: flags.coroutines }),
-            // With a backing file, what is zero in the target would hide what is below.
-            mayZeroFirst: backing === undefined,
-            ...(backing !== undefined && { images: 1 }),
-            ...(flags.sparseSize !== undefined && { sparseBytes: flags.sparseSize }),
-            progress: flags.progress
-              ? percent()
-              : flags.quiet
-                ? () => {}
-                : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
-          },
-          bitmaps,
-        );
-      } finally {
-        await source.close();
+      const source = await opened.open(paths, flags);
+      const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
+      if (flags.targetIsZero && flags.create) {
+        throw new StorageError("STORAGE_OPEN", "--target-is-zero is said of a target that is there already, with -n");
       }
+      const bitmaps = await bitmapsOf(opened.first, flags);
+      const backing = backingOf("-B", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
+      if (flags.create) {
+        const sizeBytes = options.sizeBytes ?? source.sizeBytes;
+        const wanted = { ...options, format: outputFormat, sizeBytes, flushes };
+        isZero = await createImage(to, { ...wanted, ...(backing && { backing }) });
+      }
+      await copyInto(
+        { path: to, format: outputFormat, flushes, made: flags.create },
+        source,
+        {
+          compressed: compress,
+          overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
+          ...(flags.coroutines !== undefined && { parallel: flags.coroutines }),
+          // With a backing file, what is zero in the target would hide what is below.
+          mayZeroFirst: backing === undefined,
+          ...(backing !== undefined && { images: 1 }),
+          ...(flags.sparseSize !== undefined && { sparseBytes: flags.sparseSize }),
+          progress: flags.progress
+            ? percent()
+            : flags.quiet
+              ? () => {}
+              : (done, total) => progress.step(`copying: ${Math.floor((done / total) * 100)} %`),
+        },
+        bitmaps,
+      );
     });
+}
+
+/** The images that are copied, open to be read. */
+class Sources implements AsyncDisposable {
+  readonly #images: Image[] = [];
+
+  /** What is copied: the only image, or all of them as one. */
+  async open(paths: readonly string[], { format, snapshot, forceShare, salvage, quiet }: Flags): Promise<Image> {
+    for (const path of paths) {
+      const image = await openImage(path, {
+        readOnly: true,
+        lock: !forceShare,
+        ...(format !== undefined && { format }),
+        ...(snapshot !== undefined && { snapshot: parseSnapshotKey(snapshot) }),
+      });
+      this.#images.push(image);
+    }
+    let source = this.#images[0]!;
+    if (this.#images.length > 1) {
+      const { Concatenation } = await import("@lodge/storage");
+      source = new Concatenation(this.#images);
+    }
+    if (!salvage) return source;
+    const { SalvagedImage } = await import("@lodge/storage");
+    return new SalvagedImage(source, (offset, length) => {
+      if (quiet) return;
+      console.error(`lodge: ${source.name}: ${length} bytes at ${offset} cannot be read: they are zeros in the copy`);
+    });
+  }
+
+  get first(): Image {
+    return this.#images[0]!;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const image of this.#images) await image.close();
+  }
+}
+
+/** What has no meaning for several sources. */
+function refuseJoined({ snapshot, bitmaps, backing, options = [] }: Flags): void {
+  const refuse = (what: string) => new StorageError("STORAGE_OPEN", `${what}: only with a single source`);
+  if (snapshot !== undefined) throw refuse("-l");
+  if (bitmaps) throw refuse("--bitmaps");
+  if (backing !== undefined || parseImageOptions(options).backingName !== undefined) throw refuse("-B");
 }
 
 /** The bitmaps that are to come along, if any are. */
