@@ -11,8 +11,10 @@ import { qemuCheck, qemuImg, qemuIo, qemuMissing } from "../../testing/qemu.ts";
 import { HostFile } from "../file/host-file.ts";
 import { openImage } from "../open.ts";
 import { createImage } from "../operations/create.ts";
+import { readBitmapDirectory } from "./bitmaps/directory.ts";
 import type { Qcow2Image } from "./qcow2-image.ts";
 import { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./snapshots.ts";
+import { readHeader } from "./stored.ts";
 
 const MIB = 1 << 20;
 const TIB = 2 ** 40;
@@ -95,7 +97,9 @@ test("guest data that is said to be where tables are is not written, and the ima
   // The header is not among them: an entry that leads there leads nowhere.
   const made = await open(path);
   const { header, mapping, refcounts } = made.metadata;
+  const [snapshot] = await listSnapshots(made);
   const tables = [
+    snapshot!.l1Offset,
     header.l1Offset,
     mapping.tableAt(0),
     header.refcountTableOffset,
@@ -126,6 +130,29 @@ test("guest data that is said to be where tables are is not written, and the ima
     await read.write(79, [new Uint8Array(1)]);
     await read.close();
   }
+});
+
+test("guest data that is said to be where the list of bitmaps is, is not written", { skip }, async () => {
+  using dir = folder();
+  const path = join(dir.path, "image");
+  qemuImg("create", "-q", "-f", "qcow2", path, "8M");
+  qemuImg("bitmap", "--add", path, "kept");
+  qemuIo(path, "write 0 64k");
+  const store = await HostFile.open(path);
+  const directory = (await readBitmapDirectory(store, await readHeader(store)))!;
+  const field = Buffer.alloc(8);
+  await store.read(40, [field]);
+  await store.read(Number(field.readBigUInt64BE()), [field]);
+  const table = Number(field.readBigUInt64BE() & 0x00ff_ffff_ffff_fe00n);
+  field.writeBigUInt64BE((1n << 63n) + BigInt(directory.offset));
+  await store.write(table, [field]);
+  await store.close();
+  const image = await open(path);
+  const message = /where its own tables are/;
+  await assert.rejects(image.write(0, [bytes(1, 4096)]), { code: "STORAGE_CORRUPT", message });
+  await image.close();
+  const { bitmaps } = JSON.parse(qemuImg("info", "--output=json", path))["format-specific"].data;
+  assert.deepEqual(bitmaps, [{ flags: ["auto"], name: "kept", granularity: 65536 }]);
 });
 
 test("bitmaps beyond what is kept in memory are in use afterwards, the others are kept", { skip }, async () => {

@@ -25,14 +25,25 @@ export interface CacheSizes {
   refcountBytes?: number;
 }
 
+/** Bytes of the store. */
+interface Range {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Where the snapshots' list is, and their L1 tables: never data. */
+export interface SnapshotTables {
+  readonly list: Range;
+  readonly l1s: readonly Range[];
+}
+
 export interface MetadataParts {
   store: Store;
   header: Header;
   gate: Gate;
   l1: Uint8Array<ArrayBuffer>;
   refcountTable: Uint8Array<ArrayBuffer>;
-  /** Where snapshots' tables are, which are never data. */
-  snapshotTable: { offset: number; length: number };
+  snapshotTables: SnapshotTables;
   cacheSizes: CacheSizes;
 }
 
@@ -49,7 +60,12 @@ export class Metadata {
   readonly refcounts: Refcounts;
   readonly l2: TableCache;
   readonly blocks: TableCache;
-  snapshotTable: { offset: number; length: number };
+  /** The list of snapshots. */
+  snapshotTable!: Range;
+  /** Where the list of bitmaps is, while anybody writes. */
+  bitmapDirectory: Range = { offset: 0, length: 0 };
+  /** In order, and none over another. */
+  #snapshotL1s: readonly Range[] = [];
   /** How often clusters were given up. */
   frees = 0;
   readonly #gate: Gate;
@@ -70,7 +86,7 @@ export class Metadata {
     this.store = store;
     this.header = header;
     this.#gate = parts.gate;
-    this.snapshotTable = parts.snapshotTable;
+    this.useSnapshots(parts.snapshotTables);
     this.clusterSize = 2 ** header.clusterBits;
     this.l2 = new TableCache(store, this.clusterSize, cacheSizes.l2Bytes ?? 12 << 20);
     this.blocks = new TableCache(store, this.clusterSize, cacheSizes.refcountBytes ?? 4 << 20);
@@ -119,15 +135,46 @@ export class Metadata {
     return cluster === 0 || this.#tables.has(cluster) || this.#meetsLongTable(cluster, 1);
   }
 
+  /** Snapshots are there from now on. */
+  useSnapshots({ list, l1s }: SnapshotTables): void {
+    this.snapshotTable = list;
+    const ranges: { offset: number; length: number }[] = [];
+    for (const { offset, length } of l1s.toSorted((one, other) => one.offset - other.offset)) {
+      // Where there is no file, there is no table: what an image claims makes no search for space longer than that.
+      const end = Math.min(offset + length, this.store.sizeBytes);
+      const last = ranges.at(-1);
+      if (last !== undefined && last.offset + last.length >= offset) {
+        last.length = Math.max(last.length, end - last.offset);
+      } else if (end > offset) {
+        ranges.push({ offset, length: end - offset });
+      }
+    }
+    this.#snapshotL1s = ranges;
+  }
+
+  #meetsSnapshotL1(from: number, to: number): boolean {
+    const ranges = this.#snapshotL1s;
+    let [low, high] = [0, ranges.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (ranges[middle]!.offset < to) low = middle + 1;
+      else high = middle;
+    }
+    const last = ranges[low - 1];
+    return last !== undefined && last.offset + last.length > from;
+  }
+
   /** Whether one of the tables that lie in one piece has a part of these clusters. */
   #meetsLongTable(first: number, count: number): boolean {
-    const { header, snapshotTable, clusterSize } = this;
+    const { header, snapshotTable, bitmapDirectory, clusterSize } = this;
     const [from, to] = [first * clusterSize, (first + count) * clusterSize];
     const meets = (start: number, length: number) => length > 0 && to > start && from < start + length;
     return (
       meets(header.refcountTableOffset, this.refcounts.tableBytes) ||
       meets(header.l1Offset, header.l1Size * 8) ||
-      meets(snapshotTable.offset, snapshotTable.length)
+      meets(snapshotTable.offset, snapshotTable.length) ||
+      meets(bitmapDirectory.offset, bitmapDirectory.length) ||
+      this.#meetsSnapshotL1(from, to)
     );
   }
 

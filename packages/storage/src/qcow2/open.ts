@@ -6,7 +6,7 @@ import type { Header } from "./header.ts";
 import { Autoclear, Incompatible } from "./layout.ts";
 import type { CacheSizes } from "./metadata.ts";
 import { Qcow2Image, type Qcow2Parts } from "./qcow2-image.ts";
-import { findSnapshot, type SnapshotKey } from "./snapshot-table.ts";
+import { findSnapshot, l1Of, type SnapshotKey } from "./snapshot-table.ts";
 import { readHeader, readSnapshots, readStored } from "./stored.ts";
 
 export interface OpenQcow2Options extends CacheSizes {
@@ -73,6 +73,7 @@ async function readTables(store: Store, header: Header, clusterSize: number): Pr
   const refcountTable = new Uint8Array(header.refcountTableClusters * clusterSize);
   await readStored(store, header.l1Offset, l1);
   await readStored(store, header.refcountTableOffset, refcountTable);
-  const { length } = await readSnapshots(store, header);
-  return { store, header, l1, refcountTable, snapshotTable: { offset: header.snapshotsOffset, length } };
+  const { snapshots, length } = await readSnapshots(store, header);
+  const snapshotTables = { list: { offset: header.snapshotsOffset, length }, l1s: snapshots.map(l1Of) };
+  return { store, header, l1, refcountTable, snapshotTables };
 }

@@ -11,7 +11,7 @@ import { decompress } from "./compression.ts";
 import type { Header } from "./header.ts";
 import { Limit } from "./layout.ts";
 import { Kind, type MappedRun } from "./mapping.ts";
-import { type CacheSizes, Metadata, overwrites } from "./metadata.ts";
+import { type CacheSizes, Metadata, overwrites, type SnapshotTables } from "./metadata.ts";
 import { NewClusters } from "./new-clusters.ts";
 import type { Preallocation } from "./preallocate.ts";
 import { Zeroing } from "./zeroing.ts";
@@ -21,7 +21,7 @@ export interface Qcow2Parts {
   header: Header;
   l1: Uint8Array<ArrayBuffer>;
   refcountTable: Uint8Array<ArrayBuffer>;
-  snapshotTable: { offset: number; length: number };
+  snapshotTables: SnapshotTables;
   backing?: Image | undefined;
   cacheSizes?: CacheSizes;
 }
@@ -41,10 +41,10 @@ export class Qcow2Image implements Image {
   readonly #zeroing: Zeroing;
   readonly #compressedWrites: CompressedWrites;
 
-  constructor({ store, header, l1, refcountTable, snapshotTable, backing, cacheSizes = {} }: Qcow2Parts) {
+  constructor({ store, header, l1, refcountTable, snapshotTables, backing, cacheSizes = {} }: Qcow2Parts) {
     this.#store = store;
     this.backing = backing;
-    this.metadata = new Metadata({ store, header, gate: this.gate, l1, refcountTable, snapshotTable, cacheSizes });
+    this.metadata = new Metadata({ store, header, gate: this.gate, l1, refcountTable, snapshotTables, cacheSizes });
     this.bitmaps = new PersistentBitmaps(this);
     this.#newClusters = new NewClusters(this);
     this.#zeroing = new Zeroing(this);

@@ -35,6 +35,11 @@ export interface Snapshot {
   extra: Uint8Array;
 }
 
+/** Where its L1 table lies. */
+export function l1Of({ l1Offset, l1Size }: Snapshot): { offset: number; length: number } {
+  return { offset: l1Offset, length: l1Size * 8 };
+}
+
 /** Which snapshot is meant: its ID or else its name, or both of what is given here. */
 export type SnapshotKey = string | { id?: string; name?: string };
 

@@ -4,7 +4,7 @@ import { StorageError } from "../errors.ts";
 import { Counts } from "./check/counts.ts";
 import { Entry, Limit, viewOf } from "./layout.ts";
 import type { Qcow2Image } from "./qcow2-image.ts";
-import { encodeSnapshots, findSnapshot, type Snapshot } from "./snapshot-table.ts";
+import { encodeSnapshots, findSnapshot, l1Of, type Snapshot } from "./snapshot-table.ts";
 import { readSnapshots, readStored } from "./stored.ts";
 
 /** What the image has, oldest first. */
@@ -38,7 +38,8 @@ export function createSnapshot(image: Qcow2Image, name: string, date = new Date(
       vmStateBytes: 0,
       extra: new Uint8Array(),
     };
-    const table = encodeSnapshots([...snapshots, snapshot]);
+    const kept = [...snapshots, snapshot];
+    const table = encodeSnapshots(kept);
     const tableOffset = await storeBytes(image, table);
     // From here on a cut leaves counts that are too high and marks that are wrong: the dirty bit has them mended.
     await metadata.setDirty();
@@ -49,7 +50,7 @@ export function createSnapshot(image: Qcow2Image, name: string, date = new Date(
     await metadata.commit();
     await setMarks(image, async () => false);
     await metadata.commit();
-    await useTable(image, table, tableOffset, snapshots.length + 1);
+    await useTable(image, table, tableOffset, kept);
     await metadata.settle();
     return snapshot;
   });
@@ -109,7 +110,7 @@ export function deleteSnapshot(image: Qcow2Image, name: string): Promise<void> {
     const table = encodeSnapshots(left);
     const tableOffset = left.length === 0 ? 0 : await storeBytes(image, table);
     await metadata.setDirty();
-    await useTable(image, table, tableOffset, left.length);
+    await useTable(image, table, tableOffset, left);
     metadata.free(snapshot.l1Offset / clusterSize, Math.ceil(l1.length / clusterSize));
     await freeTree(image, counts);
     await metadata.reclaimed();
@@ -128,14 +129,19 @@ async function storeBytes(image: Qcow2Image, bytes: Uint8Array): Promise<number>
   return offset;
 }
 
-async function useTable(image: Qcow2Image, table: Uint8Array, offset: number, count: number): Promise<void> {
+async function useTable(
+  image: Qcow2Image,
+  table: Uint8Array,
+  offset: number,
+  snapshots: readonly Snapshot[],
+): Promise<void> {
   const { metadata } = image;
   const old = metadata.snapshotTable;
   await metadata.store.flush();
   metadata.header.snapshotsOffset = offset;
-  metadata.header.snapshotCount = count;
+  metadata.header.snapshotCount = snapshots.length;
   await metadata.writeHeader();
-  metadata.snapshotTable = { offset, length: table.length };
+  metadata.useSnapshots({ list: { offset, length: table.length }, l1s: snapshots.map(l1Of) });
   if (old.length > 0) metadata.free(old.offset / metadata.clusterSize, Math.ceil(old.length / metadata.clusterSize));
 }
 

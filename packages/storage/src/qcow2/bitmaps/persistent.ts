@@ -99,6 +99,7 @@ export class PersistentBitmaps {
     const { metadata, header } = this.#image;
     const directory = await readBitmapDirectory(metadata.store, header);
     if (directory !== undefined) {
+      metadata.bitmapDirectory = { offset: directory.offset, length: directory.length };
       let left = MOST_BYTES;
       for (const entry of directory.entries) {
         const size = Math.ceil(header.sizeBytes / 2 ** entry.granularityBits / 8);
@@ -194,6 +195,7 @@ export class PersistentBitmaps {
       header.autoclear |= Autoclear.BITMAPS;
     }
     await metadata.writeHeader();
+    metadata.bitmapDirectory = { offset, length: directory.length };
     for (const { first, count } of this.#stored) metadata.free(first, count);
     this.#stored = [];
     await metadata.settle();
