@@ -22,6 +22,7 @@ export { type CreateImageOptions, createImage, removeMade } from "./operations/c
 export { extentsOf, mapImage } from "./operations/extents.ts";
 export { describeImage, type ImageInfo, snapshotRecord } from "./operations/info.ts";
 export { type Measure, type MeasureOptions, measureImage } from "./operations/measure.ts";
+export { RateLimitedImage } from "./operations/rate-limited.ts";
 export { resizeImage } from "./operations/resize.ts";
 export { SalvagedImage } from "./operations/salvage.ts";
 export { ImageWindow } from "./operations/window.ts";

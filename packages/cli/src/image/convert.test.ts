@@ -241,6 +241,8 @@ test("several sources become one disk", { skip }, () => {
     ["joined.raw", "-O", "raw"],
     ["joined.qcow2", "-O", "qcow2"],
     ["packed.qcow2", "-c", "-O", "qcow2"],
+    ["limited.raw", "-r", "20M"],
+    ["unlimited.raw", "-r", "0"],
   ] as const) {
     place.lodge("convert", "-q", ...options, "a.raw", "b.qcow2", "a.raw", target);
     place.qemu("convert", "-O", "raw", "a.raw", "b.qcow2", "a.raw", "theirs.raw");
@@ -249,6 +251,7 @@ test("several sources become one disk", { skip }, () => {
   }
   for (const [args, said] of [
     [["a.raw"], /a\.raw: convert needs a source and a target/],
+    [["-r", "fast", "a.raw", "x"], /fast is no size/],
     [["a.raw", "none", "x"], /none cannot be opened/],
     [["-l", "1", "a.raw", "b.qcow2", "x"], /^lodge: -l: only with a single source\n$/],
     [["--bitmaps", "-O", "qcow2", "b.qcow2", "b.qcow2", "x"], /^lodge: --bitmaps: only with a single source\n$/],

@@ -17,6 +17,7 @@ interface Flags {
   quiet?: true;
   snapshot?: string;
   salvage?: true;
+  rateLimit?: number;
   bitmaps?: true;
   skipBrokenBitmaps?: true;
   backing?: string;
@@ -65,6 +66,11 @@ export function convertCommand(): Command {
         .default("unsafe"),
     )
     .option("-m, --coroutines <n>", "transfers at once: 1 to 16 (default: 4)", wholeNumber(1, 16))
+    .option(
+      "-r, --rate-limit <bytes>",
+      "bytes of data a second at most; 0: as many as there are (default: 0)",
+      parseSize,
+    )
     .option("-W, --out-of-order", "the target may be written in any order, as it always is")
     .option("-U, --force-share", "also while somebody writes the source")
     .action(async (paths: string[], flags: Flags) => {
@@ -115,7 +121,8 @@ class Sources implements AsyncDisposable {
   readonly #images: Image[] = [];
 
   /** What is copied: the only image, or all of them as one. */
-  async open(paths: readonly string[], { format, snapshot, forceShare, salvage, quiet }: Flags): Promise<Image> {
+  async open(paths: readonly string[], flags: Flags): Promise<Image> {
+    const { format, snapshot, forceShare, salvage, quiet, rateLimit = 0 } = flags;
     for (const path of paths) {
       const image = await openImage(path, {
         readOnly: true,
@@ -129,6 +136,10 @@ class Sources implements AsyncDisposable {
     if (this.#images.length > 1) {
       const { Concatenation } = await import("@lodge/storage");
       source = new Concatenation(this.#images);
+    }
+    if (rateLimit > 0) {
+      const { RateLimitedImage, Throttle } = await import("@lodge/storage");
+      source = new RateLimitedImage(source, new Throttle({ bps: rateLimit }));
     }
     if (!salvage) return source;
     const { SalvagedImage } = await import("@lodge/storage");
