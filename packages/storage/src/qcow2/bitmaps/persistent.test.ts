@@ -174,3 +174,23 @@ for (const clusterSize of [512, 65536]) {
     assert.ok(Buffer.from(seen).equals(bits), `SEED=${seed}: merged by QEMU`);
   });
 }
+
+test("an image of 0 bytes keeps no bitmaps, and one that is shrunk to that loses its own, so that QEMU opens it", {
+  skip,
+}, async () => {
+  using dir = folder();
+  const path = join(dir.path, "empty.qcow2");
+  await createImage(path, { format: "qcow2", sizeBytes: 0 });
+  const empty = await open(path);
+  const bitmaps = new DiskBitmaps(() => empty);
+  await assert.rejects(bitmaps.add("a", { persistent: true }), /0 bytes keeps no bitmaps: resize it first/);
+  await empty.resize(MIB);
+  await bitmaps.add("a", { persistent: true });
+  await empty.close();
+  assert.deepEqual(flags(path), { a: ["auto"] });
+  const full = await open(path);
+  await full.resize(0);
+  await full.close();
+  assert.deepEqual(told(path), []);
+  qemuCheck(path);
+});

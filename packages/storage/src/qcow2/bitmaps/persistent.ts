@@ -81,6 +81,9 @@ export class PersistentBitmaps {
     if (header.version === 2) {
       throw new StorageError("STORAGE_OPEN", `${where}: version 2 of qcow2 keeps no bitmaps: take version 3`);
     }
+    if (header.sizeBytes === 0) {
+      throw new StorageError("STORAGE_OPEN", `${where}: an image of 0 bytes keeps no bitmaps: resize it first`);
+    }
     this.#set.add(makeBitmap(where, name, header.sizeBytes, { ...options, persistent: true }, others));
   }
 
@@ -179,7 +182,9 @@ export class PersistentBitmaps {
     if (!this.#loaded || (this.list.length === 0 && this.#stored.length === 0)) return;
     const { metadata, header } = this.#image;
     const entries = [...this.#others];
-    for (const bitmap of this.list) entries.push(await this.#write(bitmap));
+    // QEMU opens no image with a bitmap of nothing: one that was shrunk to nothing has none.
+    const ofSomething = this.list.filter(({ bits }) => bits.bytes.length > 0);
+    for (const bitmap of ofSomething) entries.push(await this.#write(bitmap));
     const directory = encodeBitmapDirectory(entries);
     const offset = entries.length === 0 ? 0 : await this.#put(directory);
     // Content and counts are lasting before the header leads there.
