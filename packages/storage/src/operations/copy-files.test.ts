@@ -1,11 +1,12 @@
 /** Copies by threads, of disks that are held in every way, beside the disk's content in memory. */
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdtempDisposableSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { qemuCheck } from "../../testing/qemu.ts";
+import { qemuCheck, qemuMissing } from "../../testing/qemu.ts";
 import { Random, runSeed } from "../../testing/random.ts";
 import type { Image } from "../image.ts";
 import { openImage } from "../open.ts";
@@ -13,8 +14,10 @@ import { checkQcow2 } from "../qcow2/check/check.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { type CopyOptions, copyImage } from "./copy.ts";
 import { type CreateImageOptions, createImage } from "./create.ts";
+import { extentsOf } from "./extents.ts";
 
 const SEED = runSeed();
+const PROCESS = join(import.meta.dirname, "../../testing/copy-process.ts");
 const BLOCK = 4096;
 const MIB = 1 << 20;
 
@@ -185,6 +188,43 @@ test("a copy that is cut off holds nothing", async () => {
   await target.write(0, [Buffer.alloc(48 * MIB, 3)]);
   await source.close();
   await wholeAfterClosing(target, to);
+});
+
+test("a copy whose process is killed leaves lost space at most: what has a place in the image was copied there before", async () => {
+  using dir = folder();
+  const [from, to] = [join(dir.path, "from"), join(dir.path, "to")];
+  const random = new Random(SEED);
+  const bytes = Buffer.alloc(48 * MIB);
+  for (let at = 0; at < bytes.length; at += BLOCK)
+    bytes.fill(random.below(4) === 0 ? 0 : 1 + random.below(255), at, at + BLOCK);
+  writeFileSync(from, bytes);
+  for (const clusterSize of [BLOCK, 65536]) {
+    for (let round = 0; round < 2; round++) {
+      await createImage(to, { format: "qcow2", clusterSize, sizeBytes: bytes.length });
+      // Something was there and is free again, so that the copy gets clusters that were used before.
+      const before = await openImage(to, { format: "qcow2" });
+      await before.write(0, [Buffer.alloc(8 * MIB, 255)]);
+      await before.flush();
+      await before.discard(0, 8 * MIB);
+      await before.close();
+      const until = String((1 + random.below(40)) * MIB);
+      const { signal, stderr } = spawnSync(process.execPath, [PROCESS, from, to, until], { encoding: "utf8" });
+      const what = `clusters of ${clusterSize}, killed at ${until}, SEED=${SEED}`;
+      assert.equal(signal, "SIGKILL", `${what}: ${stderr}`);
+      if (qemuMissing === false) qemuCheck(to, true);
+      const target = await openImage(to, { format: "qcow2" });
+      let copied = 0;
+      for await (const { start, length, data } of extentsOf(target)) {
+        if (!data) continue;
+        const read = Buffer.alloc(length);
+        await target.read(start, [read]);
+        assert.ok(read.equals(bytes.subarray(start, start + length)), `${what}: not what was copied, at ${start}`);
+        copied += length;
+      }
+      await target.close();
+      assert.ok(copied > 0, `${what}: something was stored before`);
+    }
+  }
 });
 
 async function wholeAfterClosing(target: Image, path: string): Promise<void> {
