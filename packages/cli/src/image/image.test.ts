@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
-import { bin, Place, skip } from "../../testing/image-place.ts";
+import { bin, Place, refused, skip } from "../../testing/image-place.ts";
 
 /** A disk with data, zeros and compressed clusters. */
 function sample(place: Place): void {
@@ -225,6 +225,8 @@ test("what an image will need is what qemu-img measures", { skip }, () => {
   using place = new Place();
   sample(place);
   place.qemu("bitmap", "--add", "-g", "64k", "a.qcow2", "monday");
+  place.qemu("snapshot", "-c", "before", "a.qcow2");
+  place.io("a.qcow2", "write -P 3 300M 5M");
   place.qemu("create", "-q", "-f", "qcow2", "-o", "compat=0.10", "old.qcow2", "100M");
   place.io("old.qcow2", "write -P 1 100k 3M", "write -P 1 50M 1k");
   place.qemu("convert", "-O", "raw", "old.qcow2", "old.raw");
@@ -242,6 +244,8 @@ test("what an image will need is what qemu-img measures", { skip }, () => {
   for (const options of wanted) {
     for (const what of [
       ["a.qcow2"],
+      ["-l", "before", "a.qcow2"],
+      ["-l", "snapshot.id=1", "a.qcow2"],
       ["old.qcow2"],
       ["-f", "raw", "old.raw"],
       ["--size", "10G"],
@@ -251,6 +255,8 @@ test("what an image will need is what qemu-img measures", { skip }, () => {
       assert.deepEqual(JSON.parse(place.lodge(...args)), JSON.parse(place.qemu(...args)), args.join(" "));
     }
   }
+  refused(place, ["measure", "-l", "none", "a.qcow2"], /^lodge: a\.qcow2: there is no snapshot none\n$/);
+  refused(place, ["measure", "-l", "before", "--size", "1G"], /^lodge: -l names a snapshot of an image/);
   assert.match(place.lodge("measure", "-O", "qcow2", "--size", "1G"), /^required size: 393216 \(384 KiB\)\n/);
 });
 

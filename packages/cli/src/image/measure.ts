@@ -2,7 +2,7 @@
 
 import { measureImage, openImage, StorageError } from "@lodge/storage";
 import { Command } from "commander";
-import { backingOf, collect, parseImageOptions } from "./options.ts";
+import { backingOf, collect, parseImageOptions, parseSnapshotKey } from "./options.ts";
 import { parseDiskSize, showSize } from "./size.ts";
 
 interface Flags {
@@ -10,6 +10,7 @@ interface Flags {
   outputFormat: string;
   options?: string[];
   size?: number;
+  snapshot?: string;
   forceShare?: true;
   json?: true;
   output: string;
@@ -23,6 +24,7 @@ export function measureCommand(): Command {
     .option("-O, --output-format <format>", "of the new image: raw or qcow2", "raw")
     .option("-o, --options <list>", "name=value,… of the new image", collect)
     .option("--size <size>", "of an empty disk, in place of an image", parseDiskSize)
+    .option("-l, --snapshot <snapshot>", "an internal snapshot of the image: ID, name or snapshot.id=…,snapshot.name=…")
     .option("-U, --force-share", "also while somebody writes the image")
     .option("--json", "as JSON")
     .option("--output <form>", "human or json, as for qemu-img", "human")
@@ -33,13 +35,21 @@ export function measureCommand(): Command {
       if ((file === undefined) === (size === undefined)) {
         throw new StorageError("STORAGE_OPEN", "measure takes an image, or --size of an empty disk: one of the two");
       }
+      if (flags.snapshot !== undefined && file === undefined) {
+        throw new StorageError("STORAGE_OPEN", "-l names a snapshot of an image: --size has none");
+      }
       if (flags.outputFormat !== "raw" && flags.outputFormat !== "qcow2") {
         throw new StorageError("STORAGE_OPEN", `-O ${flags.outputFormat}: raw and qcow2 can be made`);
       }
       const backing = backingOf("-o backing_file", backingName, backingFormat);
       const wanted = { ...options, format: flags.outputFormat, ...(backing && { backing }) };
-      const { format, forceShare } = flags;
-      const opened = { readOnly: true, lock: !forceShare, ...(format !== undefined && { format }) };
+      const { format, forceShare, snapshot } = flags;
+      const opened = {
+        readOnly: true,
+        lock: !forceShare,
+        ...(format !== undefined && { format }),
+        ...(snapshot !== undefined && { snapshot: parseSnapshotKey(snapshot) }),
+      };
       const source = file === undefined ? undefined : await openImage(file, opened);
       try {
         const { required, fullyAllocated, bitmaps } = await measureImage(source ?? size!, wanted);
