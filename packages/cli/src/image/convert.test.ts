@@ -253,6 +253,7 @@ test("several sources become one disk", { skip }, () => {
     [["a.raw"], /a\.raw: convert needs a source and a target/],
     [["-r", "fast", "a.raw", "x"], /fast is no size/],
     [["a.raw", "none", "x"], /none cannot be opened/],
+    [["-c", "b.qcow2", "x"], /^lodge: -c: x is to be raw, and only qcow2 has compressed clusters\n$/],
     [["-l", "1", "a.raw", "b.qcow2", "x"], /^lodge: -l: only with a single source\n$/],
     [["--bitmaps", "-O", "qcow2", "b.qcow2", "b.qcow2", "x"], /^lodge: --bitmaps: only with a single source\n$/],
     [["-O", "qcow2", "-B", "a.raw", "-F", "raw", "b.qcow2", "b.qcow2", "x"], /^lodge: -B: only with a single/],

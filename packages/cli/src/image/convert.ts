@@ -78,6 +78,12 @@ export function convertCommand(): Command {
       if (paths.length === 0) throw new StorageError("STORAGE_OPEN", `${to}: convert needs a source and a target`);
       const { outputFormat, compress = false } = flags;
       const flushes = flags.targetCache === "writeback";
+      if (compress && outputFormat !== "qcow2") {
+        throw new StorageError(
+          "STORAGE_OPEN",
+          `-c: ${to} is to be ${outputFormat}, and only qcow2 has compressed clusters`,
+        );
+      }
       if (paths.length > 1) refuseJoined(flags);
       await using opened = new Sources();
       using progress = new Progress();

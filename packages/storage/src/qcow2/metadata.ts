@@ -55,6 +55,8 @@ interface Freed {
 export class Metadata {
   readonly store: Store;
   readonly header: Header;
+  /** What the stored header goes on saying instead, until what is being done is lasting. */
+  readonly told: { sizeBytes?: number } = {};
   readonly clusterSize: number;
   readonly mapping: Mapping;
   readonly refcounts: Refcounts;
@@ -362,7 +364,8 @@ export class Metadata {
 
   /** Stores the header, for good. All that leads to tables is in its first sector. */
   async writeHeader(): Promise<void> {
-    await this.store.write(0, [encodeHeader(this.header, this.store.name)]);
+    const { sizeBytes = this.header.sizeBytes } = this.told;
+    await this.store.write(0, [encodeHeader({ ...this.header, sizeBytes }, this.store.name)]);
     await this.store.flush();
   }
 

@@ -45,6 +45,39 @@ for (const [name, shape] of Object.entries(SHAPES)) {
   });
 }
 
+for (const [name, shape] of Object.entries(SHAPES)) {
+  test(`a power cut while an image grows above a longer backing image shows none of that: ${name}`, async () => {
+    const random = new Random(SEED);
+    const clusterSize = shape.clusterSize!;
+    const [old, grown] = [3 * clusterSize + 512, 700 * clusterSize];
+    const below = new JournalStore();
+    await createQcow2(below, { sizeBytes: grown, clusterSize });
+    const backing = await openQcow2(below);
+    await backing.write(0, [new Uint8Array(grown).fill(7)]);
+    const store = new JournalStore();
+    await createQcow2(store, { sizeBytes: old, ...shape, backing: { name: "below", format: "qcow2" } });
+    const openBacking = async () => backing;
+    const image = await openQcow2(store, { openBacking });
+    await image.flush();
+    const before = store.journal.length;
+    await image.resize(grown);
+    const sizes = new Set<number>();
+    for (let steps = before; steps <= store.journal.length; steps++) {
+      for (const left of [store.killedAfter(steps), store.cutAfter(steps, random)]) {
+        const found = await openQcow2(left, { openBacking });
+        sizes.add(found.sizeBytes);
+        const content = [...(await contentOf(found))].map(([value]) => value);
+        const expected = content.map((_, sector) => (sector < old / 512 ? 7 : 0));
+        assert.deepEqual(content, expected, `after ${steps} of ${store.journal.length} steps, SEED=${SEED}`);
+      }
+    }
+    assert.deepEqual(
+      [...sizes].sort((a, b) => a - b),
+      [old, grown],
+    );
+  });
+}
+
 /** What each sector may hold, from some step of the journal on. */
 interface Mark {
   step: number;

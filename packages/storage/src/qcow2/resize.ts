@@ -27,12 +27,22 @@ export async function resizeQcow2(
     throw new StorageError("STORAGE_OPEN", `${sizeBytes} bytes are too many for clusters of ${mapping.clusterSize}`);
   }
   if (tables > header.l1Size) await growL1(image, tables);
+  const { told } = image.metadata;
+  told.sizeBytes = old;
   header.sizeBytes = sizeBytes;
-  await image.metadata.writeHeader();
-  // What was behind the end must not show: the rest of the last cluster, and a longer backing image.
+  // What was behind the end must not show: the rest of the last cluster, and a longer backing image. Not after a power cut either.
   const below = image.backing === undefined ? 0 : Math.min(sizeBytes, image.backing.sizeBytes);
   const tail = Math.min(sizeBytes, Math.ceil(old / mapping.clusterSize) * mapping.clusterSize);
-  if (Math.max(below, tail) > old) await image.zeroInside(old, Math.max(below, tail) - old);
+  try {
+    if (Math.max(below, tail) > old) await image.zeroInside(old, Math.max(below, tail) - old);
+    await image.metadata.commit();
+  } catch (cause) {
+    header.sizeBytes = old;
+    throw cause;
+  } finally {
+    delete told.sizeBytes;
+  }
+  await image.metadata.writeHeader();
   if (preallocation !== "off") await fillGrown(image, old, tail, preallocation);
   await image.metadata.settle();
 }
