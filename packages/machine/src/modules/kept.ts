@@ -2,9 +2,10 @@
  * What became of modules, kept in one file: a list of where each is, then their texts and what the engine compiled of them. Nothing of it counts that does not fit the engine, the place of the packages, or a source's time and size.
  */
 
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { closeSync, fstatSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { cachedDataVersionTag } from "node:v8";
+import { CacheFiles } from "../cache-files.ts";
 
 export interface Kept {
   readonly path: string;
@@ -30,14 +31,17 @@ interface Head {
   readonly entries: readonly Entry[];
 }
 
+/** Each command and each kind of thread has one, in each place where there is a Lodge. */
+const MOST_FILES = 64;
+
 /** Before the head: its length. Offsets count from the head's end. */
 const PREFIX_BYTES = 8;
 
 export class KeptModules {
   /** What the engine knows its compiled code by. */
   readonly engine = cachedDataVersionTag();
-  readonly #folder: string;
-  readonly #file: string;
+  readonly #files: CacheFiles;
+  readonly #name: string;
   readonly #packages: string;
   readonly #entries = new Map<string, Entry>();
   /** The file that the entries are of: it may have another name by now, or none. */
@@ -49,8 +53,9 @@ export class KeptModules {
   }
 
   private constructor(folder: string, name: string, packages: string) {
-    this.#folder = join(folder, `lodge-${process.version}-${process.arch}-${this.engine.toString(16)}`);
-    this.#file = join(this.#folder, name);
+    const engine = `lodge-${process.version}-${process.arch}-${this.engine.toString(16)}`;
+    this.#files = new CacheFiles(join(folder, engine), MOST_FILES);
+    this.#name = name;
     this.#packages = packages;
     this.#read();
   }
@@ -83,18 +88,7 @@ export class KeptModules {
     const prefix = Buffer.alloc(PREFIX_BYTES);
     prefix.writeUInt32LE(head.length);
     prefix.writeUInt32LE(offset, 4);
-    const own = `${this.#file}.${process.pid}`;
-    try {
-      mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-      writeFileSync(own, Buffer.concat([prefix, head, ...parts]), { mode: 0o600 });
-      renameSync(own, this.#file);
-    } catch {
-      try {
-        unlinkSync(own);
-      } catch {
-        // It never came to be.
-      }
-    }
+    this.#files.keep(this.#name, Buffer.concat([prefix, head, ...parts]));
   }
 
   #at({ offset, wide, code, compiled }: Entry): Pick<Kept, "code" | "compiled"> {
@@ -108,9 +102,9 @@ export class KeptModules {
     this.#entries.clear();
     if (this.#open !== undefined) closeSync(this.#open.fd);
     this.#open = undefined;
-    let fd: number | undefined;
+    const fd = this.#files.open(this.#name);
+    if (fd === undefined) return;
     try {
-      fd = openSync(this.#file, "r");
       const prefix = Buffer.alloc(PREFIX_BYTES);
       readSync(fd, prefix);
       const headBytes = prefix.readUInt32LE();
@@ -124,8 +118,8 @@ export class KeptModules {
       this.#open = { fd, bodyOffset };
       for (const entry of entries) this.#entries.set(entry.path, entry);
     } catch {
-      // There is none, or none that counts: it will be written.
-      if (fd !== undefined) closeSync(fd);
+      // It does not count: it will be written anew.
+      closeSync(fd);
     }
   }
 }

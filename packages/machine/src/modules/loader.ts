@@ -95,7 +95,7 @@ export function loadNamed(specifier: string): Exports {
 
 /** This module in the form in which it loads others: a thread that begins with that need not ask Node's loader. */
 export function loaderItself(): LoaderFile[] {
-  return ["../vcpu/hints", "./kept", "./loader"].map((stem) => {
+  return ["../vcpu/hints", "../cache-files", "./kept", "./loader"].map((stem) => {
     const name = `${stem}${ending}`;
     const path = join(dirname(own), name);
     const { code, compiled } = scriptOf(path);
