@@ -145,11 +145,17 @@ function machineCode(words: number, byLibc: Call6): () => number {
     ...[0x48, 0x89, 0x41, 0x38], // mov [rcx + 56], rax
     0xc3, // ret
   ]);
-  const page = byLibc(SystemCall.mmap, 0, PAGE, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
-  if (page < 0) throw new SystemError(-page, "mmap", "a page for code");
-  new Uint8Array(koffi.view(BigInt(page), code.length)).set(code);
-  const refused = byLibc(SystemCall.mprotect, page, PAGE, PROT_READ_EXEC, 0, 0, 0);
-  if (refused < 0) throw new SystemError(-refused, "mprotect", "a page of code");
+  const page = mapCode(code, byLibc);
   process.once("exit", () => byLibc(SystemCall.munmap, page, PAGE, 0, 0, 0, 0));
   return koffi.decode(BigInt(page), koffi.proto("int DirectSyscall()")) as () => number;
+}
+
+/** A page that is run and not written any more, with this machine code; `syscall` makes calls as {@link trySyscall6} does. */
+export function mapCode(code: Uint8Array, syscall: Call6): number {
+  const page = syscall(SystemCall.mmap, 0, PAGE, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+  if (page < 0) throw new SystemError(-page, "mmap", "a page for code");
+  new Uint8Array(koffi.view(BigInt(page), code.length)).set(code);
+  const refused = syscall(SystemCall.mprotect, page, PAGE, PROT_READ_EXEC, 0, 0, 0);
+  if (refused < 0) throw new SystemError(-refused, "mprotect", "a page of code");
+  return page;
 }

@@ -5,8 +5,9 @@
  */
 
 import koffi from "koffi";
+import { mapCode, trySyscall6 } from "./direct-syscall.ts";
 import { writeNumber64 } from "./file.ts";
-import { addressOf, MapFlag, mmap, mprotect, munmap, Protection, viewMemory } from "./memory.ts";
+import { addressOf, MapFlag, mmap, munmap, Protection } from "./memory.ts";
 
 /** Zeros are looked for in blocks of so many bytes; parts consist of whole ones. */
 export const COPIED_BLOCK_BYTES = 4096;
@@ -293,13 +294,5 @@ function machineCode(): Routine {
     0x5b, // pop rbx
     0xc3, // ret
   ]);
-  const length = 4096;
-  const page = mmap({
-    length,
-    protection: Protection.READ | Protection.WRITE,
-    flags: MapFlag.PRIVATE | MapFlag.ANONYMOUS,
-  });
-  new Uint8Array(viewMemory(page, code.length)).set(code);
-  mprotect(page, length, Protection.READ | Protection.EXEC);
-  return koffi.decode(BigInt(page), koffi.proto("void CopyParts(intptr_t, intptr_t)")) as Routine;
+  return koffi.decode(BigInt(mapCode(code, trySyscall6)), koffi.proto("void CopyParts(intptr_t, intptr_t)")) as Routine;
 }
