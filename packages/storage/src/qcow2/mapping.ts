@@ -125,6 +125,12 @@ export class Mapping {
     return at === 0 ? Promise.resolve() : this.#cache.load(at);
   }
 
+  /** Up to where the slice of the table that has this offset goes. */
+  sliceEnd(offset: number): number {
+    const span = this.#perSlice * this.clusterSize;
+    return offset - (offset % span) + span;
+  }
+
   /** The first bytes of a range that are held alike; undefined where the table's slice is not in memory. */
   run(offset: number, length: number): MappedRun | undefined {
     const at = this.sliceOffset(offset);
@@ -137,8 +143,7 @@ export class Mapping {
     const run: MappedRun = { kind: Kind.ABSENT, length: 0, host: 0, copied: false };
     this.#lookAt(slice, offset, run);
     // Up to the end of the slice.
-    const sliceSpan = this.#perSlice * this.clusterSize;
-    const end = Math.min(offset + length, offset - (offset % sliceSpan) + sliceSpan);
+    const end = Math.min(offset + length, this.sliceEnd(offset));
     let next = offset - (offset % this.unit) + this.unit;
     if (run.kind === Kind.COMPRESSED) {
       next = offset - (offset % this.clusterSize) + this.clusterSize;

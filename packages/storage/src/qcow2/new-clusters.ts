@@ -20,8 +20,7 @@ export class NewClusters {
     const { metadata, claims } = this.#image;
     const { mapping, clusterSize } = metadata;
     await metadata.room();
-    const sliceSpan = (metadata.l2.sliceBytes / mapping.entryBytes) * clusterSize;
-    const end = Math.min(offset + Math.min(length, MOST_BYTES), offset - (offset % sliceSpan) + sliceSpan);
+    const end = Math.min(offset + Math.min(length, MOST_BYTES), mapping.sliceEnd(offset));
     const release = await claims.take(Math.floor(offset / clusterSize), Math.floor((end - 1) / clusterSize));
     try {
       await metadata.ensureTable(mapping.tableIndex(offset));
@@ -42,8 +41,7 @@ export class NewClusters {
     const { metadata, claims } = this.#image;
     const { mapping, clusterSize, header } = metadata;
     await metadata.room();
-    const sliceSpan = (metadata.l2.sliceBytes / mapping.entryBytes) * clusterSize;
-    const end = Math.min(offset + Math.min(length, MOST_BYTES), offset - (offset % sliceSpan) + sliceSpan);
+    const end = Math.min(offset + Math.min(length, MOST_BYTES), mapping.sliceEnd(offset));
     const release = await claims.take(Math.floor(offset / clusterSize), Math.floor((end - 1) / clusterSize));
     try {
       const run = await this.#run(offset, end - offset);

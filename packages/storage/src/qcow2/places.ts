@@ -47,8 +47,7 @@ export class Places {
   async take(start: number, length: number, reserve: boolean): Promise<Place | undefined> {
     const { gate, claims, metadata, bitmaps } = this.#image;
     const { mapping, refcounts, clusterSize } = metadata;
-    const sliceSpan = (metadata.l2.sliceBytes / mapping.entryBytes) * clusterSize;
-    const end = Math.min(start + length, start - (start % sliceSpan) + sliceSpan);
+    const end = Math.min(start + length, mapping.sliceEnd(start));
     while (gate.closed !== undefined) await gate.closed;
     const inside = gate.enter();
     using undo = new DisposableStack();

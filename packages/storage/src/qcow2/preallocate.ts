@@ -25,12 +25,11 @@ export async function preallocate(
 ): Promise<void> {
   const { metadata } = image;
   const { mapping, refcounts, clusterSize } = metadata;
-  const sliceSpan = (metadata.l2.sliceBytes / mapping.entryBytes) * clusterSize;
   for (let at = from; at < image.sizeBytes; ) {
     await metadata.room();
     await metadata.ensureTable(mapping.tableIndex(at));
     while (mapping.slice(at) === undefined) await mapping.load(at);
-    const end = Math.min(image.sizeBytes, at - (at % sliceSpan) + sliceSpan);
+    const end = Math.min(image.sizeBytes, mapping.sliceEnd(at));
     const run = mapping.run(at, end - at)!;
     const clusters = Math.ceil(run.length / clusterSize);
     if (run.host !== 0 || run.kind === Kind.COMPRESSED) {

@@ -51,12 +51,11 @@ export class Zeroing {
     const { metadata } = image;
     const { mapping, clusterSize, header } = metadata;
     await metadata.room();
-    const sliceSpan = (metadata.l2.sliceBytes / mapping.entryBytes) * clusterSize;
     const index = mapping.tableIndex(offset);
     if (mapping.tableAt(index) === 0 && image.backing === undefined) {
       return Math.min(most, mapping.tableSpan - (offset % mapping.tableSpan));
     }
-    const length = Math.min(most, sliceSpan - (offset % sliceSpan));
+    const length = Math.min(most, mapping.sliceEnd(offset) - offset);
     const end = offset + length;
     const release = await image.claims.take(Math.floor(offset / clusterSize), Math.floor((end - 1) / clusterSize));
     try {
