@@ -5,7 +5,7 @@ import { createImage, openImage, StorageError } from "@lodge/storage/copying";
 import { Command, Option } from "commander";
 import { Progress } from "../progress.ts";
 import { copyInto } from "./copy-into.ts";
-import { backingOf, collect, parseImageOptions, parseSnapshotKey } from "./options.ts";
+import { backingOf, collect, parseImageOptions, toRead } from "./options.ts";
 import { parseSize, wholeNumber } from "./size.ts";
 
 interface Flags {
@@ -128,16 +128,8 @@ class Sources implements AsyncDisposable {
 
   /** What is copied: the only image, or all of them as one. */
   async open(paths: readonly string[], flags: Flags): Promise<Image> {
-    const { format, snapshot, forceShare, salvage, quiet, rateLimit = 0 } = flags;
-    for (const path of paths) {
-      const image = await openImage(path, {
-        readOnly: true,
-        lock: !forceShare,
-        ...(format !== undefined && { format }),
-        ...(snapshot !== undefined && { snapshot: parseSnapshotKey(snapshot) }),
-      });
-      this.#images.push(image);
-    }
+    const { salvage, quiet, rateLimit = 0 } = flags;
+    for (const path of paths) this.#images.push(await openImage(path, toRead(flags)));
     let source = this.#images[0]!;
     if (this.#images.length > 1) {
       const { Concatenation } = await import("@lodge/storage");

@@ -3,6 +3,7 @@
 import { createImage, ImageWindow, openImage, StorageError } from "@lodge/storage";
 import { Command, InvalidArgumentError } from "commander";
 import { copyInto } from "./copy-into.ts";
+import { toRead } from "./options.ts";
 import { parseSize } from "./size.ts";
 
 interface Flags {
@@ -25,12 +26,8 @@ export function ddCommand(): Command {
     .option("-U, --force-share", "also while somebody writes the source")
     .action(async (texts: string[], flags: Flags) => {
       const { from, to, blockBytes, count, skip } = read(texts);
-      const { format, outputFormat, forceShare } = flags;
-      const image = await openImage(from, {
-        readOnly: true,
-        lock: !forceShare,
-        ...(format !== undefined && { format }),
-      });
+      const { outputFormat } = flags;
+      const image = await openImage(from, toRead(flags));
       try {
         const start = skip * blockBytes;
         if (start >= image.sizeBytes) {

@@ -2,6 +2,7 @@
 
 import { mapImage, openImage } from "@lodge/storage";
 import { Command } from "commander";
+import { toRead } from "./options.ts";
 import { parseSize } from "./size.ts";
 
 interface Flags {
@@ -25,12 +26,8 @@ export function mapCommand(): Command {
     .option("-U, --force-share", "also while somebody writes it")
     .allowExcessArguments(false)
     .action(async (file: string, flags: Flags) => {
-      const { format, startOffset: start, maxLength } = flags;
-      const image = await openImage(file, {
-        readOnly: true,
-        lock: !flags.forceShare,
-        ...(format !== undefined && { format }),
-      });
+      const { startOffset: start, maxLength } = flags;
+      const image = await openImage(file, toRead(flags));
       try {
         const end = Math.min(image.sizeBytes, start + maxLength);
         if (flags.json || flags.output === "json") await printJson(mapImage(image, end, start));

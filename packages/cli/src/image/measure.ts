@@ -2,7 +2,7 @@
 
 import { measureImage, openImage, StorageError } from "@lodge/storage";
 import { Command } from "commander";
-import { backingOf, collect, parseImageOptions, parseSnapshotKey } from "./options.ts";
+import { backingOf, collect, parseImageOptions, toRead } from "./options.ts";
 import { parseDiskSize, showSize } from "./size.ts";
 
 interface Flags {
@@ -43,14 +43,7 @@ export function measureCommand(): Command {
       }
       const backing = backingOf("-o backing_file", backingName, backingFormat);
       const wanted = { ...options, format: flags.outputFormat, ...(backing && { backing }) };
-      const { format, forceShare, snapshot } = flags;
-      const opened = {
-        readOnly: true,
-        lock: !forceShare,
-        ...(format !== undefined && { format }),
-        ...(snapshot !== undefined && { snapshot: parseSnapshotKey(snapshot) }),
-      };
-      const source = file === undefined ? undefined : await openImage(file, opened);
+      const source = file === undefined ? undefined : await openImage(file, toRead(flags));
       try {
         const { required, fullyAllocated, bitmaps } = await measureImage(source ?? size!, wanted);
         if (flags.json || flags.output === "json") {

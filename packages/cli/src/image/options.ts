@@ -58,7 +58,7 @@ export function backingOf(
 }
 
 /** qemu-img's two ways to name a snapshot. */
-export function parseSnapshotKey(text: string): SnapshotKey {
+function parseSnapshotKey(text: string): SnapshotKey {
   if (!text.startsWith("snapshot.")) return text;
   const key: { id?: string; name?: string } = {};
   // A comma in a value is written twice.
@@ -70,6 +70,16 @@ export function parseSnapshotKey(text: string): SnapshotKey {
     key[what as "id" | "name"] = value.replaceAll(",,", ",");
   }
   return key;
+}
+
+/** How an image is opened that a command only reads, by its flags. */
+export function toRead({ format, forceShare, snapshot }: { format?: string; forceShare?: true; snapshot?: string }) {
+  return {
+    readOnly: true,
+    lock: !forceShare,
+    ...(format !== undefined && { format }),
+    ...(snapshot !== undefined && { snapshot: parseSnapshotKey(snapshot) }),
+  };
 }
 
 /** For an option that may be given several times. */
