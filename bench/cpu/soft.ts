@@ -6,18 +6,16 @@
  */
 
 import { readFileSync } from "node:fs";
-import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import { ExitReason, exitError, flatProtectedMode } from "@lodge/kvm";
 import { openSoft } from "@lodge/softkvm";
 import { compileThread } from "../../packages/machine/src/vcpu/compiler-link.ts";
 import { CompilerThread } from "../../packages/machine/src/vcpu/compiler-thread.ts";
+import { heedHints } from "../../packages/machine/src/vcpu/hints.ts";
 import { entryOf, loadElf } from "./elf.ts";
 import { DEBUG_PORT, EXIT_PORT, MEMORY_BYTES, Protocol } from "./protocol.ts";
 
-// As `lodge` does.
-setFlagsFromString("--experimental-wasm-branch-hinting");
-setFlagsFromString("--experimental-wasm-compilation-hints");
+heedHints();
 const [path, processors] = process.argv.slice(2);
 const compiler = new CompilerThread(processors === "2" ? 2 : 1);
 const hypervisor = openSoft({ compileThread: () => compileThread(compiler.links[0]!) });
