@@ -17,6 +17,7 @@
  */
 
 import { type GuestRam, MappedRam, type VirtioDevice } from "@lodge/devices";
+import type { Uart16550 } from "@lodge/devices/vcpu-side";
 import type { CpuidEntry, GuestMemory, Hypervisor, Notifier, Vm } from "@lodge/kvm";
 import { randomBytes } from "@lodge/linux";
 import { openHypervisor } from "./accelerator.ts";
@@ -27,7 +28,7 @@ import type { Entry } from "./boot/entry.ts";
 import { Loader } from "./boot/loader.ts";
 import { Chipset, type ChipsetHandle, createChipset } from "./chipset.ts";
 import { type DebugExit, Debugging } from "./debugging.ts";
-import { checkDescription, type PcDescription } from "./description.ts";
+import { type ByteSink, checkDescription, type PcDescription } from "./description.ts";
 import { MachineError } from "./errors.ts";
 import { interruptLine } from "./interrupts.ts";
 import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
@@ -365,14 +366,9 @@ export class Pc implements AsyncDisposable {
   /** Takes what devices have for the host. */
   #serveDevices(): void {
     const { serial, serialCards, debugConsole } = this.description;
-    const ports = this.#chipset.serial.map((uart, index) => [uart, serial?.[index], this.serial[index]!] as const);
-    const cards = this.#slots.serialCards.map(
-      ({ uart }, index) => [uart, serialCards?.[index], this.serialCards[index]!] as const,
-    );
-    for (const [uart, sink, input] of [...ports, ...cards]) {
-      const bytes = uart.transmitted();
-      if (bytes.length > 0) sink?.(bytes);
-      input.pump();
+    for (const [index, uart] of this.#chipset.serial.entries()) serve(uart, serial?.[index], this.serial[index]!);
+    for (const [index, { uart }] of this.#slots.serialCards.entries()) {
+      serve(uart, serialCards?.[index], this.serialCards[index]!);
     }
     this.#slots.serve();
     const debug = this.#chipset.debugConsole.take();
@@ -434,4 +430,11 @@ function endOf(vcpu: VcpuThread, stop: Stop): PcEnd {
     default:
       return stop;
   }
+}
+
+/** Takes what a serial port has sent, and gives it what is typed. */
+function serve(uart: Uart16550, sink: ByteSink | undefined, input: SerialInput): void {
+  const bytes = uart.transmitted();
+  if (bytes.length > 0) sink?.(bytes);
+  input.pump();
 }
