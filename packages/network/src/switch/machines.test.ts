@@ -12,6 +12,7 @@ import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { KernelGuest } from "../../testing/kernel-guest.ts";
 import { command, enterOwnNetwork, lacks } from "../../testing/namespaces.ts";
+import { errorsIn } from "../../testing/tshark.ts";
 import { freeAddresses, type NetworkDefinition } from "../definition/definition.ts";
 import { readNetworks, removeNetwork, writeNetwork } from "../definition/store.ts";
 import { SwitchClient } from "./client.ts";
@@ -208,8 +209,7 @@ suite("machines on named networks", { skip: lacks("ping", "dhclient", "dig", "ts
     const protocols = command("tshark", "-r", file, "-q", "-z", "io,phs");
     for (const protocol of ["arp", "dhcp", "dns", "http", "icmp"])
       assert.match(protocols, new RegExp(`\\b${protocol}\\b`));
-    const bad = ["-Y", "_ws.expert.severity == error", "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"];
-    assert.equal(command("tshark", "-r", file, ...bad), "");
+    assert.equal(errorsIn(file), "");
   });
 
   test("ports of the host lead in; an isolated network has names and no way out", async () => {
