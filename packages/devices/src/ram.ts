@@ -47,12 +47,12 @@ export class MappedRam implements GuestRam {
   readonly #written: (gpa: number, length: number) => void;
   readonly #mapped: { readonly gpa: number; readonly end: number }[] = [];
 
-  /** `written` is told of what devices write; `file` holds the buffer, whose first byte is at `address`. */
+  /** `written` is told of what devices write; `shared` says which of the pieces are in a file. */
   constructor(
     buffer: ArrayBufferLike,
     pieces: readonly RamPiece[],
     written: (gpa: number, length: number) => void = () => {},
-    file?: { readonly fd: number; readonly address: number },
+    shared?: SharedRam,
   ) {
     for (const { gpa, sizeBytes, offset } of pieces) {
       if (offset < 0 || sizeBytes < 0 || offset + sizeBytes > buffer.byteLength) {
@@ -62,7 +62,7 @@ export class MappedRam implements GuestRam {
     this.#buffer = buffer;
     this.pieces = pieces;
     this.#written = written;
-    this.shared = file && { ...file, pieces };
+    this.shared = shared;
   }
 
   slice(gpa: number, length: number): Uint8Array | undefined {

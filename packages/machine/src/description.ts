@@ -1,6 +1,6 @@
 /** What a machine is made from. Everything is checked before anything is created. */
 
-import type { VirtioDevice } from "@lodge/devices";
+import { DEVICE_MEMORY_GRAIN, type VirtioDevice } from "@lodge/devices";
 import type { HypervisorKind } from "@lodge/kvm";
 import type { BootContent } from "./boot/boot-source.ts";
 import type { BootModule, UnpackedKernels } from "./boot/loader.ts";
@@ -82,6 +82,11 @@ export function checkDescription(description: PcDescription): void {
     memoryBytes % MachineLimits.MEMORY_GRAIN !== 0
   ) {
     refuse(`${memoryBytes} bytes of memory: a machine has at least 16 MiB, in steps of 2 MiB`);
+  }
+  for (const { memory } of virtio.filter((device) => device !== undefined)) {
+    if (memory !== undefined && (memory.sizeBytes === 0 || memory.sizeBytes % DEVICE_MEMORY_GRAIN !== 0)) {
+      refuse(`${memory.name} has ${memory.sizeBytes} bytes: persistent memory is a multiple of 2 MiB`);
+    }
   }
   const { count, topology } = cpus;
   if (!Number.isInteger(count) || count < 1 || count > MachineLimits.MOST_CPUS) {

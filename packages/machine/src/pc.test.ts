@@ -1,11 +1,21 @@
 /** Whole machines with kernels of a few instructions, on each accelerator. */
 
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { type DriverLink, type GuestRam, RngDevice } from "@lodge/devices";
+import { type DriverLink, type GuestRam, PmemDevice, RngDevice } from "@lodge/devices";
 import { getAffinity, gettid } from "@lodge/linux";
 import { accelerators } from "../testing/accelerators.ts";
 import { elf64 } from "../testing/elf.ts";
@@ -14,6 +24,10 @@ import { type ByteSink, Pc, type PcDescription } from "./index.ts";
 
 const COM1 = 0x3f8;
 const DEBUG_EXIT = 0xf4;
+
+function word(value: number): number[] {
+  return [...new Uint8Array(Uint32Array.of(value).buffer)];
+}
 
 function collector(): { sink: ByteSink; text: () => string } {
   const parts: Uint8Array[] = [];
@@ -151,6 +165,44 @@ test("CPUID is the model's", async () => {
   }
 });
 
+for (const { kind, skip } of await accelerators()) {
+  for (const shared of [true, false]) {
+    const whose = shared ? "the file's" : "the machine's alone";
+    test(`${kind}: persistent memory is a file behind RAM; what is written there is ${whose}`, { skip }, async (t) => {
+      const folder = mkdtempSync(join(tmpdir(), "lodge-pmem-"));
+      t.after(() => rmSync(folder, { recursive: true }));
+      const file = join(folder, "pmem");
+      const sizeBytes = 2 * 2 ** 20;
+      writeFileSync(file, Buffer.alloc(sizeBytes, "F"));
+      const fd = openSync(file, shared ? "r+" : "r");
+      t.after(() => closeSync(fd));
+      const com1 = collector();
+      const store = (at: number, value: number) => [0xc7, 0x04, 0x25, ...word(at), ...word(value)];
+      await using machine = await Pc.create({
+        accelerator: kind,
+        memoryBytes: 16 * 2 ** 20,
+        cpus: { count: 1 },
+        kernel: elf64(
+          Uint8Array.from([
+            // The page directory pointers at 0xa000 get a fifth, to a directory whose first page is what lies at 4 GiB.
+            ...[...store(0x30_0000, 0x83), ...store(0x30_0004, 1), ...store(0xa020, 0x30_0003), ...store(0xa024, 0)],
+            // mov rsi, 0x100000010; mov al, [rsi]; mov dx, COM1; out dx, al; mov dword ptr [rsi], "kept"
+            ...[0x48, 0xbe, 0x10, 0, 0, 0, 1, 0, 0, 0, 0x8a, 0x06, 0x66, 0xba, 0xf8, 0x03, 0xee],
+            ...[0xc7, 0x06, ...Buffer.from("kept"), ...out(DEBUG_EXIT, 0)],
+          ]),
+        ),
+        serial: [com1.sink],
+        debugExitPort: DEBUG_EXIT,
+        virtio: [new PmemDevice({ memory: { name: file, fd, sizeBytes, shared }, flush: async () => {} })],
+      });
+      machine.start();
+      assert.equal((await machine.ended).reason, "debug-exit");
+      assert.equal(com1.text(), "F");
+      assert.equal(readFileSync(file).toString("latin1", 0x0f, 0x15), shared ? "FkeptF" : "FFFFFF");
+    });
+  }
+}
+
 test("memory in a file is the guest's, and the file's afterwards", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "lodge-memory-"));
   t.after(() => rmSync(folder, { recursive: true }));
@@ -242,6 +294,22 @@ test("what cannot be is refused before anything is made", async () => {
     [{ nodes: [{ cpus: [], memoryBytes: 32 * 2 ** 20 }] }, /NUMA: the nodes have the vCPUs \(none\)/],
     [{ memoryBytes: 3 * 2 ** 30, memoryBacking: { hugePages: "2M" } }, /1536 huge pages of 2 MiB, and the host has/],
     [{ memoryBacking: { file: "/nonexistent/memory" } }, /the machine's memory: .*nonexistent/],
+    [
+      {
+        virtio: [
+          new PmemDevice({ memory: { name: "odd", fd: -1, sizeBytes: 4096, shared: true }, flush: async () => {} }),
+        ],
+      },
+      /odd has 4096 bytes: persistent memory is a multiple of 2 MiB/,
+    ],
+    [
+      {
+        virtio: [
+          new PmemDevice({ memory: { name: "odd", fd: -1, sizeBytes: 2 ** 21, shared: false }, flush: async () => {} }),
+        ],
+      },
+      /persistent memory in odd: /,
+    ],
     [{ commandLine: "x".repeat(100000) }, /command line/],
   ];
   for (const [part, message] of refused) {

@@ -16,7 +16,7 @@
  * `machine.serial[0].write(bytes)` is what is typed on COM1, `machine.pressPowerButton()` asks the guest to shut down.
  */
 
-import { type GuestRam, MappedRam, type VirtioDevice } from "@lodge/devices";
+import { type GuestRam, MappedRam, type SharedRam, type VirtioDevice } from "@lodge/devices";
 import type { Uart16550 } from "@lodge/devices/vcpu-side";
 import type { CpuidEntry, GuestMemory, Hypervisor, Notifier, Vm } from "@lodge/kvm";
 import { randomBytes } from "@lodge/linux";
@@ -32,6 +32,7 @@ import { type ByteSink, checkDescription, type PcDescription } from "./descripti
 import { MachineError } from "./errors.ts";
 import { interruptLine } from "./interrupts.ts";
 import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
+import { placeDeviceMemory } from "./memory/device-memory.ts";
 import { layOutNodes } from "./memory/nodes.ts";
 import { memoryMap, ramEnd, ramPieces } from "./memory/ram-layout.ts";
 import { PciSlots } from "./pci/slots.ts";
@@ -117,21 +118,26 @@ export class Pc implements AsyncDisposable {
     });
     for (const thread of threads) undo.defer(() => thread.close());
     const hypervisor = undo.use(await openHypervisor(description.accelerator));
-    const memory = hypervisor.createMemory(description.memoryBytes);
-    let file: { fd: number; address: number } | undefined;
+    const ramOnly = ramPieces(description.memoryBytes);
+    const placed = placeDeviceMemory(description.virtio ?? [], ramOnly);
+    const pieces = [...ramOnly, ...placed.map(({ piece }) => piece)];
+    const memory = hypervisor.createMemory(pieces.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
+    let shared: SharedRam | undefined;
     if (description.memoryBacking !== undefined) {
       // Only Linux has such memory, and only who asks for it needs the system calls.
       const { backMemory, memoryAddress } = await import("./memory/backing.ts");
       const holder = backMemory(memory, description.memoryBytes, description.memoryBacking);
-      if (holder !== undefined) file = { fd: undo.use(holder).fd, address: memoryAddress(memory) };
+      if (holder !== undefined) {
+        shared = { fd: undo.use(holder).fd, address: memoryAddress(memory), pieces: ramOnly };
+      }
     }
+    if (placed.length > 0) (await import("./memory/backing.ts")).mapDeviceMemory(memory, placed);
     const vm = undo.use(hypervisor.createVm(memory));
-    const pieces = ramPieces(description.memoryBytes);
     prepareVm(vm);
     for (const [slot, { gpa, sizeBytes, offset }] of pieces.entries()) {
       vm.setMemorySlot({ slot, guestAddress: gpa, sizeBytes, memoryOffset: offset });
     }
-    const ram = new MappedRam(memory.buffer, pieces, (gpa, length) => vm.memoryWritten(gpa, length), file);
+    const ram = new MappedRam(memory.buffer, pieces, (gpa, length) => vm.memoryWritten(gpa, length), shared);
     // Huge pages, files and merged pages are what somebody asked for, where a kernel's file would not be that.
     const mapped = description.memoryBacking === undefined ? ram.mapped.bind(ram) : undefined;
     const loader = new Loader(ram, mapped);
@@ -140,15 +146,15 @@ export class Pc implements AsyncDisposable {
       apicIds,
       serialPorts: description.serial?.length === 2 ? 2 : 1,
       highPciWindow: highPciWindow(ramEnd(pieces), physicalAddressBits(cpuid)),
-      ...(description.nodes === undefined ? {} : { nodes: layOutNodes(description.nodes, pieces) }),
+      ...(description.nodes === undefined ? {} : { nodes: layOutNodes(description.nodes, ramOnly) }),
     });
     loader.put(Boot.ACPI, acpi.bytes, "ACPI's tables");
     loader.put(acpi.generationId, randomBytes(16), "the VM generation id");
     const entry = await loadKernel(loader, {
       ...description,
       commandLine: description.commandLine ?? "",
-      memoryMap: memoryMap(pieces, [ECAM]),
-      lowRamEnd: pieces[0]!.sizeBytes,
+      memoryMap: memoryMap(ramOnly, [ECAM]),
+      lowRamEnd: ramOnly[0]!.sizeBytes,
       rsdp: Boot.ACPI,
     });
     const chipset = createChipset({
@@ -295,6 +301,13 @@ export class Pc implements AsyncDisposable {
   /** Plugs in a device, of which the guest is told by ACPI: it has to have a driver, and PCI hotplug. The result is its slot. */
   async plug(device: VirtioDevice): Promise<number> {
     if (this.#why !== undefined) throw this.#wrongState("changed");
+    if (device.memory !== undefined) {
+      const { name } = device.memory;
+      throw new MachineError(
+        "MACHINE_STATE",
+        `persistent memory (${name}) is a machine's from its start on, or not at all`,
+      );
+    }
     const { slot, port } = this.#slots.plug(device);
     if (this.#state === "paused" || this.#state === "pausing") await port.pause();
     return slot;

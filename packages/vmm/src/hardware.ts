@@ -79,6 +79,11 @@ export async function assemble(
     disks.push(disk);
     slots.push(disk.device);
   }
+  for (const one of checked.pmem) {
+    const { device, file } = await (await import("./persistent-memory.ts")).openPmem(one);
+    undo.defer(() => file.close());
+    slots.push(device);
+  }
   for (const { folder, tag, readonly: readOnly = false } of checked.shares) {
     const { FsDevice } = await import("@lodge/devices");
     const share = new FsDevice({ folder, tag, readOnly });

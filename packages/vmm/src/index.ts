@@ -14,6 +14,7 @@ export type { CommandOptions } from "./agent/job.ts";
 export { parseCount, parseFields, parseSwitch } from "./configuration/fields.ts";
 export { type NetworkOptions, parseNetwork } from "./configuration/networks.ts";
 export type { CpuOptions, MachineOptions, ShareOptions } from "./configuration/options.ts";
+export { type PmemOptions, parsePmem } from "./configuration/pmem.ts";
 export { formatSize, parseSize } from "./configuration/size.ts";
 export type { AttachedDisk, DiskError } from "./disks/attached-disk.ts";
 export type { DiskJobs, JobTarget, JobTold } from "./disks/disk-jobs.ts";

@@ -18,6 +18,7 @@ import { openImage } from "@lodge/storage";
 import { baseAllocation, NbdServer } from "@lodge/storage/nbd";
 import { EchoPort } from "../testing/echo-port.ts";
 import { noGuest, TinyGuest } from "../testing/tiny-guest.ts";
+import { openPmem } from "./persistent-memory.ts";
 
 const MIB = 1 << 20;
 const noCompiler = spawnSync("gcc", ["--version"]).error === undefined ? false : "gcc is not installed";
@@ -62,6 +63,8 @@ suite("Debian's drivers", { skip: noGuest }, () => {
     const offered = { disk: file, readOnly: true, contexts: [baseAllocation(file)] };
     const server = await NbdServer.start({ exports: new Map([["", offered]]), listen: { path: at("nbd") } });
     const fixed = await openImage(`nbd+unix:///?socket=${at("nbd")}`, { format: "raw", readOnly: true });
+    writeFileSync(at("pmem"), Buffer.alloc(4 * MIB, "P"));
+    const pmem = await openPmem({ file: at("pmem") });
     const sockets = await UnixSockets.listen(at("vsock"));
     const vsock = new VsockDevice({ cid: 7, connect: sockets.connect });
     sockets.serve(vsock);
@@ -74,6 +77,7 @@ suite("Debian's drivers", { skip: noGuest }, () => {
       new NetDevice({ port, mac: "52:54:00:12:34:56", mtu: 1400 }),
       balloon,
       vsock,
+      pmem.device,
     ]);
     resources.defer(async () => {
       await sockets[Symbol.asyncDispose]();
@@ -81,6 +85,7 @@ suite("Debian's drivers", { skip: noGuest }, () => {
       await fixed.close();
       await server.close();
       await file.close();
+      await pmem.file.close();
       rmSync(folder, { recursive: true });
     });
     resources.use(guest);
@@ -102,6 +107,7 @@ suite("Debian's drivers", { skip: noGuest }, () => {
       virtio_blk: 2,
       virtio_console: 1,
       virtio_net: 1,
+      virtio_pmem: 1,
       virtio_rng: 1,
       vmw_vsock_virtio_transport: 1,
     });
@@ -209,6 +215,16 @@ suite("Debian's drivers", { skip: noGuest }, () => {
     dialled.end("CONNECT 5000\nhello guest");
     assert.equal(await text(dialled), "HELLO GUEST");
     await job;
+  });
+
+  test("pmem: the file, at once and without a request for each page, and a flush where one is asked for", async () => {
+    assert.equal(await guest.run("cat /sys/block/pmem0/size; head -c 4 /dev/pmem0"), `${(4 * MIB) / 512}\nPPPP`);
+    await guest.run("printf kept | dd of=/dev/pmem0 bs=4096 seek=3 conv=sync,fsync 2>/dev/null");
+    const written = readFileSync(at("pmem"));
+    assert.equal(written.length, 4 * MIB);
+    assert.equal(written.toString("latin1", 3 * 4096 - 1, 3 * 4096 + 5), "Pkept\0");
+    const interrupts = await guest.run("grep virtio5-requests /proc/interrupts || grep flush /proc/interrupts");
+    assert.ok(Number(/:\s+(\d+)/.exec(interrupts)?.[1]) > 0, interrupts);
   });
 
   test("balloon: pages go to the host and come back, and the guest says how it is", async () => {

@@ -7,11 +7,13 @@ import {
   type MachineOptions,
   type NetworkOptions,
   type NumaNode,
+  type PmemOptions,
   parseAccelerator,
   parseCount,
   parseDisk,
   parseFields,
   parseNetwork,
+  parsePmem,
   parseSwitch,
   type ShareOptions,
   VmmError,
@@ -33,6 +35,7 @@ export interface RunFlags {
   append?: string;
   disk?: DiskOptions[];
   net?: NetworkOptions[];
+  pmem?: PmemOptions[];
   share?: ShareOptions[];
   serial: SerialPlace;
   name?: string;
@@ -50,6 +53,8 @@ const DISK_HELP =
   "[,iops=N][,iops-burst=N][,bps=SIZE][,bps-burst=SIZE][,serial=TEXT]; may be repeated";
 
 const addDisk = (text: string, before: DiskOptions[] = []) => [...before, parseDisk(text)];
+
+const addPmem = (text: string, before: PmemOptions[] = []) => [...before, parsePmem(text)];
 
 /** Adds them to a command. */
 export function addRunOptions(command: Command): Command {
@@ -69,6 +74,7 @@ export function addRunOptions(command: Command): Command {
       "nat[,hostfwd=tcp:127.0.0.1:8080-:80][,restrict][,loopback], switch=NAME[,vlan=N][,trunk=N:N-N][,filter=RULES], bridge=NAME[,ip=ADDRESS][,dhcp=ADDRESS][,filter=RULES], tap,ifname=NAME[,vhost=on|off], tap,fd=N[:N], macvtap=DEVICE[,mode=MODE], stream,path=SOCKET[,server], dgram,local=PLACE,remote=PLACE, vhost-user,path=SOCKET or none; each with mac=ADDRESS,mtu=N,queues=N,pcap=FILE,inbound=RATE,outbound=RATE; may be repeated",
       addNetwork,
     )
+    .option("--pmem <file>", "persistent memory: FILE[,share=off]; may be repeated", addPmem)
     .option("--share <folder>", "a folder of the host: HOSTDIR:TAG[:ro]; may be repeated", parseShare)
     .addOption(
       new Option("--serial <place>", "where the console is: stdio, file:F, pty or none")

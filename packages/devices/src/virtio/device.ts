@@ -41,6 +41,21 @@ export interface DriverLink {
   fail(reason: string): void;
 }
 
+/** A file that the guest has among its physical addresses, from its first byte on. */
+export interface DeviceMemory {
+  /** What it is called where something is wrong with it. */
+  readonly name: string;
+  /** Open, to be read and if it is `shared` to be written, until the machine has ended. */
+  readonly fd: number;
+  /** All of the file: whole pieces of {@link DEVICE_MEMORY_GRAIN}. */
+  readonly sizeBytes: number;
+  /** What the guest writes is the file's; otherwise the machine's own, and gone with it. */
+  readonly shared: boolean;
+}
+
+/** In what steps a guest takes such memory: Linux makes page structures for 2 MiB at a time (SUBSECTION_SIZE). */
+export const DEVICE_MEMORY_GRAIN = 2 ** 21;
+
 /** Nobody there: what a device has before a transport takes it. */
 const NOBODY: DriverLink = {
   ram: { slice: () => undefined, written: () => {} },
@@ -66,7 +81,12 @@ export abstract class VirtioDevice {
   readonly writableConfig: readonly [from: number, to: number] = [0, 0];
   /** The features of rings that it is offered with; changed only before a transport takes the device. */
   ringFeatures = Feature.INDIRECT_DESC | Feature.EVENT_IDX | Feature.RING_PACKED | Feature.RING_RESET;
+  /** Memory of its own; a machine has room for it from its beginning on, or not at all. */
+  readonly memory?: DeviceMemory;
   protected link: DriverLink = NOBODY;
+
+  /** The machine has put {@link memory} there: said before a transport takes the device. */
+  placed(_gpa: number): void {}
 
   /** The transport takes the device. */
   connect(link: DriverLink): void {

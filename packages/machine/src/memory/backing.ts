@@ -21,6 +21,7 @@ import {
 } from "@lodge/linux";
 import { mib } from "../boot/loader.ts";
 import { MachineError } from "../errors.ts";
+import type { PlacedMemory } from "./device-memory.ts";
 
 export interface MemoryBacking {
   /**
@@ -54,7 +55,7 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
   using undo = new DisposableStack();
   try {
     if (hugePages === "2M") checkHuge(sizeBytes);
-    if (file !== undefined) checkRoom(file, sizeBytes);
+    if (file !== undefined) checkRoom("the machine's memory", file, dirname(file), sizeBytes);
     const holder = openHolder(sizeBytes, backing);
     if (holder !== undefined) {
       undo.use(holder);
@@ -73,6 +74,21 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
   }
 }
 
+/** Lays the files that are devices' memory where they have their place in the machine's. */
+export function mapDeviceMemory(machine: GuestMemory, placed: readonly PlacedMemory[]): void {
+  for (const { memory, piece } of placed) {
+    const { name, fd, sizeBytes, shared } = memory;
+    const path = `/proc/self/fd/${fd}`;
+    try {
+      if (shared) checkRoom("persistent memory", name, path, sizeBytes, path);
+      mapFile(memoryAddress(machine) + piece.offset, sizeBytes, fd, shared);
+    } catch (cause) {
+      if (cause instanceof MachineError) throw cause;
+      throw new MachineError("MACHINE_HOST", `persistent memory in ${name}: ${(cause as Error).message}`, { cause });
+    }
+  }
+}
+
 /** Where its first byte is among this process's addresses. */
 export function memoryAddress({ buffer }: GuestMemory): number {
   return addressOf(buffer);
@@ -86,16 +102,16 @@ export function releaseMemory({ buffer, sizeBytes, wasm }: GuestMemory): void {
 }
 
 /** A page of a file for which its file system has no room ends the process (SIGBUS) when the guest touches it. */
-function checkRoom(file: string, sizeBytes: number): void {
-  const { bsize, blocks, bavail } = statfsSync(dirname(file));
+function checkRoom(what: string, name: string, fileSystem: string, sizeBytes: number, path = name): void {
+  const { bsize, blocks, bavail } = statfsSync(fileSystem);
   // File systems without an end of their own say that they have no blocks at all.
   if (blocks === 0) return;
   const freeBytes = bavail * bsize;
-  const hasBytes = (statSync(file, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+  const hasBytes = (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
   if (sizeBytes - hasBytes <= freeBytes) return;
   throw new MachineError(
     "MACHINE_HOST",
-    `the machine's memory takes ${mib(sizeBytes - hasBytes)} in ${file}, and its file system has ${mib(freeBytes)} free`,
+    `${what} takes ${mib(sizeBytes - hasBytes)} more in ${name}, and its file system has ${mib(freeBytes)} free`,
   );
 }
 
@@ -149,7 +165,7 @@ function openHolder(sizeBytes: number, { file, shared, hugePages }: MemoryBackin
   }
 }
 
-function mapFile(address: number, sizeBytes: number, fd: number): void {
-  const flags = MapFlag.SHARED | MapFlag.FIXED;
+function mapFile(address: number, sizeBytes: number, fd: number, shared = true): void {
+  const flags = (shared ? MapFlag.SHARED : MapFlag.PRIVATE) | MapFlag.FIXED;
   mmap({ address, length: sizeBytes, protection: Protection.READ | Protection.WRITE, flags, fd });
 }

@@ -8,6 +8,7 @@ import { checkDisks, type DiskOptions } from "../disks/options.ts";
 import { VmmError } from "../errors.ts";
 import type { SerialTarget } from "../serial.ts";
 import { checkNetworks, DEFAULT_NETWORKS, type NetworkOptions } from "./networks.ts";
+import type { PmemOptions } from "./pmem.ts";
 import { formatSize, parseSize } from "./size.ts";
 
 export interface MachineOptions {
@@ -37,6 +38,8 @@ export interface MachineOptions {
   readonly numa?: readonly NumaNode[];
   /** Disks, which the guest finds as /dev/vda, /dev/vdb and on. */
   readonly disks?: readonly DiskOptions[];
+  /** Files among the guest's addresses, which it finds as /dev/pmem0 and on. */
+  readonly pmem?: readonly PmemOptions[];
   /** Its network cards, and what each is connected to. Default: one, with user-mode NAT. */
   readonly networks?: readonly NetworkOptions[];
   /** Folders of the host that the guest has, too. */
@@ -103,6 +106,7 @@ export interface CheckedOptions {
   readonly networks: readonly NetworkOptions[];
   readonly disks: readonly DiskOptions[];
   readonly shares: readonly ShareOptions[];
+  readonly pmem: readonly PmemOptions[];
 }
 
 /** A label of a host name (RFC 1123, 2.1). */
@@ -125,6 +129,11 @@ export function checkOptions(options: MachineOptions): CheckedOptions {
   if (kernel === undefined && initrd !== undefined) {
     refuse(`an initrd (${initrd}) without a kernel: an image has its own`);
   }
+  const networks = checkNetworks(options.networks ?? DEFAULT_NETWORKS);
+  const { pmem = [] } = options;
+  if (pmem.length > 0 && networks.some(({ mode }) => mode === "vhost-user")) {
+    refuse(`persistent memory (${pmem[0]!.file}) and a vhost-user card, whose server would not see it: one of the two`);
+  }
   return {
     accel,
     memoryBytes: checkMemory(options.memory ?? DEFAULT_MEMORY),
@@ -133,7 +142,8 @@ export function checkOptions(options: MachineOptions): CheckedOptions {
     cpus: checkCpus(options.cpus ?? 1),
     image: kernel === undefined ? (image ?? "tiny") : undefined,
     disks: checkDisks(options.disks ?? []),
-    networks: checkNetworks(options.networks ?? DEFAULT_NETWORKS),
+    networks,
+    pmem,
     shares: checkShares(options.shares ?? []),
   };
 }

@@ -11,7 +11,16 @@ import type { ImageFiles, ImageRecipe } from "./recipe.ts";
 /** Drivers of the machine's devices, and what is mounted in small machines. */
 const MODULES = [
   ...["virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "virtio_rng", "virtio_balloon", "virtio_mem"],
-  ...["virtio_pmem", "virtiofs", "vmw_vsock_virtio_transport", "9pnet_virtio", "9p", "pvpanic_mmio", "button"],
+  ...[
+    "virtio_pmem",
+    "nd_pmem",
+    "virtiofs",
+    "vmw_vsock_virtio_transport",
+    "9pnet_virtio",
+    "9p",
+    "pvpanic_mmio",
+    "button",
+  ],
   ...["overlay", "squashfs", "isofs", "vfat", "nls_ascii", "nls_cp437", "af_packet", "crc32c_generic"],
 ];
 
@@ -34,7 +43,7 @@ export const tiny: ImageRecipe = {
   name: "tiny",
   description: "Debian's cloud kernel with busybox; forgets everything",
   // The release of the contents below: raise it with every change, so that images are built anew.
-  version: 7,
+  version: 8,
   roomBytes: 256 * 2 ** 20,
   build,
 };

@@ -20,6 +20,7 @@ import type { VirtioDevice } from "../device.ts";
 import { FsDevice } from "../fs/fs.ts";
 import { NetDevice } from "../net/net.ts";
 import { P9Device } from "../p9/p9.ts";
+import { PmemDevice } from "../pmem/pmem.ts";
 import { RngDevice } from "../rng/rng.ts";
 import { Random } from "../testing/random.ts";
 import { VsockDevice } from "../vsock/vsock.ts";
@@ -31,6 +32,7 @@ import {
   fsRequest,
   netRequest,
   p9Request,
+  pmemRequest,
   rngRequest,
   vsockRequest,
 } from "./requests.ts";
@@ -143,6 +145,19 @@ test("console", async () => {
       device.resize(random.below(200), random.below(200));
     },
   });
+});
+
+test("pmem", async () => {
+  const memory = { name: "pmem.img", fd: -1, sizeBytes: 2 << 20, shared: true };
+  const host = { full: false };
+  const flush = async () => {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (host.full) throw new Error("the host is full");
+  };
+  const stimulate = (random: Random) => {
+    host.full = random.chance(0.5);
+  };
+  await fuzz({ device: new PmemDevice({ memory, flush }), request: pmemRequest, stimulate });
 });
 
 test("rng", () => fuzz({ device: new RngDevice(), request: rngRequest }));

@@ -55,6 +55,16 @@ export function consoleRequest(random: Random): Request {
   return { queue, out: control.subarray(0, random.chance(0.95) ? 8 : random.below(8)), room: 0 };
 }
 
+export function pmemRequest(random: Random): Request {
+  const type = build(4, (view) => view.setUint32(0, number(random, 2), true));
+  const whole = random.chance(0.95);
+  return {
+    queue: 0,
+    out: whole ? type : type.subarray(0, random.below(4)),
+    room: whole ? 4 + random.below(8) : random.below(8),
+  };
+}
+
 export function rngRequest(random: Random): Request {
   return { queue: 0, out: bytes(random, random.chance(0.1) ? 4 : 0), room: random.below(2000) };
 }

@@ -51,7 +51,7 @@ export class TestGuest {
     this.view = new DataView(buffer);
     const pieces = [{ gpa: 0, sizeBytes: buffer.byteLength, offset: 0 }];
     const written = (gpa: number, length: number) => void this.written.push([gpa, length]);
-    this.ram = new MappedRam(buffer, pieces, options.file && written, options.file);
+    this.ram = new MappedRam(buffer, pieces, options.file && written, options.file && { ...options.file, pieces });
     this.#wanted = (options.features ?? -1n) | Feature.VERSION_1;
     const { messages = true } = options;
     this.transport = new VirtioTransport(device, {
