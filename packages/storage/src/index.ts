@@ -4,7 +4,7 @@ export { BitmapCopy } from "./bitmaps/bitmap-copy.ts";
 export type { AddBitmapOptions } from "./bitmaps/dirty-bitmaps.ts";
 export { type BitmapState, DiskBitmaps } from "./bitmaps/disk-bitmaps.ts";
 export type { Disk } from "./disk.ts";
-export { CACHE_MODES, type CacheMode } from "./drive/cache-mode.ts";
+export { CACHE_MODES, type CacheMode, fileCaching, isDirect, writesThrough } from "./drive/cache-mode.ts";
 export { Drive, type DriveOptions } from "./drive/drive.ts";
 export { type Clock, type Limits, Throttle } from "./drive/throttle.ts";
 export { isNoSpace, StorageError, type StorageErrorCode } from "./errors.ts";

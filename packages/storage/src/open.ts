@@ -26,6 +26,8 @@ export interface OpenImageOptions {
   lock?: boolean;
   /** Past the host's page cache, on every file of the chain. */
   direct?: boolean;
+  /** Each write to a host file ends when it lasts. */
+  through?: boolean;
   /** Default true; without it, flushes of host files do nothing: what a host that fails leaves is anything. */
   flushes?: boolean;
   /** Default true; without it what the image does not hold itself reads as zeros. */
@@ -54,11 +56,11 @@ export function openImage(path: string, options: OpenImageOptions = {}): Promise
 }
 
 async function openAt(path: string, options: OpenImageOptions, depth: number): Promise<Image> {
-  const { readOnly = false, lock = true, direct = false, flushes = true } = options;
+  const { readOnly = false, lock = true, direct = false, through = false, flushes = true } = options;
   if (depth > MOST_IMAGES) {
     throw new StorageError("STORAGE_OPEN", `${path}: a backing chain of more than ${MOST_IMAGES} images`);
   }
-  const store = await openStore(path, { readOnly, lock, direct, flushes });
+  const store = await openStore(path, { readOnly, lock, direct, through, flushes });
   try {
     return await openFormat(store, options, depth);
   } catch (cause) {

@@ -1,12 +1,13 @@
 /** `lodge image amend`. */
 
-import { amendImage, StorageError } from "@lodge/storage";
+import { amendImage, type CacheMode, StorageError } from "@lodge/storage";
 import { Command } from "commander";
-import { collect, parseImageOptions } from "./options.ts";
+import { cacheOption, collect, parseImageOptions } from "./options.ts";
 
 interface Flags {
   format?: string;
   options: string[];
+  cache: CacheMode;
   quiet?: true;
 }
 
@@ -16,6 +17,7 @@ export function amendCommand(): Command {
     .description("change what a qcow2 image was made with; its content stays the same")
     .requiredOption("-o, --options <list>", "compat, lazy_refcounts, refcount_bits: name=value,…", collect)
     .option("-f, --format <format>", "the image's format: qcow2")
+    .addOption(cacheOption("-t, --cache <mode>", "the image").default("writeback"))
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
     .action(async (file: string, flags: Flags) => {
@@ -25,11 +27,12 @@ export function amendCommand(): Command {
         const what = "compat, lazy_refcounts and refcount_bits of qcow2 images can be changed";
         throw new StorageError("STORAGE_OPEN", `${file}: ${what}; see image resize, rebase and convert for the rest`);
       }
-      await amendImage(file, {
+      const wanted = {
         ...(version !== undefined && { version }),
         ...(lazyRefcounts !== undefined && { lazyRefcounts }),
         ...(refcountBits !== undefined && { refcountBits }),
-      });
+      };
+      await amendImage(file, wanted, flags.cache);
       if (!flags.quiet) console.log("Image amended.");
     });
 }

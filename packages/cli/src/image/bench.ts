@@ -1,7 +1,8 @@
 /** `lodge image bench`: what qemu-img bench does, with its options. */
 
-import { CACHE_MODES, type CacheMode, openImage } from "@lodge/storage";
+import { type CacheMode, isDirect, openImage, writesThrough } from "@lodge/storage";
 import { Command, Option } from "commander";
+import { cacheOption } from "./options.ts";
 import { parseSize, wholeNumber } from "./size.ts";
 
 interface Flags {
@@ -35,11 +36,7 @@ export function benchCommand(): Command {
     .option("--pattern <byte>", "what is written", wholeNumber(0, 255), 0)
     .option("--flush-interval <n>", "flush after so many writes; 0 is never", wholeNumber(0, 1e12), 0)
     .option("--no-drain", "do not wait for the other requests before a flush, which it never does")
-    .addOption(
-      new Option("-t, --cache <mode>", "of the host's page cache, as for a machine's disk")
-        .choices(CACHE_MODES)
-        .default("writeback"),
-    )
+    .addOption(cacheOption("-t, --cache <mode>", "the image").default("writeback"))
     .addOption(new Option("-i, --aio <how>", "how the host is asked").choices(["threads"]).default("threads"))
     .option("-U, --force-share", "also while somebody writes the image")
     .option("--random", "at offsets that a fixed sequence of random numbers says")
@@ -49,7 +46,7 @@ export function benchCommand(): Command {
     .action(async (file: string, flags: Flags) => {
       const { format, write = false } = flags;
       const { cache } = flags;
-      const caching = { direct: cache === "none", flushes: cache !== "unsafe" };
+      const caching = { direct: isDirect(cache), flushes: cache !== "unsafe" };
       const opened = { readOnly: !write, lock: !flags.forceShare, ...caching };
       const image = await openImage(file, { ...opened, ...(format !== undefined && { format }) });
       try {
@@ -103,7 +100,7 @@ async function bench(image: Awaited<ReturnType<typeof openImage>>, flags: Flags)
         continue;
       }
       await image.write(next(), pieces);
-      if (cache === "writethrough") await image.flush();
+      if (writesThrough(cache)) await image.flush();
       unflushed += 1;
       if (flushInterval > 0 && unflushed >= flushInterval) {
         unflushed = 0;

@@ -1,10 +1,18 @@
 /** `lodge image resize`, `commit` and `rebase`. */
 
-import { commitImage, openImage, type Preallocation, rebaseImage, resizeImage, StorageError } from "@lodge/storage";
+import {
+  type CacheMode,
+  commitImage,
+  openImage,
+  type Preallocation,
+  rebaseImage,
+  resizeImage,
+  StorageError,
+} from "@lodge/storage";
 import { Command, Option } from "commander";
 import { percent } from "./convert.ts";
-import { backingOf, PREALLOCATIONS } from "./options.ts";
-import { parseDiskSize } from "./size.ts";
+import { backingOf, cacheOption, PREALLOCATIONS, RATE_LIMIT_HELP } from "./options.ts";
+import { parseDiskSize, parseSize } from "./size.ts";
 
 interface ResizeFlags {
   format?: string;
@@ -62,6 +70,8 @@ export function resizeCommand(): Command {
 interface CommitFlags {
   format?: string;
   base?: string;
+  cache: CacheMode;
+  rateLimit?: number;
   keep?: true;
   progress?: true;
   quiet?: true;
@@ -74,12 +84,16 @@ export function commitCommand(): Command {
     .option("-f, --format <format>", "the image's format; its content decides unless it is given")
     .option("-b, --base <file>", "write it, with those between, into this image further below; all stay as they are")
     .option("-d, --keep", "leave the image as it is")
+    .addOption(cacheOption("-t, --cache <mode>", "the images").default("writeback"))
+    .option("-r, --rate-limit <bytes>", RATE_LIMIT_HELP, parseSize)
     .option("-p, --progress", "show how far it is")
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
     .action(async (file: string, flags: CommitFlags) => {
-      const { format, keep, base } = flags;
+      const { format, keep, base, cache, rateLimit = 0 } = flags;
       await commitImage(file, {
+        cache,
+        ...(rateLimit > 0 && { rateLimit }),
         ...(keep && { keep }),
         ...(base !== undefined && { base }),
         ...(format !== undefined && { format }),
@@ -94,6 +108,8 @@ interface RebaseFlags {
   backing: string;
   backingFormat?: string;
   unsafe?: true;
+  cache: CacheMode;
+  sourceCache: CacheMode;
   forceShare?: true;
   progress?: true;
 }
@@ -106,6 +122,8 @@ export function rebaseCommand(): Command {
     .option("-F, --backing-format <format>", "the backing file's format")
     .option("-f, --format <format>", "the image's format; its content decides unless it is given")
     .option("-u, --unsafe", "change the name only: the content changes if the backing images differ")
+    .addOption(cacheOption("-t, --cache <mode>", "the image").default("writeback"))
+    .addOption(cacheOption("-T, --source-cache <mode>", "the new backing image").default("writeback"))
     .option("-U, --force-share", "also if others write the new backing image; what is read of it may be half written")
     .option("-p, --progress", "show how far it is")
     .option("-q, --quiet", "say nothing")
@@ -114,6 +132,8 @@ export function rebaseCommand(): Command {
       const { format, backing, backingFormat, unsafe = false, forceShare = false } = flags;
       await rebaseImage(file, {
         unsafe,
+        cache: flags.cache,
+        backingCache: flags.sourceCache,
         lockBacking: !forceShare,
         backing: backingOf("-b", backing === "" ? undefined : backing, backingFormat),
         ...(format !== undefined && { format }),

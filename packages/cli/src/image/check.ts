@@ -1,7 +1,17 @@
 /** `lodge image check`. */
 
-import { type CheckResult, checkQcow2, HostFile, probeFormat, type Repair, StorageError } from "@lodge/storage";
+import {
+  type CacheMode,
+  type CheckResult,
+  checkQcow2,
+  fileCaching,
+  HostFile,
+  probeFormat,
+  type Repair,
+  StorageError,
+} from "@lodge/storage";
 import { Command, Option } from "commander";
+import { cacheOption } from "./options.ts";
 
 /** qemu-img's statuses. */
 const CORRUPT = 2;
@@ -15,6 +25,7 @@ interface Flags {
   json?: true;
   quiet?: true;
   forceShare?: true;
+  sourceCache: CacheMode;
 }
 
 export function checkCommand(): Command {
@@ -25,13 +36,15 @@ export function checkCommand(): Command {
     .option("--repair", "mend whatever can be mended")
     .addOption(new Option("-r <what>", "mend lost space only, or all").choices(["leaks", "all"]))
     .option("-U, --force-share", "also while somebody writes it: what is half written then looks like damage")
+    .addOption(cacheOption("-T, --source-cache <mode>", "the image").default("writeback"))
     .option("--output <form>", "human or json, as for qemu-img", "human")
     .option("--json", "as JSON")
     .option("-q, --quiet", "say nothing: the status does")
     .allowExcessArguments(false)
     .action(async (file: string, flags: Flags) => {
-      const { r = flags.repair ? "all" : "none", forceShare = false } = flags;
-      const store = await HostFile.open(file, { readOnly: r === "none", lock: !forceShare });
+      const { r = flags.repair ? "all" : "none", forceShare = false, sourceCache } = flags;
+      const opening = { ...fileCaching(sourceCache), readOnly: r === "none", lock: !forceShare };
+      const store = await HostFile.open(file, opening);
       let result: CheckResult;
       try {
         const format = flags.format ?? (await probeFormat(store));

@@ -1,8 +1,9 @@
 /** `lodge image compare`. */
 
-import { compareImages, openImage } from "@lodge/storage";
+import { type CacheMode, compareImages, openImage } from "@lodge/storage";
 import { Command } from "commander";
 import { percent } from "./convert.ts";
+import { cacheOption, toRead } from "./options.ts";
 
 interface Flags {
   format?: string;
@@ -12,6 +13,7 @@ interface Flags {
   quiet?: true;
   json?: true;
   forceShare?: true;
+  sourceCache: CacheMode;
 }
 
 export function compareCommand(): Command {
@@ -25,16 +27,17 @@ export function compareCommand(): Command {
     .option("-p, --progress", "show how far it is")
     .option("-q, --quiet", "say nothing: the status does")
     .option("-U, --force-share", "also while somebody writes them")
+    .addOption(cacheOption("-T, --source-cache <mode>", "the images").default("writeback"))
     .option("--json", "as JSON")
     .allowExcessArguments(false)
     .action(async (one: string, two: string, flags: Flags) => {
-      const options = { readOnly: true, lock: !flags.forceShare };
-      const first = await openImage(one, { ...options, ...(flags.format !== undefined && { format: flags.format }) });
+      const first = await openImage(one, toRead(flags));
       try {
-        const second = await openImage(two, {
-          ...options,
-          ...(flags.secondFormat !== undefined && { format: flags.secondFormat }),
-        });
+        const { format: _, secondFormat, ...same } = flags;
+        const second = await openImage(
+          two,
+          toRead(secondFormat === undefined ? same : { ...same, format: secondFormat }),
+        );
         try {
           const strict = flags.strict === true;
           const found = await compareImages(first, second, { strict, ...(flags.progress && { progress: percent() }) });

@@ -54,6 +54,38 @@ test("an internal snapshot becomes an image of its own", { skip }, () => {
   }
 });
 
+test("the kernel copies what lies in files as it is, with the zeros in it", { skip }, () => {
+  using place = new Place();
+  place.qemu("create", "-q", "-f", "raw", "base.raw", "16M");
+  place.io("base.raw", "write -P 4 8M 1M", "write -P 0 9M 1M");
+  place.qemu("create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "a.qcow2");
+  place.io("a.qcow2", "write -P 5 0 640k", "write -P 0 1M 1M", "write -P 3 8200k 3k", "write -z 12M 1M");
+  place.qemu("create", "-q", "-f", "qcow2", "c.qcow2", "4M");
+  place.io("c.qcow2", "write -c -P 8 2M 64k", "write -P 6 3M 100k");
+  for (const [source, format, zeros] of [
+    ["a.qcow2", "raw", 2 << 20],
+    ["a.qcow2", "qcow2", 2 << 20],
+    ["base.raw", "raw", 1 << 20],
+    ["base.raw", "qcow2", 1 << 20],
+    // What is compressed goes the ordinary way.
+    ["c.qcow2", "raw", 0],
+  ] as const) {
+    const used = (target: string) => statSync(place.path(target)).blocks * 512;
+    place.lodge("convert", "-O", format, source, "plain");
+    place.lodge("convert", "-C", "-O", format, source, "offloaded");
+    place.qemu("compare", "-q", "-F", format, source, "offloaded");
+    if (format === "qcow2") place.qemu("check", "-q", "offloaded");
+    const more = used("offloaded") - used("plain");
+    assert.ok(more >= zeros && more <= zeros + (256 << 10), `${source} to ${format}: ${more} bytes more`);
+  }
+  for (const other of [
+    ["-c", "-O", "qcow2"],
+    ["-S", "64k"],
+  ]) {
+    refused(place, ["convert", "-C", ...other, "a.qcow2", "x"], /^lodge: -C and -[cS]: what the kernel copies/);
+  }
+});
+
 test("bitmaps come along as they are", { skip: skip || missing("qemu-nbd", "nbdinfo") }, () => {
   using place = new Place();
   /** The parts of the disk that a bitmap has by QEMU's reading. */

@@ -1,11 +1,11 @@
 /** `lodge image convert`. */
 
 import type { BitmapCopy, Image } from "@lodge/storage";
-import { createImage, openImage, StorageError } from "@lodge/storage/copying";
-import { Command, Option } from "commander";
+import { type CacheMode, createImage, openImage, StorageError } from "@lodge/storage/copying";
+import { Command } from "commander";
 import { Progress } from "../progress.ts";
 import { copyInto } from "./copy-into.ts";
-import { backingOf, collect, parseImageOptions, toRead } from "./options.ts";
+import { backingOf, cacheOption, collect, parseImageOptions, RATE_LIMIT_HELP, toRead } from "./options.ts";
 import { parseSize, wholeNumber } from "./size.ts";
 
 interface Flags {
@@ -24,7 +24,9 @@ interface Flags {
   backingFormat?: string;
   sparseSize?: number;
   targetIsZero?: true;
-  targetCache: "unsafe" | "writeback";
+  targetCache: CacheMode;
+  sourceCache: CacheMode;
+  copyOffloading?: true;
   /** False with --no-create. */
   create: boolean;
   forceShare?: true;
@@ -57,27 +59,22 @@ export function convertCommand(): Command {
     .option("--target-is-zero", "with -n: the target reads as zeros")
     .option("-q, --quiet", "say nothing")
     .option("-p, --progress", "show how far it is")
-    .addOption(
-      new Option(
-        "-t, --target-cache <mode>",
-        "writeback waits until the copy is on the disk; unsafe, as for qemu-img, does not",
-      )
-        .choices(["unsafe", "writeback"])
-        .default("unsafe"),
-    )
+    .addOption(cacheOption("-t, --target-cache <mode>", "the new image").default("unsafe"))
+    .addOption(cacheOption("-T, --source-cache <mode>", "the source").default("writeback"))
+    .option("-C, --copy-offloading", "let the kernel copy, with the zeros in what is copied, where it can")
     .option("-m, --coroutines <n>", "transfers at once: 1 to 16 (default: 4)", wholeNumber(1, 16))
-    .option(
-      "-r, --rate-limit <bytes>",
-      "bytes of data a second at most; 0: as many as there are (default: 0)",
-      parseSize,
-    )
+    .option("-r, --rate-limit <bytes>", RATE_LIMIT_HELP, parseSize)
     .option("-W, --out-of-order", "the target may be written in any order, as it always is")
     .option("-U, --force-share", "also while somebody writes the source")
     .action(async (paths: string[], flags: Flags) => {
       const to = paths.pop()!;
       if (paths.length === 0) throw new StorageError("STORAGE_OPEN", `${to}: convert needs a source and a target`);
       const { outputFormat, compress = false } = flags;
-      const flushes = flags.targetCache === "writeback";
+      const { targetCache: cache, copyOffloading: offload = false } = flags;
+      if (offload && (compress || flags.sparseSize !== undefined)) {
+        const other = compress ? "-c" : "-S";
+        throw new StorageError("STORAGE_OPEN", `-C and ${other}: what the kernel copies nobody looks at or compresses`);
+      }
       if (compress && outputFormat !== "qcow2") {
         throw new StorageError(
           "STORAGE_OPEN",
@@ -97,14 +94,15 @@ export function convertCommand(): Command {
       const backing = backingOf("-B", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
       if (flags.create) {
         const sizeBytes = options.sizeBytes ?? source.sizeBytes;
-        const wanted = { ...options, format: outputFormat, sizeBytes, flushes };
+        const wanted = { ...options, format: outputFormat, sizeBytes, flushes: cache !== "unsafe" };
         isZero = await createImage(to, { ...wanted, ...(backing && { backing }) });
       }
       await copyInto(
-        { path: to, format: outputFormat, flushes, made: flags.create },
+        { path: to, format: outputFormat, cache, made: flags.create },
         source,
         {
           compressed: compress,
+          offload,
           overZeros: backing !== undefined || !(isZero || flags.targetIsZero),
           ...(flags.coroutines !== undefined && { parallel: flags.coroutines }),
           // With a backing file, what is zero in the target would hide what is below.

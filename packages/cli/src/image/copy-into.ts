@@ -1,26 +1,25 @@
 /** The end of all commands that copy a disk into an image. */
 
 import type { BitmapCopy, CopyOptions, Image } from "@lodge/storage";
-import { copyImage, openImage, removeMade } from "@lodge/storage/copying";
+import { type CacheMode, copyImage, fileCaching, openImage, removeMade } from "@lodge/storage/copying";
 
 interface Target {
   path: string;
   format: string;
-  /** Without it, what a host that fails leaves is anything. */
-  flushes: boolean;
+  cache: CacheMode;
   /** It was made for this copy, and is removed when that fails. */
   made: boolean;
 }
 
 /** Copies a disk into an image that is there, and closes that. */
 export async function copyInto(
-  { path, format, flushes, made }: Target,
+  { path, format, cache, made }: Target,
   source: Image,
   options: CopyOptions,
   bitmaps?: BitmapCopy,
 ): Promise<void> {
   try {
-    const target = await openImage(path, { format, flushes });
+    const target = await openImage(path, { format, ...fileCaching(cache) });
     try {
       await bitmaps?.begin(target);
       await copyImage(source, target, options);

@@ -36,7 +36,7 @@ export function ddCommand(): Command {
         const length = Math.min(image.sizeBytes - start, count * blockBytes);
         // A disk is of whole sectors; what is behind the last byte are zeros.
         await createImage(to, { format: outputFormat, sizeBytes: Math.ceil(length / 512) * 512, flushes: false });
-        const target = { path: to, format: outputFormat, flushes: false, made: true };
+        const target = { path: to, format: outputFormat, cache: "unsafe", made: true } as const;
         await copyInto(target, new ImageWindow(image, start, length), { mayZeroFirst: true, overZeros: true });
       } finally {
         await image.close();

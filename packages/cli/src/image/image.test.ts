@@ -63,6 +63,31 @@ test("a chain is made, committed and given another base", { skip }, () => {
   assert.equal(JSON.parse(place.qemu("check", "--output=json", "e.qcow2"))["allocated-clusters"] ?? 0, 0);
 });
 
+test("cache modes and rates are qemu-img's, and change nothing of what is written", { skip }, () => {
+  using place = new Place();
+  sample(place);
+  place.qemu("convert", "-O", "raw", "a.qcow2", "plain.raw");
+  for (const mode of ["none", "writeback", "writethrough", "directsync", "unsafe"]) {
+    place.lodge("convert", "-t", mode, "-T", mode, "-O", "qcow2", "a.qcow2", `${mode}.qcow2`);
+    place.qemu("check", "-q", `${mode}.qcow2`);
+    place.qemu("compare", "-q", `${mode}.qcow2`, "plain.raw");
+    place.lodge("compare", "-q", "-T", mode, `${mode}.qcow2`, "plain.raw");
+    place.lodge("check", "-q", "-T", mode, `${mode}.qcow2`);
+    place.lodge("amend", "-q", "-t", mode, "-o", "lazy_refcounts=on", `${mode}.qcow2`);
+    // An image above it is committed and based on another, at most so fast.
+    place.qemu("create", "-q", "-f", "qcow2", "-b", `${mode}.qcow2`, "-F", "qcow2", "above.qcow2");
+    place.io("above.qcow2", "write -P 7 128k 64k", "write -z 0 64k");
+    place.qemu("convert", "-O", "raw", "above.qcow2", "above.raw");
+    place.lodge("rebase", "-t", mode, "-T", mode, "-b", "a.qcow2", "-F", "qcow2", "above.qcow2");
+    place.qemu("compare", "-q", "above.qcow2", "above.raw");
+    place.lodge("rebase", "-t", mode, "-b", `${mode}.qcow2`, "-F", "qcow2", "above.qcow2");
+    place.lodge("commit", "-q", "-t", mode, "-r", "100M", "above.qcow2");
+    place.qemu("compare", "-q", `${mode}.qcow2`, "above.raw");
+    place.qemu("check", "-q", `${mode}.qcow2`);
+  }
+  refused(place, ["check", "-T", "fast", "a.qcow2"], /^lodge: .*'fast' is invalid/);
+});
+
 test("the options of copies, commits and maps are qemu-img's", { skip }, () => {
   using place = new Place();
   sample(place);

@@ -1,10 +1,13 @@
 /** `-o name=value,…` of new images, with qemu-img's names. */
 
 import type { CreateImageOptions, Preallocation, SnapshotKey } from "@lodge/storage";
-import { StorageError } from "@lodge/storage/copying";
+import { CACHE_MODES, type CacheMode, fileCaching, StorageError } from "@lodge/storage/copying";
+import { Option } from "commander";
 import { parseDiskSize, parseSize } from "./size.ts";
 
 export const PREALLOCATIONS = ["off", "metadata", "falloc", "full"] as const satisfies Preallocation[];
+
+export const RATE_LIMIT_HELP = "bytes of data a second at most; 0: as many as there are (default: 0)";
 
 /** What `-o` says, added up from left to right. */
 export function parseImageOptions(
@@ -72,14 +75,32 @@ function parseSnapshotKey(text: string): SnapshotKey {
   return key;
 }
 
+export interface ReadFlags {
+  format?: string;
+  forceShare?: true;
+  snapshot?: string;
+  sourceCache?: CacheMode;
+}
+
 /** How an image is opened that a command only reads, by its flags. */
-export function toRead({ format, forceShare, snapshot }: { format?: string; forceShare?: true; snapshot?: string }) {
+export function toRead({ format, forceShare, snapshot, sourceCache = "writeback" }: ReadFlags) {
   return {
+    ...fileCaching(sourceCache),
     readOnly: true,
     lock: !forceShare,
     ...(format !== undefined && { format }),
     ...(snapshot !== undefined && { snapshot: parseSnapshotKey(snapshot) }),
   };
+}
+
+/** qemu-img's -t and -T: a machine's disk has the same modes. */
+export function cacheOption(
+  flags: "-t, --cache <mode>" | "-T, --source-cache <mode>" | "-t, --target-cache <mode>",
+  of: string,
+): Option {
+  return new Option(flags, `how much of ${of} goes through the host's page cache, and when it lasts`).choices(
+    CACHE_MODES,
+  );
 }
 
 /** For an option that may be given several times. */

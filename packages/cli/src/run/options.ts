@@ -49,7 +49,7 @@ export interface RunFlags {
 }
 
 const DISK_HELP =
-  "a disk: FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|writethrough|unsafe][,error=report|stop|ignore]" +
+  "a disk: FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|writethrough|directsync|unsafe][,error=report|stop|ignore]" +
   "[,iops=N][,iops-burst=N][,bps=SIZE][,bps-burst=SIZE][,serial=TEXT]; may be repeated";
 
 const addDisk = (text: string, before: DiskOptions[] = []) => [...before, parseDisk(text)];

@@ -2,15 +2,25 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempDisposableSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  constants,
+  existsSync,
+  mkdtempDisposableSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { MemoryStore } from "../../testing/memory-store.ts";
 import { Random, runSeed } from "../../testing/random.ts";
 import { StorageError } from "../errors.ts";
+import { openImage } from "../open.ts";
 import { RawImage } from "../raw/raw-image.ts";
-import { CACHE_MODES, type CacheMode } from "./cache-mode.ts";
+import { CACHE_MODES, type CacheMode, fileCaching } from "./cache-mode.ts";
 import { Drive } from "./drive.ts";
 
 const MIB = 1 << 20;
@@ -114,9 +124,41 @@ test("what is lasting when, by cache mode", async () => {
     await drive.flush();
     return image.calls;
   };
-  const expected = { writeback: ["write", "flush"], none: ["write", "flush"], unsafe: ["write"] };
+  const through = ["write", "flush", "flush"];
+  const expected = {
+    ...{ writeback: ["write", "flush"], none: ["write", "flush"], unsafe: ["write"] },
+    ...{ writethrough: through, directsync: through },
+  };
+  for (const cache of CACHE_MODES) assert.deepEqual(await calls(cache), expected[cache], cache);
+});
+
+test("how files are opened, by cache mode", { skip: await noDirect() }, async () => {
+  using dir = folder();
+  const path = join(dir.path, "disk");
+  writeFileSync(path, Buffer.alloc(4096));
+  /** What the descriptors have that this process holds of it. */
+  const flags = () =>
+    readdirSync("/proc/self/fd")
+      .filter((fd) => existsSync(`/proc/self/fd/${fd}`) && readlinkSync(`/proc/self/fd/${fd}`) === path)
+      .map((fd) => Number.parseInt(/flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"))![1]!, 8));
+  const { O_DIRECT, O_DSYNC } = constants;
   for (const cache of CACHE_MODES) {
-    assert.deepEqual(await calls(cache), { ...expected, writethrough: ["write", "flush", "flush"] }[cache], cache);
+    const image = await openImage(path, { format: "raw", ...fileCaching(cache) });
+    const held = flags();
+    assert.equal(
+      held.some((flag) => (flag & O_DIRECT) !== 0),
+      cache === "none" || cache === "directsync",
+      cache,
+    );
+    assert.equal(
+      held.every((flag) => (flag & O_DSYNC) !== 0),
+      cache === "writethrough" || cache === "directsync",
+      cache,
+    );
+    await image.write(0, [Buffer.alloc(512, 7)]);
+    await image.flush();
+    await image.close();
+    assert.equal(readFileSync(path)[511], 7);
   }
 });
 

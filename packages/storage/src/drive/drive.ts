@@ -8,7 +8,7 @@ import { type Pieces, totalBytes } from "../file/pieces.ts";
 import { Gate } from "../gate.ts";
 import type { Image } from "../image.ts";
 import { type OpenImageOptions, openImage } from "../open.ts";
-import type { CacheMode } from "./cache-mode.ts";
+import { type CacheMode, isDirect, writesThrough } from "./cache-mode.ts";
 import { type Limits, Throttle } from "./throttle.ts";
 
 export interface DriveOptions extends Omit<OpenImageOptions, "direct"> {
@@ -44,12 +44,12 @@ export class Drive implements Disk {
     this.#image = image;
     this.cache = cache;
     const { format: _format, readOnly: _readOnly, ...others } = opening;
-    this.opening = { ...others, direct: cache === "none" };
+    this.opening = { ...others, direct: isDirect(cache) };
     this.#throttle = new Throttle(limits);
   }
 
   static async open(path: string, { cache = "writeback", limits = {}, ...options }: DriveOptions = {}): Promise<Drive> {
-    return new Drive(await openImage(path, { ...options, direct: cache === "none" }), { ...options, cache, limits });
+    return new Drive(await openImage(path, { ...options, direct: isDirect(cache) }), { ...options, cache, limits });
   }
 
   /** What it reads and writes now; a job may put another in its place. */
@@ -67,7 +67,7 @@ export class Drive implements Disk {
 
   /** Whether what was written is lasting without a flush, so that a guest is to be told of no cache. */
   get writesThrough(): boolean {
-    return this.cache === "writethrough";
+    return writesThrough(this.cache);
   }
 
   get limits(): Limits {

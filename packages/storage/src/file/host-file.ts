@@ -25,6 +25,8 @@ export interface HostFileOptions {
   lock?: boolean;
   /** Past the host's page cache (O_DIRECT). */
   direct?: boolean;
+  /** Each write ends when it lasts (O_DSYNC). */
+  through?: boolean;
   /** Default true; without it, flushes do nothing: what a host that fails leaves is anything. */
   flushes?: boolean;
 }
@@ -66,13 +68,14 @@ export class HostFile implements Store {
 
   /** Opens a regular file or a block device. */
   static async open(path: string, options: HostFileOptions = {}): Promise<HostFile> {
-    const { readOnly = false, create = false, lock = true } = options;
+    const { readOnly = false, create = false, lock = true, through = false } = options;
     let file: FileHandle | undefined;
     let direct: FileHandle | undefined;
     try {
       const making = create ? constants.O_CREAT | (create === "replace" ? 0 : constants.O_EXCL) : 0;
       // Opening a FIFO must not wait for its other end.
-      const access = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK;
+      const access =
+        (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | (through ? constants.O_DSYNC : 0);
       file = await open(path, access | making, 0o644);
       const stat = await file.stat();
       const isDevice = stat.isBlockDevice();

@@ -1,6 +1,8 @@
 /** Changing what an image stands on. */
 
 import { above, chainOf, indexOf } from "../chain.ts";
+import { type CacheMode, fileCaching } from "../drive/cache-mode.ts";
+import { Throttle } from "../drive/throttle.ts";
 import { StorageError } from "../errors.ts";
 import type { Image } from "../image.ts";
 import { backingPath, openImage } from "../open.ts";
@@ -8,6 +10,7 @@ import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { emptyQcow2, setBacking } from "../qcow2/resize.ts";
 import { type CopyOptions, copyImage } from "./copy.ts";
 import { extentsOf } from "./extents.ts";
+import { RateLimitedImage } from "./rate-limited.ts";
 
 const CHUNK = 1 << 20;
 
@@ -16,6 +19,10 @@ export interface CommitImageOptions {
   /** The file of an image further below, into which also those between are written; they and the image stay as they are. */
   base?: string;
   keep?: boolean;
+  /** Of all of the chain's files. Default: `writeback`. */
+  cache?: CacheMode;
+  /** Bytes a second at most. Default: as many as there are. */
+  rateLimit?: number;
   progress?: CopyOptions["progress"];
 }
 
@@ -24,8 +31,9 @@ export interface CommitImageOptions {
  * then it is as it was, and of no more use.
  */
 export async function commitImage(path: string, options: CommitImageOptions = {}): Promise<void> {
-  const { format, base, keep = base !== undefined, progress } = options;
-  const image = await openImage(path, { ...(format !== undefined && { format }) });
+  const { format, base, keep = base !== undefined, cache = "writeback", rateLimit, progress } = options;
+  const caching = fileCaching(cache);
+  const image = await openImage(path, { ...caching, ...(format !== undefined && { format }) });
   try {
     const named = image instanceof Qcow2Image ? image.header.backing : undefined;
     if (!(image instanceof Qcow2Image) || named === undefined) {
@@ -37,10 +45,11 @@ export async function commitImage(path: string, options: CommitImageOptions = {}
     // It was opened to be read, and is opened to be written.
     await into.close();
     parent.backing = undefined;
-    const target = await openImage(into.name, { format: into.format });
+    const target = await openImage(into.name, { ...caching, format: into.format });
     try {
       if (target.sizeBytes < image.sizeBytes) await target.resize(image.sizeBytes);
-      await copyImage(image, target, { images, overZeros: true, ...(progress && { progress }) });
+      const source = rateLimit === undefined ? image : new RateLimitedImage(image, new Throttle({ bps: rateLimit }));
+      await copyImage(source, target, { images, overZeros: true, ...(progress && { progress }) });
       await target.flush();
     } finally {
       await target.close();
@@ -59,22 +68,28 @@ export interface RebaseOptions {
   unsafe?: boolean;
   /** Default true; without it, others may be writing the new backing image, and what is read of it is what they have done so far. */
   lockBacking?: boolean;
+  /** Of the image's files, and of the new backing image's. Default: `writeback`. */
+  cache?: CacheMode;
+  backingCache?: CacheMode;
   progress?: CopyOptions["progress"];
 }
 
 /** Gives the image at `path` another backing image; what it reads as stays the same. */
-export async function rebaseImage(
-  path: string,
-  { format, backing, unsafe = false, lockBacking = true, progress }: RebaseOptions,
-): Promise<void> {
-  const image = await openImage(path, { ...(format !== undefined && { format }), backing: !unsafe });
+export async function rebaseImage(path: string, options: RebaseOptions): Promise<void> {
+  const { format, backing, unsafe = false, lockBacking = true, progress } = options;
+  const { cache = "writeback", backingCache = "writeback" } = options;
+  const image = await openImage(path, {
+    ...fileCaching(cache),
+    ...(format !== undefined && { format }),
+    backing: !unsafe,
+  });
   let next: Image | undefined;
   try {
     if (!(image instanceof Qcow2Image))
       throw new StorageError("STORAGE_OPEN", `${path}: a raw image has no backing file`);
     if (backing !== undefined && !unsafe) {
-      const options = { format: backing.format, readOnly: true, lock: lockBacking };
-      next = await openImage(backingPath(path, backing.name), options);
+      const opening = { ...fileCaching(backingCache), format: backing.format, readOnly: true, lock: lockBacking };
+      next = await openImage(backingPath(path, backing.name), opening);
     }
     if (!unsafe) await keepDifferences(image, next, progress);
     await image.alone(() => setBacking(image, backing));

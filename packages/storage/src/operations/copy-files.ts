@@ -8,6 +8,7 @@ import {
   PartCopier,
   Zeros,
 } from "@lodge/linux/part-copier";
+import { RangeCopier } from "@lodge/linux/range-copier";
 import { HostFile } from "../file/host-file.ts";
 import type { Extent, Image, Store } from "../image.ts";
 import { type Place, Places } from "../qcow2/places.ts";
@@ -38,6 +39,8 @@ export interface FileCopyOptions {
   copied: (bytes: number) => void;
   /** Threads at most. */
   parallel: number;
+  /** The kernel copies, and where it can lets both files have the same blocks; zeros are not looked for. */
+  offload: boolean;
 }
 
 /** Where a target's content goes in its file. */
@@ -83,9 +86,13 @@ interface Filling {
 
 /** What is told to the threads at once. */
 class Batch {
-  readonly copier = new PartCopier(PARTS);
+  readonly copier: PartCopier | RangeCopier;
   fillings: Filling[] = [];
   copying: Promise<void> | undefined;
+
+  constructor(offload: boolean) {
+    this.copier = offload ? new RangeCopier(PARTS) : new PartCopier(PARTS);
+  }
 }
 
 export class FileCopy {
@@ -94,8 +101,8 @@ export class FileCopy {
   readonly #options: FileCopyOptions;
   readonly #rooms: CopyRooms;
   /** One is being filled while the other is being copied. */
-  #filled = new Batch();
-  #copied = new Batch();
+  #filled: Batch;
+  #copied: Batch;
   /** Whether zeros were found in the last batch that is over. */
   #zeros: boolean | undefined;
 
@@ -104,11 +111,13 @@ export class FileCopy {
     this.#target = target;
     this.#options = options;
     this.#rooms = new CopyRooms(Math.min(THREADS, options.parallel));
+    this.#filled = new Batch(options.offload);
+    this.#copied = new Batch(options.offload);
   }
 
   /** Undefined where nothing can be copied so. */
   static async between(source: Image, target: Image, options: FileCopyOptions): Promise<FileCopy | undefined> {
-    const into = canCopyParts ? await targetOf(target, options) : undefined;
+    const into = canCopyParts || options.offload ? await targetOf(target, options) : undefined;
     if (into === undefined || into.clusterSize % COPIED_BLOCK_BYTES !== 0) return undefined;
     return into.clusterSize > MOST_COPIED_BYTES ? undefined : new FileCopy(source, into, options);
   }
@@ -197,7 +206,7 @@ export class FileCopy {
   }
 
   /** Keeps what was written; what was not is dropped, and left to others unless it is there as the zeros that it is. */
-  async #settle({ extent, place, parts }: Filling, copier: PartCopier, left: Held[]): Promise<void> {
+  async #settle({ extent, place, parts }: Filling, copier: Batch["copier"], left: Held[]): Promise<void> {
     const { clusterSize } = this.#target;
     const { overZeros, copied } = this.#options;
     const blocks = clusterSize / COPIED_BLOCK_BYTES;

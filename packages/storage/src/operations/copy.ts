@@ -32,6 +32,8 @@ export interface CopyOptions {
   sparseBytes?: number;
   /** Transfers at once. */
   parallel?: number;
+  /** What lies in files as it is goes from one to the other by copy_file_range(2), with the zeros in it; what cannot, as ever. */
+  offload?: boolean;
 }
 
 /** Copies a disk's content. The target is at least as long, and reads as zeros unless `overZeros` is set. */
@@ -82,11 +84,12 @@ async function fileCopyOf(
   options: CopyOptions & { overZeros: boolean; parallel: number },
   copied: (bytes: number) => void,
 ): Promise<FileCopy | undefined> {
-  const { compressed, overZeros, sparseBytes = SPARSE_BYTES, signal, parallel } = options;
+  const { compressed, overZeros, sparseBytes = SPARSE_BYTES, signal, parallel, offload = false } = options;
   // It looks for zeros block by block.
   if (compressed || sparseBytes > SPARSE_BYTES) return undefined;
   const wanted = (extent: Held) => isWanted(extent, options);
-  return FileCopy.between(source, target, { sparse: sparseBytes > 0, overZeros, wanted, signal, copied, parallel });
+  const sparse = sparseBytes > 0 && !offload;
+  return FileCopy.between(source, target, { sparse, overZeros, wanted, signal, copied, parallel, offload });
 }
 
 async function zeroed(target: Image, sizeBytes: number): Promise<boolean> {

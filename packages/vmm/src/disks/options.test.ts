@@ -22,7 +22,7 @@ test("a disk as it stands on a command line", () => {
 
 test("what cannot be meant is refused by its name", () => {
   for (const [text, message] of [
-    ["a,cache=fast", /--disk cache=fast: there is writeback, none, writethrough, unsafe/],
+    ["a,cache=fast", /--disk cache=fast: there is writeback, none, writethrough, directsync, unsafe/],
     ["a,error=panic", /--disk error=panic: there is report, stop, ignore/],
     ["a,iops=0", /--disk iops "0" is no number from 1 on/],
     ["a,iops=many", /--disk iops "many"/],

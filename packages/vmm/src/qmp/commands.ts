@@ -1,6 +1,7 @@
 /** QMP's commands and events, as far as a machine has them: names, arguments and answers are those of QEMU's QAPI schema. */
 
 import type { BitmapState } from "@lodge/storage";
+import { isDirect, writesThrough } from "@lodge/storage/terms";
 import type { AttachedDisk } from "../disks/attached-disk.ts";
 import type { LifeEvent, MachineEnd } from "../life.ts";
 import type { Machine } from "../machine.ts";
@@ -125,7 +126,7 @@ async function blockInfo(disk: AttachedDisk): Promise<object> {
     ...(bitmaps.length > 0 && { "dirty-bitmaps": bitmaps.map(bitmapInfo) }),
     detect_zeroes: "off",
     write_threshold: 0,
-    cache: { writeback: cache !== "writethrough", direct: cache === "none", "no-flush": cache === "unsafe" },
+    cache: { writeback: !writesThrough(cache), direct: isDirect(cache), "no-flush": cache === "unsafe" },
     image: { filename: file, format, "virtual-size": sizeBytes },
     ...limited,
   };
