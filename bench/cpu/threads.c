@@ -1,5 +1,5 @@
 /*
- * What the host has for two busy threads against one: milliseconds and a sum, for `threads 1` and `threads 2`.
+ * What the host has for two busy threads against one: milliseconds and a sum, for `threads 1 ROUNDS` and `threads 2 ROUNDS`.
  *
  * The work is of the kind of guest/processors.c (loads, products, sums, a choice, stores over 64 KiB), but of eight sums that do
  * not wait for each other, so that it is bound by how much a core does at a time, as the software processor's compiled code
@@ -13,10 +13,10 @@
 
 #define LANES 8
 #define WORDS 1024
-#define ROUNDS 40000
 
 static uint64_t memory[2][WORDS][LANES], sums[2];
 static volatile int go;
+static int rounds;
 
 /* One word of a lane, without a branch: a wrong guess would make the lanes wait. */
 #define STEP(lane)                                                                                                      \
@@ -30,7 +30,7 @@ __attribute__((noinline, optimize("no-tree-vectorize"))) static uint64_t work(ui
   const uint64_t odd = 0x9e3779b97f4a7c15;
   uint64_t sum0 = odd, sum1 = odd * 3, sum2 = odd * 5, sum3 = odd * 7;
   uint64_t sum4 = odd * 9, sum5 = odd * 11, sum6 = odd * 13, sum7 = odd * 15;
-  for (int round = 0; round < ROUNDS; round++) {
+  for (int round = 0; round < rounds; round++) {
     for (int i = 0; i < WORDS; i++) {
       STEP(0); STEP(1); STEP(2); STEP(3); STEP(4); STEP(5); STEP(6); STEP(7);
     }
@@ -52,7 +52,9 @@ static double now_ms(void) {
 }
 
 int main(int count, char **arguments) {
-  int threads = count > 1 ? atoi(arguments[1]) : 1;
+  if (count != 3) return 1;
+  int threads = atoi(arguments[1]);
+  rounds = atoi(arguments[2]);
   pthread_t thread;
   if (threads > 1) {
     if (pthread_create(&thread, NULL, second, NULL) != 0) return 1;

@@ -1,4 +1,4 @@
-/* Work on as many processors as PROCESSORS says, each with memory of its own. */
+/* Work on as many processors as PROCESSORS says, each with memory of its own, ROUNDS times through it. */
 #include "guest.h"
 
 #define WORDS 8192
@@ -7,7 +7,7 @@ static uint64_t memory[2][WORDS], sums[2];
 
 __attribute__((noinline)) static uint64_t work(uint64_t *words) {
   uint64_t sum = 0;
-  for (int round = 0; round < 36000; round++) {
+  for (int round = 0; round < ROUNDS; round++) {
     for (int i = 0; i < WORDS; i++) {
       words[i] = words[i] * 5 + (sum >> 3);
       if (words[i] & 4) sum += words[i];
