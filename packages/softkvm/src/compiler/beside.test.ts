@@ -143,6 +143,19 @@ test("what leads to blocks that are under way is decided on when these have come
   assert.equal(machine.run(LOOP), sum(3));
 });
 
+test("what has come with a block in front of it is not compiled once more, although it was wished meanwhile", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  // The loop in blocks all of which become warm: xor %eax, %eax; 1: add $3, %eax; jmp 2f; 2: jmp 3f; 3: jmp 4f; 4: dec %ecx; jnz 1b; hlt
+  machine.write(LOOP, [0x31, 0xc0, 0x83, 0xc0, 3, ...[0xeb, 0, 0xeb, 0, 0xeb, 0], 0x49, 0x75, 0xf4, 0xf4]);
+  for (let times = 0; times < 2; times++) assert.equal(machine.run(LOOP), sum(3));
+  assert.equal(thread.orders, 1);
+  thread.compile();
+  for (let times = 0; times < 4; times++) assert.equal(machine.run(LOOP), sum(3));
+  assert.notEqual(machine.regionBytes, 0);
+  assert.equal(thread.orders, 1);
+});
+
 test("the engine's optimizing compiler is asked for here and now only, not where the bytes are used again", () => {
   const thread = new HeldCompileThread();
   using machine = guest(thread);

@@ -104,6 +104,11 @@ export class Compiler {
       this.#begin(block);
       return;
     }
+    this.#countInside(block);
+  }
+
+  /** A region contains the block: only if the interpreter has it much longer nevertheless, it is to be entered there. */
+  #countInside(block: Block): void {
     this.#isWarmInside.add(block);
     this.#blocks.countOn(block, (ENOUGH_RUNS * HOT_INSIDE) / HOT);
   }
@@ -155,9 +160,15 @@ export class Compiler {
 
   /** A region is to begin with this block. */
   #begin(block: Block): void {
+    const wasInside = block.region !== undefined;
     const plan = () => {
       const { region } = block;
       if (region?.entries.some((entry) => entry.block === block)) return undefined;
+      if (region !== undefined && !wasInside) {
+        // Since it was wished, a block in front of it has become a region with it: mostly it is reached from there by now.
+        this.#countInside(block);
+        return undefined;
+      }
       const seed = { block, distance: 0, isLoose: region === undefined };
       return this.#gather([seed], { most: this.#mostFor(block) });
     };
