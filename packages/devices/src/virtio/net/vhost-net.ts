@@ -259,13 +259,21 @@ export class VhostNetDevice extends VirtioDevice implements Disposable {
 
   /** Hands the rings over or takes them back, as things are when it comes to it. */
   #follow(): Promise<void> {
+    return this.#inTurn(async (backEnd) => {
+      const wanted = this.#started && this.#cable && !this.#paused;
+      if (wanted === this.#served.length > 0) return;
+      if (wanted) await this.#handOver(backEnd);
+      else this.#takeBack(await backEnd.stop(this.#served));
+    });
+  }
+
+  /** Has the back end do something behind what it is doing. */
+  #inTurn(step: (backEnd: BackEnd) => void | Promise<void>): Promise<void> {
     this.#last = this.#last.then(async () => {
       const backEnd = this.#backEnd;
-      const wanted = this.#started && this.#cable && !this.#paused;
-      if (backEnd === undefined || wanted === this.#served.length > 0) return;
+      if (backEnd === undefined) return;
       try {
-        if (wanted) await this.#handOver(backEnd);
-        else this.#takeBack(await backEnd.stop(this.#served));
+        await step(backEnd);
       } catch (error) {
         // It is gone, or it is no use: a back end that has refused something is asked again from the beginning.
         backEnd.end((error as Error).message);
@@ -281,7 +289,8 @@ export class VhostNetDevice extends VirtioDevice implements Disposable {
     });
     if (rings.length === 0) return;
     this.#served = rings;
-    await backEnd.start(this.link.features, this.link.ram, rings, this.#pairs);
+    await backEnd.start(this.link.features, this.link.ram, rings);
+    backEnd.enablePairs(rings, this.#pairs);
     this.#said = "";
     // What was available before.
     for (const { queue } of rings) this.#kick(queue)!.signal();
@@ -333,7 +342,7 @@ export class VhostNetDevice extends VirtioDevice implements Disposable {
     const pairs = data[0]! | (data[1]! << 8);
     if (pairs < 1 || pairs > this.#maxPairs) return false;
     this.#pairs = pairs;
-    this.#backEnd?.enablePairs(this.#served, pairs);
+    void this.#inTurn((backEnd) => backEnd.enablePairs(this.#served, this.#pairs));
     return true;
   }
 

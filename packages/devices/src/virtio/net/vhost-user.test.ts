@@ -51,6 +51,8 @@ class Script implements Disposable {
     GET_QUEUE_NUM: [2n],
     GET_VRING_BASE: [(7n << 32n) | 0n],
   };
+  /** Requests that the test answers. */
+  readonly held = new Set<string>();
   readonly #listener = socket(AddressFamily.UNIX, SocketType.STREAM);
   readonly #watch: Disposable;
   /** By descriptor; the last is the one that is spoken to. */
@@ -82,7 +84,7 @@ class Script implements Disposable {
     const name = NAMES.get(request!)!;
     this.heard.push({ name, payload: new DataView(body.buffer), descriptors });
     const answer = this.answers[name] ?? (flags! & 8 ? [0n] : undefined);
-    if (answer !== undefined) this.say(request!, answer);
+    if (answer !== undefined && !this.held.has(name)) this.say(request!, answer);
     this.#changed();
   }
 
@@ -210,6 +212,30 @@ test("a back end is told the memory and the rings, and gives them back", async (
   assert.deepEqual(words(restored.at(-1)!), [3, 1]);
   for (const { descriptors: fds } of restored) fds.forEach(close);
   await successor.transport.close();
+});
+
+test("pairs that the driver takes into use while the rings are being handed over are used", async () => {
+  using undo = new DisposableStack();
+  const script = undo.use(new Script());
+  script.held.add("SET_MEM_TABLE");
+  const { guest } = await begin(script, undo, { pairs: 2 });
+  guest.start(64);
+  const begun = await script.until("SET_MEM_TABLE");
+  await guest.request(4, [guest.give([Control.MQ, 0, 2, 0]), guest.room(1)]);
+  script.say(Request.SET_MEM_TABLE, [0n]);
+  const rest = [...(await script.until("SET_VRING_ENABLE", 8))];
+  const enabled = rest.filter(({ name }) => name === "SET_VRING_ENABLE").map(words);
+  assert.deepEqual(
+    new Map(enabled.map(([queue, on]) => [queue!, on!])),
+    new Map([0, 1, 2, 3].map((queue) => [queue, 1])),
+  );
+  // None before its ring is there.
+  assert.equal(
+    rest.slice(0, 20).some(({ name }) => name === "SET_VRING_ENABLE"),
+    false,
+  );
+  for (const { descriptors } of [...begun, ...rest]) descriptors.forEach(close);
+  await guest.transport.close();
 });
 
 test("an answer that is none, or none at all, is the end of the connection and not of the machine", async (t) => {

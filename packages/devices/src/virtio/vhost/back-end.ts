@@ -25,8 +25,8 @@ export interface BackEnd extends Disposable {
   readonly needsFile: boolean;
   /** Told once that it is gone, and why; at once when it is already. */
   onEnd(told: (why: string) => void): void;
-  /** Has it serve rings in this memory for a driver that chose `features`. */
-  start(features: bigint, ram: GuestRam, rings: readonly Vring[], enabledPairs: number): Promise<void>;
+  /** Gives it rings in this memory, for a driver that chose `features`; {@link enablePairs} has it serve them. */
+  start(features: bigint, ram: GuestRam, rings: readonly Vring[]): Promise<void>;
   /** Which of its rings shall carry frames. */
   enablePairs(rings: readonly Vring[], pairs: number): void;
   /** Takes the rings back: it uses them no longer when this resolves. Returns where each goes on. */

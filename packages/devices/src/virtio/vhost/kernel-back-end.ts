@@ -84,7 +84,7 @@ export class KernelBackEnd implements BackEnd {
   /** It does not go away. */
   onEnd(): void {}
 
-  async start(features: bigint, ram: GuestRam, rings: readonly Vring[], enabledPairs: number): Promise<void> {
+  async start(features: bigint, ram: GuestRam, rings: readonly Vring[]): Promise<void> {
     const { pieces = [] } = ram;
     const [first] = pieces;
     if (first === undefined) throw new Error("the guest's memory is nowhere that the kernel could find it");
@@ -110,7 +110,6 @@ export class KernelBackEnd implements BackEnd {
       ioctl(fd, Request.SET_VRING_CALL, Int32Array.of(index, ring.call), "VHOST_SET_VRING_CALL");
       ioctl(fd, Request.SET_VRING_KICK, Int32Array.of(index, ring.kick), "VHOST_SET_VRING_KICK");
     }
-    this.#tap.usePairs(enabledPairs);
     for (const ring of rings) this.#connect(ring, this.#tap.fds[ring.queue >> 1]!);
   }
 

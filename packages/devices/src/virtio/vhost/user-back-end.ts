@@ -66,13 +66,8 @@ export class UserBackEnd implements BackEnd {
     return this.#connection.isOpen;
   }
 
-  /** Has it serve rings in this memory for a driver that chose `features`. */
-  async start(
-    features: bigint,
-    { shared: ram }: GuestRam,
-    rings: readonly Vring[],
-    enabledPairs: number,
-  ): Promise<void> {
+  /** Gives it rings in this memory for a driver that chose `features`. */
+  async start(features: bigint, { shared: ram }: GuestRam, rings: readonly Vring[]): Promise<void> {
     if (ram === undefined) throw new Error("the guest's memory is in no file");
     const connection = this.#connection;
     const protocol = this.#protocol === 0n ? 0n : PROTOCOL_FEATURES;
@@ -93,7 +88,6 @@ export class UserBackEnd implements BackEnd {
       connection.send(Request.SET_VRING_CALL, u64(BigInt(queue)), [call]);
       connection.send(Request.SET_VRING_KICK, u64(BigInt(queue)), [kick]);
     }
-    this.enablePairs(rings, enabledPairs);
   }
 
   /** Which of its rings shall carry frames. */
