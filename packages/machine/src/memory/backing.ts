@@ -111,7 +111,7 @@ function checkRoom(what: string, name: string, sizeBytes: number, path = name): 
   if (sizeBytes - hasBytes <= freeBytes) return;
   throw new MachineError(
     "MACHINE_HOST",
-    `${what} takes ${mib(sizeBytes - hasBytes)} more in ${name}, and its file system has ${mib(freeBytes)} free`,
+    `${what} takes ${mib(sizeBytes - hasBytes)} in ${name}, and its file system has ${mib(freeBytes)} free`,
   );
 }
 
