@@ -55,7 +55,7 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
   using undo = new DisposableStack();
   try {
     if (hugePages === "2M") checkHuge(sizeBytes);
-    if (file !== undefined) checkRoom("the machine's memory", file, sizeBytes);
+    if (file !== undefined) checkRoom("the machine's memory", file, dirname(file), sizeBytes);
     const holder = openHolder(sizeBytes, backing);
     if (holder !== undefined) {
       undo.use(holder);
@@ -78,8 +78,9 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
 export function mapDeviceMemory(machine: GuestMemory, placed: readonly PlacedMemory[]): void {
   for (const { memory, piece } of placed) {
     const { name, fd, sizeBytes, shared } = memory;
+    const path = `/proc/self/fd/${fd}`;
     try {
-      if (shared) checkRoom("persistent memory", name, sizeBytes, `/proc/self/fd/${fd}`);
+      if (shared) checkRoom("persistent memory", name, path, sizeBytes, path);
       mapFile(memoryAddress(machine) + piece.offset, sizeBytes, fd, shared);
     } catch (cause) {
       if (cause instanceof MachineError) throw cause;
@@ -101,17 +102,16 @@ export function releaseMemory({ buffer, sizeBytes, wasm }: GuestMemory): void {
 }
 
 /** A page of a file for which its file system has no room ends the process (SIGBUS) when the guest touches it. */
-function checkRoom(what: string, name: string, sizeBytes: number, path = name): void {
-  const file = statSync(path, { throwIfNoEntry: false });
-  const { bsize, blocks, bavail } = statfsSync(file === undefined ? dirname(path) : path);
+function checkRoom(what: string, name: string, fileSystem: string, sizeBytes: number, path = name): void {
+  const { bsize, blocks, bavail } = statfsSync(fileSystem);
   // File systems without an end of their own say that they have no blocks at all.
   if (blocks === 0) return;
   const freeBytes = bavail * bsize;
-  const hasBytes = (file?.blocks ?? 0) * 512;
+  const hasBytes = (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
   if (sizeBytes - hasBytes <= freeBytes) return;
   throw new MachineError(
     "MACHINE_HOST",
-    `${what} takes ${mib(sizeBytes - hasBytes)} in ${name}, and its file system has ${mib(freeBytes)} free`,
+    `${what} takes ${mib(sizeBytes - hasBytes)} more in ${name}, and its file system has ${mib(freeBytes)} free`,
   );
 }
 

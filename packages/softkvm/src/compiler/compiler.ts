@@ -12,7 +12,6 @@ import type { Member, Region, Seed } from "../interpreter/regions.ts";
 import { Beside, type Wish } from "./beside.ts";
 import type { CompileThread } from "./compile-thread.ts";
 import { GIVEN_UP, type Look, noLook } from "./given-up.ts";
-import { InstructionPool } from "./instruction-pool.ts";
 import { type WrittenRegions, writeRegions } from "./module.ts";
 import type { RegionParts, RegionPlan } from "./region.ts";
 import { ENOUGH_RUNS, FIRST_RUNS, Warmth } from "./warmth.ts";
@@ -53,7 +52,6 @@ export class Compiler {
   /** How often a region for a block's sake was given up. */
   readonly #givenUp = new WeakMap<Block, number>();
 
-  readonly #instructions = new InstructionPool();
   readonly #beside: Beside | undefined;
   readonly #isKicked: () => boolean;
 
@@ -224,11 +222,10 @@ export class Compiler {
   }
 
   #compile(all: readonly RegionParts[], look = noLook): void {
-    this.#instructions.reset();
     const instructions = new Map<Block, readonly Instruction[]>();
     for (const { block } of all.flatMap(({ members }) => members)) {
       look();
-      const decoded = this.#blocks.instructions(block, this.#instructions.take);
+      const decoded = this.#blocks.instructions(block);
       // Written over by another vCPU; this one is told of that soon, and forgets the block.
       if (decoded === undefined) return;
       instructions.set(block, decoded);

@@ -37,12 +37,6 @@ import { Sampler } from "./sampler.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { UnconfirmedCode } from "./unconfirmed-code.ts";
 
-/**
- * What a vCPU's memory area takes: its state, jump cache and records. With 16 of them there is room for the bits of pages
- * that hold code in the 512 MiB behind the largest guest.
- */
-export const AREA_BYTES = 511 * 65536;
-
 export class Core {
   readonly state: CpuState;
   readonly processor: Processor;
@@ -67,7 +61,14 @@ export class Core {
   /** Up to where {@link MemoryMap.codeWrites} was read. */
   #codeSeen: number;
 
-  constructor(memory: WebAssembly.Memory, base: number, map: MemoryMap, outside: Surroundings) {
+  /** `area`: what the vCPU takes of the memory. */
+  constructor(
+    memory: WebAssembly.Memory,
+    area: { base: number; bytes: number },
+    map: MemoryMap,
+    outside: Surroundings,
+  ) {
+    const { base } = area;
     this.#outside = outside;
     this.#microcodes = FORMS.map(({ mnemonic }) => outside.microcode[mnemonic] ?? MICROCODE[mnemonic]);
     this.#map = map;
@@ -168,7 +169,7 @@ export class Core {
       else this.#blocks.written(page, 4096);
     });
     const records = base + JumpCache.end;
-    this.#blocks = new Blocks(this.state, this.#handlers, source, records, base + AREA_BYTES, FIRST_RUNS);
+    this.#blocks = new Blocks(this.state, this.#handlers, source, records, area.base + area.bytes, FIRST_RUNS);
     this.#compiler = new Compiler(this.#blocks, this.#handlers, base, {
       thread: outside.compileThread,
       isKicked: () => outside.isKicked,

@@ -17,8 +17,25 @@ export const WASM_PAGE = 65536;
 /** What 32 bits reach without room for the vCPUs' own state. */
 const MAX_MEMORY_BYTES = 3.5 * 2 ** 30;
 
+/** What 32 bits reach. */
+const MAX_PAGES = 2 ** 32 / WASM_PAGE;
+
 /** What a memory may grow by, where there is room. Addresses only; nothing is used until somebody grows it. */
-const HEADROOM_PAGES = (512 * 2 ** 20) / WASM_PAGE;
+const HEADROOM_PAGES = 2 ** 31 / WASM_PAGE;
+
+/** How many vCPUs there is room for behind a guest's memory. */
+export const MOST_VCPUS = 16;
+
+const headroomPages = (sizeBytes: number) => Math.min(HEADROOM_PAGES, MAX_PAGES - sizeBytes / WASM_PAGE);
+
+/**
+ * Bytes of a vCPU's area behind the guest's memory: its state, jump cache and records. With all of them there is room for the bits of
+ * pages that hold code. The larger, the more code a guest may run until all of it is forgotten: 32 MiB behind the largest guest
+ * are 75,000 blocks, which is a kernel that boots and a small program.
+ */
+export function areaBytes({ sizeBytes }: SoftMemory): number {
+  return (Math.floor(headroomPages(sizeBytes) / MOST_VCPUS) - 1) * WASM_PAGE;
+}
 
 export function createSoftMemory(sizeBytes: number): SoftMemory {
   checkMemorySize(sizeBytes);
@@ -31,7 +48,7 @@ export function createSoftMemory(sizeBytes: number): SoftMemory {
     );
   }
   const initial = sizeBytes / WASM_PAGE;
-  const maximum = Math.min(initial + HEADROOM_PAGES, 65536);
+  const maximum = initial + headroomPages(sizeBytes);
   const wasm = new WebAssembly.Memory({ initial, maximum, shared: true });
   return { kind: "soft", buffer: wasm.buffer as unknown as SharedArrayBuffer, sizeBytes, wasm };
 }

@@ -35,14 +35,14 @@ import { getSregs, getSregs2, setSregs, setSregs2 } from "../system/sregs.ts";
 import { getEvents, setEvents } from "../system/vcpu-events.ts";
 import { Attention } from "./board.ts";
 import type { CodeStore } from "./code-store.ts";
-import { AREA_BYTES, Core } from "./core.ts";
+import { Core } from "./core.ts";
 import { checkCpuid, decodedFeatures } from "./cpu-models.ts";
 import { CpuidTable } from "./cpuid.ts";
 import { DirtyRingProducer } from "./dirty-rings.ts";
 import { ExitWriter } from "./exits.ts";
 import { Hypercalls } from "./hypercalls.ts";
 import { LocalBus } from "./local-bus.ts";
-import { WASM_PAGE } from "./memory.ts";
+import { areaBytes, WASM_PAGE } from "./memory.ts";
 import { MsrBank } from "./msrs.ts";
 import { NearAccesses } from "./near-accesses.ts";
 import type { SoftKickHandle } from "./notifier.ts";
@@ -50,8 +50,6 @@ import type { SoftServices } from "./open.ts";
 import { surround } from "./surroundings.ts";
 import type { SoftVm } from "./vm.ts";
 
-/** Pages of 64 KiB of the area behind guest memory that a vCPU takes. */
-const AREA_PAGES = AREA_BYTES / 65536;
 /** The run page, and the page of port data behind it, as the kernel lays them out. */
 const RUN_BYTES = 8192;
 
@@ -101,7 +99,8 @@ export class SoftVcpu implements Vcpu {
     if (this.#index < 0) throw new KvmError("KVM_REQUEST_FAILED", `vCPU ${id}: the machine has as many as it can`);
     this.codeStore = this.#index === 0 ? services.codeStore : undefined;
     this.compileThread = services.compileThread?.();
-    const firstPage = record.area(this.#index, () => vm.growMemory(AREA_PAGES));
+    const bytes = areaBytes(vm.memory);
+    const base = record.area(this.#index, () => vm.growMemory(bytes / WASM_PAGE)) * WASM_PAGE;
     this.slot = board.openVcpu();
     this.page = new RunPage(new SharedArrayBuffer(RUN_BYTES));
     this.coalescedRing = new CoalescedRing(vm.handle.coalesced, 0);
@@ -115,7 +114,7 @@ export class SoftVcpu implements Vcpu {
 
     this.msrs = new MsrBank(this);
     const local = new LocalBus(vm, this.coalescedRing, () => this.interrupts, this.#near);
-    this.core = new Core(vm.memory.wasm as WebAssembly.Memory, firstPage * WASM_PAGE, vm.map, surround(this, local));
+    this.core = new Core(vm.memory.wasm as WebAssembly.Memory, { base, bytes }, vm.map, surround(this, local));
     this.interrupts = new VcpuInterrupts(
       interrupts,
       this.#index,

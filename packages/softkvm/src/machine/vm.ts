@@ -29,7 +29,7 @@ import { MachineClock } from "./clock.ts";
 import { createRing, type DirtyRingHandle, DirtyRingProducer } from "./dirty-rings.ts";
 import { EXITING_HYPERCALLS } from "./hypercalls.ts";
 import type { VcpuMaker } from "./hypervisor.ts";
-import { growMemory, type SoftMemory, WASM_PAGE } from "./memory.ts";
+import { growMemory, MOST_VCPUS, type SoftMemory, WASM_PAGE } from "./memory.ts";
 import { notifierSlot } from "./notifier.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 import { MAX_VCPUS, VmRecord } from "./vm-record.ts";
@@ -49,9 +49,6 @@ export interface SoftVmHandle extends VmHandle {
 
 /** For `CodeWrites.push` by one who has no code himself. */
 const NOT_READING = -1;
-
-/** How many vCPUs there is room for behind a guest's memory. */
-const MAX_RINGS = 16;
 
 export class SoftVm implements Vm {
   readonly memory: SoftMemory;
@@ -229,7 +226,7 @@ export class SoftVm implements Vm {
     this.#open();
     if (this.record.openVcpus > 0) throw new KvmError("KVM_INVALID", "dirty rings are enabled before the first vCPU");
     const { rings } = this.handle;
-    while (rings.length < MAX_RINGS) rings.push(createRing(bytes));
+    while (rings.length < MOST_VCPUS) rings.push(createRing(bytes));
   }
   resetDirtyRings(): number {
     this.#open();
