@@ -120,19 +120,35 @@ for (const { kind, skip } of await accelerators()) {
     assert.deepEqual(await machine.ended, { reason: "debug-exit", status: 3 });
   });
 
+  test(`${kind}: the 8254's interrupt is at the IOAPIC's pin 2, as ACPI says`, { skip }, async () => {
+    // mov edi, address; mov [rdi], value
+    const store = (address: number, value: number) => [0xbf, ...word(address), 0xc7, 0x07, ...word(value)];
+    const ioapic = (register: number, value: number) => [...store(0xfec00000, register), ...store(0xfec00010, value)];
+    const code = [
+      // The local APIC is on; pin 2 leads to its vector 0x30; channel 0 ticks each 3 ms.
+      ...[...store(0xfee000f0, 0x1ff), ...ioapic(0x15, 0), ...ioapic(0x14, 0x30)],
+      ...[...out(0x43, 0x34), ...out(0x40, 0), ...out(0x40, 0x10)],
+      // Of the requested interrupts the word with 0x30: mov edi, 0xfee00210; mov ecx, 1000000
+      ...[0xbf, ...word(0xfee00210), 0xb9, ...word(1_000_000)],
+      // again: test dword ptr [rdi], 0x10000; loopz again; setnz bl; mov al, bl
+      ...[0xf7, 0x07, ...word(0x10000), 0xe1, 0xf8, 0x0f, 0x95, 0xc3],
+      ...[...out(DEBUG_EXIT, 0).slice(2, 6), 0x88, 0xd8, 0xee],
+    ];
+    assert.deepEqual(await ended(code), { reason: "debug-exit", status: 3 });
+  });
+
   test(`${kind}: eight vCPUs come up when the first one starts them`, { skip }, async () => {
     const quad = (bytes: number[]) => [...bytes, 0, 0, 0, 0, 0, 0, 0].slice(0, 8);
-    const double = (value: number) => [...new Uint8Array(Uint32Array.of(value).buffer)];
     // In real mode at 0x10000: mov ax, 0x1000; mov ds, ax; lock inc word ptr [0x100]; and HALT.
     const others = [0xb8, 0x00, 0x10, 0x8e, 0xd8, 0xf0, 0xff, 0x06, 0x00, 0x01, ...HALT];
     const code = [
       // mov rax, imm64; mov [0x10000], rax; and the rest behind it
-      ...[0x48, 0xb8, ...others.slice(0, 8), 0x48, 0x89, 0x04, 0x25, ...double(0x10000)],
-      ...[0x48, 0xb8, ...quad(others.slice(8)), 0x48, 0x89, 0x04, 0x25, ...double(0x10008)],
+      ...[0x48, 0xb8, ...others.slice(0, 8), 0x48, 0x89, 0x04, 0x25, ...word(0x10000)],
+      ...[0x48, 0xb8, ...quad(others.slice(8)), 0x48, 0x89, 0x04, 0x25, ...word(0x10008)],
       // mov ebx, the local APIC's command; INIT, and twice a start at page 0x10, to all others (Intel SDM vol. 3, 9.4.4)
-      ...[0xbb, ...double(0xfee00300), ...[0xc4500, 0xc4610, 0xc4610].flatMap((send) => [0xc7, 0x03, ...double(send)])],
+      ...[0xbb, ...word(0xfee00300), ...[0xc4500, 0xc4610, 0xc4610].flatMap((send) => [0xc7, 0x03, ...word(send)])],
       // wait: pause; cmp word ptr [0x10100], 7; jne wait
-      ...[0xf3, 0x90, 0x66, 0x83, 0x3c, 0x25, ...double(0x10100), 7, 0x75, 0xf3],
+      ...[0xf3, 0x90, 0x66, 0x83, 0x3c, 0x25, ...word(0x10100), 7, 0x75, 0xf3],
       ...out(DEBUG_EXIT, 8),
     ];
     await using machine = await Pc.create(describe(code, { cpus: { count: 8 } }));

@@ -30,7 +30,7 @@ import { Chipset, type ChipsetHandle, createChipset } from "./chipset.ts";
 import { type DebugExit, Debugging } from "./debugging.ts";
 import { type ByteSink, checkDescription, type PcDescription } from "./description.ts";
 import { MachineError } from "./errors.ts";
-import { interruptLine } from "./interrupts.ts";
+import { interruptLine, interruptRoutes } from "./interrupts.ts";
 import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
 import { placeDeviceMemory } from "./memory/device-memory.ts";
 import { layOutNodes } from "./memory/nodes.ts";
@@ -430,6 +430,7 @@ function prepareVm(vm: Vm): void {
   vm.setIdentityMapAddress(IDENTITY_MAP);
   vm.createIrqchip();
   vm.createPit({ speaker: true });
+  vm.setGsiRouting(interruptRoutes());
 }
 
 function endOf(vcpu: VcpuThread, stop: Stop): PcEnd {
