@@ -28,8 +28,9 @@ export interface GuestRam {
 export interface SharedRam {
   readonly fd: number;
   readonly pieces: readonly RamPiece[];
-  /** Where offset 0 is among this process's addresses. */
+  /** Where offset 0 is among this process's addresses, and in the buffer. */
   readonly address: number;
+  readonly start: number;
 }
 
 /** A piece of RAM: guest physical addresses from `gpa` on are the buffer's bytes from `offset` on. */

@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type DriverLink, type GuestRam, PmemDevice, RngDevice } from "@lodge/devices";
-import { getAffinity, gettid } from "@lodge/linux";
+import { addressOf, getAffinity, gettid } from "@lodge/linux";
 import { accelerators } from "../testing/accelerators.ts";
 import { elf64 } from "../testing/elf.ts";
 import { echo, HALT, out, SPIN, say } from "../testing/programs.ts";
@@ -288,6 +288,24 @@ test("memory is mergeable and of huge pages where that is asked for, and vCPUs a
   machine.start();
   const threads = readdirSync("/proc/self/task").map((tid) => readFileSync(`/proc/self/task/${tid}/status`, "latin1"));
   assert.ok(threads.some((status) => status.includes(`Cpus_allowed_list:\t${host}\n`)));
+});
+
+const kvm = (await accelerators()).find(({ kind }) => kind === "kvm")!;
+
+test("on KVM, RAM begins at a huge page and is of such where the host has them", { skip: kvm.skip }, async (t) => {
+  await using machine = await Pc.create({
+    accelerator: "kvm",
+    memoryBytes: 16 * 2 ** 20,
+    cpus: { count: 1 },
+    kernel: elf64(Uint8Array.from(HALT)),
+  });
+  const address = addressOf(machine.debugging.ram.slice(0, 1)!);
+  assert.equal(address % (2 * 2 ** 20), 0);
+  if (!existsSync("/sys/kernel/mm/transparent_hugepage"))
+    return t.skip("this host's kernel has no transparent huge pages");
+  const areas = readFileSync("/proc/self/smaps", "latin1").split(/^(?=[0-9a-f]+-)/m);
+  const area = areas.find((each) => each.startsWith(`${address.toString(16)}-`));
+  assert.match(area ?? "", /^VmFlags:.* hg/m);
 });
 
 test("what cannot be is refused before anything is made", async () => {

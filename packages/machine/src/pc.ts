@@ -16,7 +16,7 @@
  * `machine.serial[0].write(bytes)` is what is typed on COM1, `machine.pressPowerButton()` asks the guest to shut down.
  */
 
-import { type GuestRam, MappedRam, type SharedRam, type VirtioDevice } from "@lodge/devices";
+import { type GuestRam, MappedRam, type VirtioDevice } from "@lodge/devices";
 import type { Uart16550 } from "@lodge/devices/vcpu-side";
 import type { CpuidEntry, GuestMemory, Hypervisor, Notifier, Vm } from "@lodge/kvm";
 import { randomBytes } from "@lodge/linux";
@@ -32,6 +32,7 @@ import { type ByteSink, checkDescription, type PcDescription } from "./descripti
 import { MachineError } from "./errors.ts";
 import { interruptLine, interruptRoutes } from "./interrupts.ts";
 import { Boot, ECAM, highPciWindow, IDENTITY_MAP, TSS } from "./memory/address-map.ts";
+import type { MachineMemory } from "./memory/backing.ts";
 import { placeDeviceMemory } from "./memory/device-memory.ts";
 import { layOutNodes } from "./memory/nodes.ts";
 import { memoryMap, ramEnd, ramPieces } from "./memory/ram-layout.ts";
@@ -120,26 +121,24 @@ export class Pc implements AsyncDisposable {
     const hypervisor = undo.use(await openHypervisor(description.accelerator));
     const ramOnly = ramPieces(description.memoryBytes);
     const placed = placeDeviceMemory(description.virtio ?? [], ramOnly);
-    const pieces = [...ramOnly, ...placed.map(({ piece }) => piece)];
-    const memory = hypervisor.createMemory(pieces.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
-    let shared: SharedRam | undefined;
-    if (description.memoryBacking !== undefined) {
-      // Only Linux has such memory, and only who asks for it needs the system calls.
-      const { backMemory, memoryAddress } = await import("./memory/backing.ts");
-      const holder = backMemory(memory, description.memoryBytes, description.memoryBacking);
-      if (holder !== undefined) {
-        shared = { fd: undo.use(holder).fd, address: memoryAddress(memory), pieces: ramOnly };
-      }
-    }
-    if (placed.length > 0) (await import("./memory/backing.ts")).mapDeviceMemory(memory, placed);
+    // Plain memory is what the software processor has, which has no need of the system calls.
+    const plain = hypervisor.kind === "soft" && description.memoryBacking === undefined;
+    const { memory, start, shared, holder }: MachineMemory =
+      plain && placed.length === 0
+        ? { memory: hypervisor.createMemory(description.memoryBytes), start: 0 }
+        : (await import("./memory/backing.ts")).makeMemory(hypervisor, ramOnly, placed, description.memoryBacking);
+    if (holder !== undefined) undo.use(holder);
+    const pieces = [...ramOnly, ...placed.map(({ piece }) => piece)].map((piece) => {
+      return { ...piece, offset: start + piece.offset };
+    });
     const vm = undo.use(hypervisor.createVm(memory));
     prepareVm(vm);
     for (const [slot, { gpa, sizeBytes, offset }] of pieces.entries()) {
       vm.setMemorySlot({ slot, guestAddress: gpa, sizeBytes, memoryOffset: offset });
     }
     const ram = new MappedRam(memory.buffer, pieces, (gpa, length) => vm.memoryWritten(gpa, length), shared);
-    // Huge pages, files and merged pages are what somebody asked for, where a kernel's file would not be that.
-    const mapped = description.memoryBacking === undefined ? ram.mapped.bind(ram) : undefined;
+    // Elsewhere memory is of huge pages, or what somebody asked for, and a kernel's file would not be that.
+    const mapped = plain ? ram.mapped.bind(ram) : undefined;
     const loader = new Loader(ram, mapped);
     const cpuid = await sharedCpuid(hypervisor, description.cpus.model);
     const acpi = acpiTables({

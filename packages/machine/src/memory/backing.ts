@@ -1,8 +1,9 @@
-/** What a machine's memory is made of on the host, where it shall not be plain anonymous memory. */
+/** A machine's memory, and what it is made of on the host. */
 
 import { readFileSync, statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import type { GuestMemory } from "@lodge/kvm";
+import type { RamPiece, SharedRam } from "@lodge/devices";
+import type { GuestMemory, Hypervisor } from "@lodge/kvm";
 import {
   Advice,
   addressOf,
@@ -39,11 +40,54 @@ export interface MemoryBacking {
 
 const HUGE_PAGE = 2 * 2 ** 20;
 
+/** A machine's memory. */
+export interface MachineMemory {
+  readonly memory: GuestMemory;
+  /** Where RAM begins in it; devices' own memory is behind that. */
+  readonly start: number;
+  /** RAM for other programs, if a file holds it, and that file, which the caller closes. */
+  readonly shared?: SharedRam;
+  readonly holder?: Disposable;
+}
+
 /**
- * Lays the machine's memory over what backs it. Before anything is in it. Returns the file that holds it from its first byte
- * on, where it is in one, which the caller closes.
+ * Memory for a machine that needs the host for it. On KVM, RAM begins at a huge page of the host, as it does for the guest, and is made
+ * of such where the host has them to give: by small ones a guest comes out of KVM at the first touch of each, which is most of what a
+ * booting kernel comes out for. `pieces` and `placed` count from RAM's first byte.
  */
-export function backMemory(memory: GuestMemory, sizeBytes: number, backing: MemoryBacking): Descriptor | undefined {
+export function makeMemory(
+  hypervisor: Hypervisor,
+  pieces: readonly RamPiece[],
+  placed: readonly PlacedMemory[],
+  backing: MemoryBacking = {},
+): MachineMemory {
+  const ramBytes = bytesOf(pieces);
+  const sizeBytes = ramBytes + bytesOf(placed.map(({ piece }) => piece));
+  // Where the software processor has its memory, compiled code decides.
+  const isKvm = hypervisor.kind === "kvm";
+  const memory = hypervisor.createMemory(sizeBytes + (isKvm ? HUGE_PAGE : 0));
+  const first = addressOf(memory.buffer);
+  const address = isKvm ? Math.ceil(first / HUGE_PAGE) * HUGE_PAGE : first;
+  const start = address - first;
+  using undo = new DisposableStack();
+  const holder = backMemory(address, ramBytes, backing, isKvm);
+  if (holder !== undefined) undo.use(holder);
+  mapDeviceMemory(address, placed);
+  undo.move();
+  return { memory, start, ...(holder && { holder, shared: { fd: holder.fd, address, start, pieces } }) };
+}
+
+function bytesOf(pieces: readonly RamPiece[]): number {
+  return pieces.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+/** Lays what backs a machine's memory over it, before anything is in it; returns the file, if it is one. */
+function backMemory(
+  address: number,
+  sizeBytes: number,
+  backing: MemoryBacking,
+  prefersHuge: boolean,
+): Descriptor | undefined {
   const { hugePages, file, mergeable = false } = backing;
   if (file !== undefined && hugePages === "2M") {
     throw new MachineError(
@@ -51,7 +95,6 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
       "memory in a file has the huge pages of its file system: put the file on a hugetlbfs instead of asking for them here",
     );
   }
-  const address = memoryAddress(memory);
   using undo = new DisposableStack();
   try {
     if (hugePages === "2M") checkHuge(sizeBytes);
@@ -64,6 +107,7 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
       mapHuge(address, sizeBytes);
     }
     if (hugePages === "transparent") madvise(address, sizeBytes, Advice.HUGEPAGE);
+    else if (hugePages === undefined && prefersHuge) preferHuge(address, sizeBytes);
     if (mergeable) madvise(address, sizeBytes, Advice.MERGEABLE);
     undo.move();
     return holder;
@@ -74,24 +118,27 @@ export function backMemory(memory: GuestMemory, sizeBytes: number, backing: Memo
   }
 }
 
+function preferHuge(address: number, sizeBytes: number): void {
+  try {
+    madvise(address, sizeBytes, Advice.HUGEPAGE);
+  } catch {
+    // This host's kernel has none, or the file's pages are what they are.
+  }
+}
+
 /** Lays the files that are devices' memory where they have their place in the machine's. */
-export function mapDeviceMemory(machine: GuestMemory, placed: readonly PlacedMemory[]): void {
+function mapDeviceMemory(address: number, placed: readonly PlacedMemory[]): void {
   for (const { memory, piece } of placed) {
     const { name, fd, sizeBytes, shared } = memory;
     const path = `/proc/self/fd/${fd}`;
     try {
       if (shared) checkRoom("persistent memory", name, path, sizeBytes, path);
-      mapFile(memoryAddress(machine) + piece.offset, sizeBytes, fd, shared);
+      mapFile(address + piece.offset, sizeBytes, fd, shared);
     } catch (cause) {
       if (cause instanceof MachineError) throw cause;
       throw new MachineError("MACHINE_HOST", `persistent memory in ${name}: ${(cause as Error).message}`, { cause });
     }
   }
-}
-
-/** Where its first byte is among this process's addresses. */
-export function memoryAddress({ buffer }: GuestMemory): number {
-  return addressOf(buffer);
 }
 
 /** Gives the pages of a memory that nobody uses any more back to the host, whatever they are of. */

@@ -51,7 +51,8 @@ export class TestGuest {
     this.view = new DataView(buffer);
     const pieces = [{ gpa: 0, sizeBytes: buffer.byteLength, offset: 0 }];
     const written = (gpa: number, length: number) => void this.written.push([gpa, length]);
-    this.ram = new MappedRam(buffer, pieces, options.file && written, options.file && { ...options.file, pieces });
+    const shared = options.file && { ...options.file, start: 0, pieces };
+    this.ram = new MappedRam(buffer, pieces, options.file && written, shared);
     this.#wanted = (options.features ?? -1n) | Feature.VERSION_1;
     const { messages = true } = options;
     this.transport = new VirtioTransport(device, {

@@ -80,8 +80,8 @@ export class UserBackEnd implements BackEnd {
       connection.send(Request.SET_MEM_TABLE, memoryTable(ram, true), files);
     }
     for (const { queue, size, base, call, kick, descriptors, available, used } of rings) {
-      const { address } = ram;
-      const parts = { descriptors: address + descriptors, available: address + available, used: address + used };
+      const buffer = ram.address - ram.start;
+      const parts = { descriptors: buffer + descriptors, available: buffer + available, used: buffer + used };
       connection.send(Request.SET_VRING_NUM, vringState(queue, size));
       connection.send(Request.SET_VRING_BASE, vringState(queue, base));
       connection.send(Request.SET_VRING_ADDR, vringAddress(queue, parts));
