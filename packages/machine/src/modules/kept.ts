@@ -1,5 +1,5 @@
 /**
- * What became of modules, kept in one file: a list of where each is, then their texts and what the engine compiled of them. Nothing of it counts that does not fit the engine, the place of the packages, or a source's time and size.
+ * What became of modules, kept in one file: a list of where each is, then what the engine compiled of them and their texts. Nothing of it counts that does not fit the engine, the place of the packages, or a source's time and size.
  */
 
 import { closeSync, fstatSync, readSync } from "node:fs";
@@ -31,11 +31,22 @@ interface Head {
   readonly entries: readonly Entry[];
 }
 
+/** Of another number a file is another one. */
+const FORMAT = 2;
+
 /** Each command and each kind of thread has one, in each place where there is a Lodge. */
 const MOST_FILES = 64;
 
 /** Before the head: its length. Offsets count from the head's end. */
 const PREFIX_BYTES = 8;
+
+/** What the engine compiled is used where it lies if that is a multiple of this, and copied elsewhere. */
+const ALIGNMENT = 8;
+const aligned = (bytes: number) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+const sizeOf = ({ code, compiled }: Pick<Entry, "code" | "compiled">) => aligned(compiled) + aligned(code);
+
+/** Modules lie in the order in which they are loaded: as much is read at once. */
+const WINDOW_BYTES = 2 ** 18;
 
 export class KeptModules {
   /** What the engine knows its compiled code by. */
@@ -46,6 +57,9 @@ export class KeptModules {
   readonly #entries = new Map<string, Entry>();
   /** The file that the entries are of: it may have another name by now, or none. */
   #open: { readonly fd: number; readonly bodyOffset: number } | undefined;
+  /** What was read of the file last, from this offset on. */
+  #window = Buffer.alloc(0);
+  #windowOffset = 0;
 
   /** `packages`: the folder of the sources. */
   static open(folder: string, set: string, packages: string): KeptModules {
@@ -53,13 +67,14 @@ export class KeptModules {
   }
 
   private constructor(folder: string, name: string, packages: string) {
-    const engine = `lodge-${process.version}-${process.arch}-${this.engine.toString(16)}`;
+    const engine = `lodge-${FORMAT}-${process.version}-${process.arch}-${this.engine.toString(16)}`;
     this.#files = new CacheFiles(join(folder, engine), MOST_FILES);
     this.#name = name;
     this.#packages = packages;
     this.#read();
   }
 
+  /** `compiled` lasts until the next one is asked for. */
   get(path: string, mtimeMs: number, bytes: number): Pick<Kept, "code" | "compiled"> | undefined {
     const entry = this.#entries.get(path);
     if (entry === undefined || entry.mtimeMs !== mtimeMs || entry.bytes !== bytes) return undefined;
@@ -74,15 +89,16 @@ export class KeptModules {
     const parts: Uint8Array[] = [];
     const entries: Entry[] = [];
     let offset = 0;
-    for (const { path, mtimeMs, bytes, code, compiled } of [
-      ...before.map((entry) => ({ ...entry, ...this.#at(entry) })),
-      ...more,
-    ]) {
+    for (const { path, mtimeMs, bytes, code, compiled } of [...before.map((entry) => this.#copy(entry)), ...more]) {
       const wide = /[^\0-\xff]/.test(code);
       const text = Buffer.from(code, wide ? "utf16le" : "latin1");
-      parts.push(text, compiled);
-      entries.push({ path, mtimeMs, bytes, wide, offset, code: text.length, compiled: compiled.length });
-      offset += text.length + compiled.length;
+      const entry: Entry = { path, mtimeMs, bytes, wide, offset, code: text.length, compiled: compiled.length };
+      const part = new Uint8Array(sizeOf(entry));
+      part.set(compiled);
+      part.set(text, aligned(compiled.length));
+      parts.push(part);
+      entries.push(entry);
+      offset += part.length;
     }
     const head = Buffer.from(JSON.stringify({ packages: this.#packages, entries } satisfies Head));
     const prefix = Buffer.alloc(PREFIX_BYTES);
@@ -91,17 +107,33 @@ export class KeptModules {
     this.#files.keep(this.#name, Buffer.concat([prefix, head, ...parts]));
   }
 
-  #at({ offset, wide, code, compiled }: Entry): Pick<Kept, "code" | "compiled"> {
-    const { fd, bodyOffset } = this.#open!;
-    const bytes = Buffer.allocUnsafeSlow(code + compiled);
-    readSync(fd, bytes, 0, bytes.length, bodyOffset + offset);
-    return { code: bytes.toString(wide ? "utf16le" : "latin1", 0, code), compiled: bytes.subarray(code) };
+  #copy(entry: Entry): Kept {
+    const { code, compiled } = this.#at(entry);
+    return { ...entry, code, compiled: compiled.slice() };
+  }
+
+  #at(entry: Entry): Pick<Kept, "code" | "compiled"> {
+    const { offset, wide, compiled } = entry;
+    const size = sizeOf(entry);
+    if (offset < this.#windowOffset || offset + size > this.#windowOffset + this.#window.length) {
+      const { fd, bodyOffset } = this.#open!;
+      if (this.#window.length < size) this.#window = Buffer.allocUnsafeSlow(Math.max(WINDOW_BYTES, size));
+      readSync(fd, this.#window, 0, this.#window.length, bodyOffset + offset);
+      this.#windowOffset = offset;
+    }
+    const at = offset - this.#windowOffset;
+    const text = at + aligned(compiled);
+    return {
+      code: this.#window.toString(wide ? "utf16le" : "latin1", text, text + entry.code),
+      compiled: this.#window.subarray(at, at + compiled),
+    };
   }
 
   #read(): void {
     this.#entries.clear();
     if (this.#open !== undefined) closeSync(this.#open.fd);
     this.#open = undefined;
+    this.#window = Buffer.alloc(0);
     const fd = this.#files.open(this.#name);
     if (fd === undefined) return;
     try {

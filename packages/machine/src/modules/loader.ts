@@ -8,7 +8,6 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { isModuleNamespaceObject } from "node:util/types";
 import { cachedDataVersionTag } from "node:v8";
@@ -67,8 +66,8 @@ export function load(path: string): Exports {
   modules.set(path, undefined);
   try {
     const body: Body = scriptOf(path).script.runInThisContext();
-    const directory = dirname(path);
-    const find = (specifier: string) => importFrom(path, directory, specifier);
+    const folder = folderOf(path);
+    const find = (specifier: string) => importFrom(path, folder, specifier);
     const made = body(
       find,
       (specifier: string) => {
@@ -90,16 +89,17 @@ export function load(path: string): Exports {
 
 /** What the module exports that is called so outside of the packages, such as `@lodge/machine`. */
 export function loadNamed(specifier: string): Exports {
-  return importFrom(own, dirname(own), specifier) as Exports;
+  return importFrom(own, folderOf(own), specifier) as Exports;
 }
 
 /** This module in the form in which it loads others: a thread that begins with that need not ask Node's loader. */
 export function loaderItself(): LoaderFile[] {
   return ["../vcpu/hints", "../cache-files", "./kept", "./loader"].map((stem) => {
     const name = `${stem}${ending}`;
-    const path = join(dirname(own), name);
+    const path = relativeTo(folderOf(own), name);
     const { code, compiled } = scriptOf(path);
-    return { path, name, code, compiled };
+    // Only these bytes are posted with it.
+    return { path, name, code, compiled: compiled?.slice() };
   });
 }
 
@@ -126,7 +126,7 @@ class Meta {
   }
 
   get dirname(): string {
-    return dirname(this.filename);
+    return folderOf(this.filename);
   }
 
   get url(): string {
@@ -152,12 +152,23 @@ function scriptOf(path: string): { script: Script; code: string; compiled: Uint8
   return { script, code, compiled: undefined };
 }
 
-function importFrom(path: string, directory: string, specifier: string): unknown {
+/** What `dirname` and `join` of node:path say, which read each path letter by letter, for some thousands of imports in a start. */
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}
+function relativeTo(folder: string, specifier: string): string {
+  let at = specifier.startsWith("./") ? 2 : 0;
+  let found = folder;
+  for (; specifier.startsWith("../", at); at += 3) found = folderOf(found);
+  return `${found}/${specifier.slice(at)}`;
+}
+
+function importFrom(path: string, folder: string, specifier: string): unknown {
   if (specifier.startsWith("node:")) {
     const instead = path.startsWith(packages) ? undefined : options.guest?.instead.get(specifier);
     return instead ?? process.getBuiltinModule(specifier);
   }
-  if (specifier.startsWith(".")) return load(join(directory, specifier));
+  if (specifier.startsWith(".")) return load(relativeTo(folder, specifier));
   let found = resolved.get(specifier);
   if (found === undefined) {
     found = require.resolve(specifier);
