@@ -17,7 +17,7 @@ import type { Alignment, Comparison, FloatLanes, IntegerSize, Value, VectorSize,
 import type { FloatGuard } from "../semantics/sse/checked.ts";
 import type { FloatSize } from "../semantics/sse/lanes.ts";
 import { fromI64 } from "../semantics/words.ts";
-import { type Expr, type F32, type F64, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
+import { type F32, type F64, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
 import { c32, c64, compareExchange, f64, i32, i64 } from "../wasm/ops.ts";
 import { constant, f32x4, f64x2, i8x16, v128 } from "../wasm/simd.ts";
 import type { StackKnowledge } from "../x87/quick/knowledge.ts";
@@ -392,11 +392,6 @@ export class RegionContext extends RecordContext {
   }
   protected override operandSegmentBase(): I64 {
     return this.state64(State.segmentBase + segmentOf(this.#instruction, this.#memory) * 8);
-  }
-
-  /** Locals that the code behind this instruction still needs. */
-  kept(): ReadonlySet<Expr> {
-    return new Set(this.condition === undefined ? [] : [this.condition]);
   }
 
   #wide(register: number): Wide {

@@ -13,7 +13,7 @@ import type { Meaning } from "../semantics/context.ts";
 import { isAvx } from "../semantics/sse/availability.ts";
 import { meaningOf } from "../semantics/table.ts";
 import type { Code } from "../wasm/code.ts";
-import type { Expr, I32, I64 } from "../wasm/expr.ts";
+import type { I32, I64 } from "../wasm/expr.ts";
 import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
 import { gated } from "./gates.ts";
 import type { Look } from "./given-up.ts";
@@ -269,12 +269,11 @@ export class RegionWriter {
       this.#look();
       const next = start + instruction.length;
       const mark = code.mark;
-      let kept: ReadonlySet<Expr> = new Set();
       if (known === undefined) {
         // TypeScript does it, and goes on in the interpreter.
         code.store("i32", c32(this.#state.base + State.record), 0, c32(record));
         this.#state.leave(Return.MICROCODE, this.#rip(distance));
-        code.releaseSince(mark, kept);
+        code.releaseSince(mark);
         return undefined;
       }
       const context = new RegionContext(this.#state, known.shape, this.#outside, instruction, {
@@ -285,8 +284,8 @@ export class RegionWriter {
       });
       known.meaning(context);
       condition = context.condition;
-      kept = context.kept();
-      code.releaseSince(mark, kept);
+      // The code behind still needs it.
+      code.releaseSince(mark, condition);
       start = next;
       record += Record.size;
     }

@@ -51,10 +51,10 @@ export class Code {
     return this.#given.length;
   }
 
-  /** Gives back the locals that were taken since a mark, but for some. */
-  releaseSince(mark: number, kept: ReadonlySet<Expr>): void {
+  /** Gives back the locals that were taken since a mark, but for one if that is among them. */
+  releaseSince(mark: number, kept?: Expr): void {
     for (const local of this.#given.splice(mark)) {
-      if (kept.has(local)) this.#given.push(local);
+      if (local === kept) this.#given.push(local);
       else this.#free[local.type].push(local.index);
     }
   }
