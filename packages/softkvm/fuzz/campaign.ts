@@ -4,6 +4,8 @@ import { Vector } from "../src/cpu/layout.ts";
 import { Decoder } from "../src/decode/decoder.ts";
 import { format } from "../src/decode/format.ts";
 import { type CodeSize, Instruction, Status } from "../src/decode/instruction.ts";
+import { IS_AMD } from "../testing/vendor.ts";
+import { amdsOwn } from "./amd.ts";
 import { codeAddress, type FuzzCase, initialXsave } from "./case.ts";
 import { differences, same } from "./compare.ts";
 import { CODE_BYTES, DATA_BYTES, FIRST_WRITABLE_SLOT, physicalOf, SLOTS, SlotPages } from "./layout.ts";
@@ -17,8 +19,8 @@ export interface Mismatch {
   readonly subject: string;
   readonly mnemonic: string;
   readonly lines: readonly string[];
-  /** Why the processor's side may not be the processor's own, if so. */
-  readonly emulated: string | undefined;
+  /** Why it says nothing, if so: the processor's side may not be the processor's own, or is another vendor's. */
+  readonly incomparable: string | undefined;
 }
 
 /** Anything that makes cases by number. */
@@ -63,13 +65,13 @@ export class Campaign {
   /** Runs these cases, which lie in different slots, and calls back for each that differs. */
   run(cases: readonly FuzzCase[], report: (mismatch: Mismatch) => void): void {
     for (const suspect of this.#compare(cases, true)) {
-      const last = suspect.emulated !== undefined ? undefined : this.#again(suspect.fuzzCase);
+      const last = suspect.incomparable !== undefined ? undefined : this.#again(suspect.fuzzCase);
       if (last !== undefined) {
         report(last);
         continue;
       }
-      if (suspect.emulated !== undefined) count(this.totals.compared, suspect.subject, -1);
-      count(this.totals.unable, `processor: emulated ${suspect.emulated ?? "at first"}`);
+      if (suspect.incomparable !== undefined) count(this.totals.compared, suspect.subject, -1);
+      count(this.totals.unable, `processor: ${suspect.incomparable ?? "emulated at first"}`);
     }
   }
 
@@ -82,7 +84,7 @@ export class Campaign {
     let last: Mismatch | undefined;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       this.#oracle.forgetStates();
-      last = this.#compare([fuzzCase], false).find(({ emulated }) => emulated === undefined);
+      last = this.#compare([fuzzCase], false).find(({ incomparable }) => incomparable === undefined);
       if (last === undefined) return undefined;
     }
     return last;
@@ -105,11 +107,17 @@ export class Campaign {
         const lines = differences(real, soft, ignored);
         this.#compareMemory(fuzzCase, subject, lines);
         if (lines.length === 0) continue;
-        const emulated = whyEmulated(fuzzCase, mnemonic, { real, soft }, lines);
-        found.push({ fuzzCase, subject: subject.name, mnemonic, lines, emulated });
+        const why = whyEmulated(fuzzCase, mnemonic, { real, soft }, lines) ?? this.#otherVendor(fuzzCase, soft);
+        found.push({ fuzzCase, subject: subject.name, mnemonic, lines, incomparable: why });
       }
     }
     return found;
+  }
+
+  #otherVendor(fuzzCase: FuzzCase, { ending }: Outcome): string | undefined {
+    if (!IS_AMD || !this.#decode(fuzzCase)) return undefined;
+    const own = amdsOwn(this.#instruction, this.#bytes, fuzzCase.bits, ending === "fault");
+    return own && `AMD's ${own}`;
   }
 
   #count(real: Outcome, subject: Subject, mnemonic: string): void {
@@ -196,10 +204,11 @@ function whyEmulated(
   if (soft.ending !== "fault") return undefined;
   // An instruction always after #GP or #SS. It then says #UD where it does not know it, #SS by a segment prefix that counts
   // for nothing in 64-bit code, and #PF where an operand leaves the addresses there are.
-  if (soft.vector === GP || soft.vector === SS) return "after #GP";
+  if (soft.vector === GP || soft.vector === SS) return "emulated after #GP";
   // All of 32-bit code: an opcode that it does not know is #UD before what follows it is fetched, from a page that faults.
   const isFetch = soft.vector === PF && (soft.error & FETCH) !== 0;
-  if (bits === 32 && isFetch && real.ending === "fault" && real.vector === UD) return "up to an unknown opcode";
+  if (bits === 32 && isFetch && real.ending === "fault" && real.vector === UD)
+    return "emulated up to an unknown opcode";
   // And where an access is split whose second page faults, also by a locked instruction of 64-bit code, which the host's
   // processor traps: it has written the first page's part by then.
   const isLocked = mnemonic === "xchg" || code[0]!.bytes.subarray(0, LONGEST - 1).includes(0xf0);
@@ -208,7 +217,7 @@ function whyEmulated(
     const at = /^data\+(0x\w+):/.exec(line);
     return at !== null && (Number(at[1]) & 0xfff) > 0xff0;
   };
-  return lines.every(isBelowPage) ? "half of a write" : undefined;
+  return lines.every(isBelowPage) ? "emulated half of a write" : undefined;
 }
 
 function count(map: Map<string, number>, key: string, by = 1): void {

@@ -16,14 +16,14 @@ import { coverage, Generator, INTEGER } from "./generate.ts";
 import { InterpreterSubject } from "./interpreter.ts";
 import { Control, linearOf } from "./layout.ts";
 import { Oracle } from "./oracle.ts";
-import { whyNot } from "./processor.ts";
+import { COMPARES_PROGRAMS, whyNot } from "./processor.ts";
 import { ProgramGenerator } from "./programs.ts";
 import { LINES, REGRESSIONS, regressionCase } from "./regressions.ts";
 import { deserialize, showMismatch } from "./report.ts";
 
 const SEED = Number(process.env.LODGE_SEED ?? Date.now() % 2 ** 31);
 const CASES = process.env.LODGE_LONG ? 1_000_000 : 50_000;
-const PROGRAMS = CASES / 50;
+const PROGRAMS = COMPARES_PROGRAMS ? CASES / 50 : 0;
 /** Mismatches that are shown in full. */
 const SHOWN = 3;
 

@@ -9,7 +9,7 @@ import { CompiledSubject } from "./compiled.ts";
 import { coverage, Generator, INTEGER, VEX } from "./generate.ts";
 import { InterpreterSubject } from "./interpreter.ts";
 import { Oracle } from "./oracle.ts";
-import { NAME, whyNot } from "./processor.ts";
+import { COMPARES_PROGRAMS, NAME, whyNot } from "./processor.ts";
 import { ProgramGenerator } from "./programs.ts";
 import { deserialize, showMismatch } from "./report.ts";
 
@@ -57,7 +57,7 @@ if (values.repro !== undefined) {
 }
 console.log(`${NAME}: seed ${seed}, ${total} cases, ${covered.known.size} mnemonics`);
 const start = performance.now();
-const programs = Number(values.programs ?? Math.ceil(total / 50));
+const programs = Number(values.programs ?? (COMPARES_PROGRAMS ? Math.ceil(total / 50) : 0));
 const end = start + Number(values.seconds ?? Number.POSITIVE_INFINITY) * 1000;
 for (const cases of programBatches(new ProgramGenerator(seed, covered), 0, programs)) campaign.run(cases, report);
 for (const cases of batches(generator, 0, total)) {

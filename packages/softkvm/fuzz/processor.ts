@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
+import { IS_AMD, IS_INTEL } from "../testing/vendor.ts";
 
 /** A line of /proc/cpuinfo, of its first processor. */
 function field(name: string): string {
@@ -22,8 +23,8 @@ function read(): string {
 /** Its features by Linux's names. */
 export const FEATURES: ReadonlySet<string> = new Set(field("flags").split(" "));
 
-/** The software CPU follows Intel's where manuals leave something open. */
-export const IS_INTEL = field("vendor_id") === "GenuineIntel";
+/** Of a program's instructions the one that does otherwise is not known, and what came of it goes on into the others. */
+export const COMPARES_PROGRAMS = IS_INTEL;
 
 export const NAME = `${cpus()[0]?.model}, family ${field("cpu family")}, model ${field("model")}, ${cpus().length} cores`;
 
@@ -40,5 +41,7 @@ const NEEDED = ["avx", "xsave", "fsgsbase"];
 export function whyNot(): string | undefined {
   const lacking = NEEDED.filter((feature) => !FEATURES.has(feature));
   if (lacking.length > 0) return `this processor (${NAME}) lacks what the fuzzer's stubs use: ${lacking.join(", ")}`;
-  return IS_INTEL ? undefined : `where manuals leave something open, the software CPU follows Intel's; this is ${NAME}`;
+  return IS_INTEL || IS_AMD
+    ? undefined
+    : `where manuals leave something open, the software CPU follows Intel's; this is ${NAME}`;
 }

@@ -11,9 +11,9 @@ import { RECIPES } from "@lodge/vmm";
 const bin = join(import.meta.dirname, "../../bin/lodge.js");
 const MIB = 1 << 20;
 
-/** In a mount namespace with a file system of a megabyte at `$0`, which nobody else sees; what is left there is printed. */
+/** In a mount namespace with a file system of a megabyte at `$0`, which nobody else sees, and a sparse file that fills it; what is left there is printed. */
 const SCRIPT = `
-  mount -t tmpfs -o size=1M none "$0" && head -c 1000000 /dev/zero >"$0/full" || exit 99
+  mount -t tmpfs -o size=1M none "$0" && head -c 1000000 /dev/zero >"$0/full" && truncate -s 64M "$0/full" || exit 99
   "$@"
   status=$?
   find "$0" -type f ! -name full
@@ -71,5 +71,10 @@ suite("a full disk", { skip }, () => {
       /^lodge: the machine's memory takes 64\.0 MiB in \S+, and its file system has .* free\n$/,
     );
     assert.deepEqual([memory.stdout, memory.status], ["", 2]);
+
+    const sparse = join(full, "full");
+    const pmem = lodge(full, env, "run", "debian", "--accel", "soft", "--pmem", sparse, "--", "true");
+    assert.match(pmem.stderr, /^lodge: persistent memory takes 63\.0 MiB in \S+, and its file system has .* free\n$/);
+    assert.deepEqual([pmem.stdout, pmem.status], ["", 2]);
   });
 });

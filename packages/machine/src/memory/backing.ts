@@ -98,7 +98,7 @@ function backMemory(
   using undo = new DisposableStack();
   try {
     if (hugePages === "2M") checkHuge(sizeBytes);
-    if (file !== undefined) checkRoom("the machine's memory", file, dirname(file), sizeBytes);
+    if (file !== undefined) checkRoom("the machine's memory", file, sizeBytes);
     const holder = openHolder(sizeBytes, backing);
     if (holder !== undefined) {
       undo.use(holder);
@@ -130,9 +130,8 @@ function preferHuge(address: number, sizeBytes: number): void {
 function mapDeviceMemory(address: number, placed: readonly PlacedMemory[]): void {
   for (const { memory, piece } of placed) {
     const { name, fd, sizeBytes, shared } = memory;
-    const path = `/proc/self/fd/${fd}`;
     try {
-      if (shared) checkRoom("persistent memory", name, path, sizeBytes, path);
+      if (shared) checkRoom("persistent memory", name, sizeBytes, `/proc/self/fd/${fd}`);
       mapFile(address + piece.offset, sizeBytes, fd, shared);
     } catch (cause) {
       if (cause instanceof MachineError) throw cause;
@@ -149,16 +148,17 @@ export function releaseMemory({ buffer, sizeBytes, wasm }: GuestMemory): void {
 }
 
 /** A page of a file for which its file system has no room ends the process (SIGBUS) when the guest touches it. */
-function checkRoom(what: string, name: string, fileSystem: string, sizeBytes: number, path = name): void {
-  const { bsize, blocks, bavail } = statfsSync(fileSystem);
+function checkRoom(what: string, name: string, sizeBytes: number, path = name): void {
+  const file = statSync(path, { throwIfNoEntry: false });
+  const { bsize, blocks, bavail } = statfsSync(file === undefined ? dirname(path) : path);
   // File systems without an end of their own say that they have no blocks at all.
   if (blocks === 0) return;
   const freeBytes = bavail * bsize;
-  const hasBytes = (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+  const hasBytes = (file?.blocks ?? 0) * 512;
   if (sizeBytes - hasBytes <= freeBytes) return;
   throw new MachineError(
     "MACHINE_HOST",
-    `${what} takes ${mib(sizeBytes - hasBytes)} more in ${name}, and its file system has ${mib(freeBytes)} free`,
+    `${what} takes ${mib(sizeBytes - hasBytes)} in ${name}, and its file system has ${mib(freeBytes)} free`,
   );
 }
 

@@ -11,20 +11,24 @@ import { decodeBlock } from "../interpreter/decode-block.ts";
 import type { Member } from "../interpreter/regions.ts";
 import type { CompiledRegion, RegionOrder } from "./compile-thread.ts";
 import { firstCall } from "./first-call.ts";
+import { InstructionPool } from "./instruction-pool.ts";
 import { writeRegions } from "./module.ts";
 import { FIELDS, Field } from "./order.ts";
 
 export type { CompiledRegion, RegionOrder };
+
+const pool = new InstructionPool();
 
 /** Undefined where the bytes are not those of the blocks any more: another vCPU wrote them while they were copied. */
 export function compileOrder({ base, slot, features, members, seeds, code }: RegionOrder): CompiledRegion | undefined {
   const all: Member[] = [];
   const instructions = new Map<Block, readonly Instruction[]>();
   const decoder = decoderFor(features);
+  pool.reset();
   let at = 0;
   for (let first = 0; first < members.length; first += FIELDS) {
     const block = blockOf(members, first);
-    const decoded = decodeBlock(decoder, code.subarray(at, at + block.length), block.mode);
+    const decoded = decodeBlock(decoder, code.subarray(at, at + block.length), block.mode, pool.take);
     if (decoded === undefined) return undefined;
     instructions.set(block, decoded);
     all.push({ block, distance: members[first + Field.distance]! });

@@ -12,6 +12,7 @@ import type { Member, Region, Seed } from "../interpreter/regions.ts";
 import { Beside, type Wish } from "./beside.ts";
 import type { CompileThread } from "./compile-thread.ts";
 import { GIVEN_UP, type Look, noLook } from "./given-up.ts";
+import { InstructionPool } from "./instruction-pool.ts";
 import { type WrittenRegions, writeRegions } from "./module.ts";
 import type { RegionParts, RegionPlan } from "./region.ts";
 import { ENOUGH_RUNS, FIRST_RUNS, Warmth } from "./warmth.ts";
@@ -52,6 +53,7 @@ export class Compiler {
   /** How often a region for a block's sake was given up. */
   readonly #givenUp = new WeakMap<Block, number>();
 
+  readonly #instructions = new InstructionPool();
   readonly #beside: Beside | undefined;
   readonly #isKicked: () => boolean;
 
@@ -222,10 +224,11 @@ export class Compiler {
   }
 
   #compile(all: readonly RegionParts[], look = noLook): void {
+    this.#instructions.reset();
     const instructions = new Map<Block, readonly Instruction[]>();
     for (const { block } of all.flatMap(({ members }) => members)) {
       look();
-      const decoded = this.#blocks.instructions(block);
+      const decoded = this.#blocks.instructions(block, this.#instructions.take);
       // Written over by another vCPU; this one is told of that soon, and forgets the block.
       if (decoded === undefined) return;
       instructions.set(block, decoded);

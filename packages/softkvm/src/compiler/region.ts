@@ -8,10 +8,7 @@ import { JumpCache, jumpCacheEntries } from "../interpreter/handlers.ts";
 import type { Outside } from "../interpreter/outside.ts";
 import { BlockHeader, Record, Return } from "../interpreter/record.ts";
 import type { Member, Seed } from "../interpreter/regions.ts";
-import { type Shape, shapeOf } from "../interpreter/shape.ts";
-import type { Meaning } from "../semantics/context.ts";
 import { isAvx } from "../semantics/sse/availability.ts";
-import { meaningOf } from "../semantics/table.ts";
 import type { Code } from "../wasm/code.ts";
 import type { I32, I64 } from "../wasm/expr.ts";
 import { c32, c64, choose, i32, i64 } from "../wasm/ops.ts";
@@ -19,6 +16,7 @@ import { gated } from "./gates.ts";
 import type { Look } from "./given-up.ts";
 import type { FlowGraph, FlowNode } from "./graph.ts";
 import type { KnownFlags } from "./lazy-flags.ts";
+import { type KnownMeaning, meaningIn } from "./meaning.ts";
 import { RegionContext } from "./region-context.ts";
 import { Leave, RegionState } from "./region-state.ts";
 
@@ -38,7 +36,7 @@ export interface RegionPlan extends RegionParts {
 /** An instruction, and what it does; undefined where TypeScript does it, and the region is left. */
 interface Step {
   readonly instruction: Instruction;
-  readonly known: { readonly meaning: Meaning; readonly shape: Shape } | undefined;
+  readonly known: KnownMeaning | undefined;
 }
 
 /** What is written of a member, and where that leads. */
@@ -326,11 +324,4 @@ export class RegionWriter {
     const bits = this.#mode & Mode.BITS;
     return bits === 2 ? sum : i64.and(sum, c64(bits === 1 ? 0xffffffff : 0xffff));
   }
-}
-
-function meaningIn(instruction: Instruction, mode: number): Step["known"] {
-  const { form } = instruction;
-  const meaning = meaningOf(form.mnemonic, form.condition);
-  const shape = meaning === undefined ? undefined : shapeOf(instruction, mode);
-  return meaning === undefined || shape === undefined ? undefined : { meaning, shape };
 }

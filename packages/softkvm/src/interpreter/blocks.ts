@@ -189,9 +189,9 @@ export class Blocks {
     return this.#bytes.subarray(host, host + length);
   }
 
-  /** A block's instructions, decoded anew; undefined where its bytes are others by now. */
-  instructions(block: Block): Instruction[] | undefined {
-    return decodeBlock(this.#decoder, this.codeOf(block), block.mode);
+  /** A block's instructions, decoded anew into what `take` gives; undefined where its bytes are others by now. */
+  instructions(block: Block, take: () => Instruction): Instruction[] | undefined {
+    return decodeBlock(this.#decoder, this.codeOf(block), block.mode, take);
   }
 
   /** The region in a slot of the table. */

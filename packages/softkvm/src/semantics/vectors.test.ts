@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { notIntel } from "../../testing/vendor.ts";
 import { Mode, Vector } from "../cpu/layout.ts";
 import type { Form } from "../decode/form.ts";
 import { randomSource } from "../decode/testing/encodings.ts";
@@ -70,7 +71,8 @@ test("every vector instruction has a meaning", () => {
   assert.deepEqual([...new Set(missing.map(({ mnemonic }) => mnemonic))], []);
 });
 
-const skip = noProcessor();
+// AMD's processors have other approximations, and take addresses that are not aligned in SHA's instructions.
+const skip = noProcessor() || notIntel;
 
 test("vector instructions do in the interpreter what they do on the processor", { skip }, (t) => {
   const machine = new Interpreted();

@@ -7,6 +7,7 @@ import { BesideKvm, differences, noKvm } from "../../testing/beside-kvm.ts";
 import { oracle } from "../../testing/oracles.ts";
 import { Random } from "../../testing/random.ts";
 import { MEMORY, type Scenario, scenario } from "../../testing/scenario.ts";
+import { notIntel } from "../../testing/vendor.ts";
 import { Image } from "./fpu-image.ts";
 import { getFpu, getXsave, setFpu, setXcrs, setXsave } from "./fpu-records.ts";
 
@@ -87,7 +88,8 @@ function make(random: Random, name: string): Scenario {
 }
 
 for (const name of Object.keys(INSTRUCTIONS)) {
-  test(`${name} does what it does on KVM (seed ${seed})`, { skip: noKvm }, () => {
+  // AMD's processors save no pointers of x87 where no exception is pending, and have a bit of MXCSR more (APM vol. 4).
+  test(`${name} does what it does on KVM (seed ${seed})`, { skip: noKvm || notIntel }, () => {
     using both = new BesideKvm(MEMORY);
     const xcrs = { nrXcrs: 1, flags: 0, xcrs: Array.from({ length: 16 }, () => ({ xcr: 0, value: 7n })) };
     for (let index = 0; index < 150; index++) {

@@ -1,10 +1,11 @@
 /** Cases on this machine's processor. */
 
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { notIntel } from "../../../testing/vendor.ts";
 import { RECORD } from "./record.ts";
 
 /** Why the processor cannot be asked here, or false. For a test's `skip`. */
@@ -12,8 +13,7 @@ export function noProcessor(): string | false {
   if (process.platform !== "linux" || process.arch !== "x64") return "needs an x86-64 Linux";
   if (spawnSync("gcc", ["--version"]).status !== 0) return "gcc is not installed";
   // What is remembered of the last instruction, and the last bits of transcendental functions, are the vendor's.
-  if (!readFileSync("/proc/cpuinfo", "latin1").includes("GenuineIntel")) return "the reference is an Intel processor";
-  return false;
+  return notIntel;
 }
 
 export class Oracle {
