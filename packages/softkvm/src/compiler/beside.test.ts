@@ -7,6 +7,7 @@ import { HeldCompileThread } from "../../testing/held-compile-thread.ts";
 import { CODE_LIMITS } from "../interpreter/limits.ts";
 import { MOST_ORDERS } from "./beside.ts";
 import type { CompiledRegion } from "./compile-thread.ts";
+import { FIRST_RUNS } from "./warmth.ts";
 
 const LOOP = 0x1000;
 const PATCH = 0x2000;
@@ -154,6 +155,20 @@ test("what has come with a block in front of it is not compiled once more, altho
   for (let times = 0; times < 4; times++) assert.equal(machine.run(LOOP), sum(3));
   assert.notEqual(machine.regionBytes, 0);
   assert.equal(thread.orders, 1);
+});
+
+test("a thread that has nothing to do gets what was run some hundred times, one that has much does not", () => {
+  const thread = new HeldCompileThread();
+  using machine = guest(thread);
+  const loops = Array.from({ length: 2 * MOST_ORDERS }, (_, index) => MANY + 0x40 * index);
+  for (const at of loops) {
+    machine.write(at, loop(1));
+    assert.equal(machine.run(at, 2 * FIRST_RUNS), BigInt(2 * FIRST_RUNS));
+  }
+  assert.equal(thread.orders, MOST_ORDERS);
+  thread.compile();
+  assert.equal(machine.run(loops[0]!), sum(1));
+  assert.equal(thread.orders, MOST_ORDERS);
 });
 
 test("the engine's optimizing compiler is asked for here and now only, not where the bytes are used again", () => {

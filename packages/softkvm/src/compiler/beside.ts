@@ -77,6 +77,11 @@ export class Beside {
     return this.#thread.isReady;
   }
 
+  /** The thread would begin at once with what is wished now. */
+  get isIdle(): boolean {
+    return this.isReady && this.#wishes.length === 0 && this.#underWay.length < MOST_ORDERS;
+  }
+
   /** This thread has compiled a region. */
   compiledHere(): void {
     this.#ownRegions += 1;

@@ -97,7 +97,7 @@ export class Compiler {
   /** The interpreter has come to a step of this block's runs, wherever the guest is found. `budgets`: how many have ended. */
   warm(block: Block, budgets: number): void {
     const isInside = this.#isWarmInside.has(block);
-    const more = isInside || this.#givenUp.has(block) ? 0 : this.#warmth.next(block, budgets);
+    const more = isInside || this.#givenUp.has(block) ? 0 : this.#warmth.next(block, budgets, this.#beside?.isIdle);
     if (more > 0) {
       this.#blocks.countOn(block, more);
       return;

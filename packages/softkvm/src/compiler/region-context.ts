@@ -18,7 +18,7 @@ import type { FloatGuard } from "../semantics/sse/checked.ts";
 import type { FloatSize } from "../semantics/sse/lanes.ts";
 import { fromI64 } from "../semantics/words.ts";
 import { type F32, type F64, type I32, type I64, Local, type V128 } from "../wasm/expr.ts";
-import { c32, c64, compareExchange, f64, i32, i64 } from "../wasm/ops.ts";
+import { c32, c64, compareExchange, i32, i64 } from "../wasm/ops.ts";
 import { constant, f32x4, f64x2, i8x16, v128 } from "../wasm/simd.ts";
 import type { StackKnowledge } from "../x87/quick/knowledge.ts";
 import { Leave, type RegionState } from "./region-state.ts";
@@ -339,17 +339,23 @@ export class RegionContext extends RecordContext {
       this.code.brIf(again, size === 8 ? i64.ne(found as I64, old as unknown as I64) : i32.ne(found as I32, old));
     });
   }
-  // A device may ask for a look around, of which a region's budget would not hear.
-  override portRead(): F64 {
-    this.#interpretIf(c32(1));
-    return f64.const(0);
+  override portRead(port: I32, size: IntegerSize): F64 {
+    return this.#asked(() => super.portRead(port, size));
   }
-  override portWrite(): I32 {
-    this.#interpretIf(c32(1));
-    return c32(1);
+  override portWrite(port: I32, size: IntegerSize, value: I32): I32 {
+    return this.#asked(() => super.portWrite(port, size, value));
   }
-  override msrWrite(): I32 {
-    return this.portWrite();
+  override msrWrite(index: I32, low: I32, high: I32): I32 {
+    return this.#asked(() => super.msrWrite(index, low, high));
+  }
+
+  /** A device takes some of the budget, and ends it where it wants a look around. */
+  #asked<T>(ask: () => T): T {
+    const { budget } = this.#region;
+    this.setState32(State.budget, budget);
+    const answer = ask();
+    this.code.set(budget, this.state32(State.budget));
+    return answer;
   }
   override raiseIf(condition: I32): void {
     this.#interpretIf(condition);

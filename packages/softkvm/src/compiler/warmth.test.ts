@@ -25,6 +25,10 @@ test("what goes on for long is warm earlier, but not by its first runs", () => {
   assert.ok(slow <= quick && quick <= ENOUGH_RUNS, `${slow} and ${quick} runs`);
 });
 
+test("what nothing delays and nobody waits for is warm when it is first told of", () => {
+  assert.equal(new Warmth().next({} as Block, 0, true), 0);
+});
+
 test("a block that was compiled and came back begins anew", () => {
   const warmth = new Warmth();
   const block = {} as Block;

@@ -1,7 +1,8 @@
 /**
  * When a block that the interpreter runs again and again is compiled although the guest is hardly ever found there: what a
  * kernel does for a request to a disk is thousands of blocks, each of which runs once a request. Compiling one takes as long as
- * some thousands of its runs. Most of a boot is over by then; a guest that has done the same for long goes on with it.
+ * some thousands of its runs. Most of a boot is over by then; a guest that has done the same for long goes on with it. A
+ * thread that compiles beside this one and has nothing else to do takes what has run some hundred times.
  */
 
 import type { Block } from "../interpreter/block.ts";
@@ -26,13 +27,13 @@ export class Warmth {
 
   /**
    * The interpreter has come to the block's next step. `budgets`: how many have ended. Returns how often it shall run until the
-   * step after that; 0: it is warm.
+   * step after that; 0: it is warm. `isIdle`: compiling it now costs this thread little, and delays nothing warmer.
    */
-  next(block: Block, budgets: number): number {
+  next(block: Block, budgets: number, isIdle = false): number {
     const seen = this.#seen.get(block) ?? { step: 0, since: budgets };
     this.#seen.set(block, seen);
     const isSteady = seen.step > 0 && budgets - seen.since >= LONG_BUDGETS;
-    if (seen.step === LAST || isSteady) {
+    if (seen.step === LAST || isSteady || isIdle) {
       this.#seen.delete(block);
       return 0;
     }

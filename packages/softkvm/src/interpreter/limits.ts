@@ -20,7 +20,8 @@ export interface CodeKept {
  * Where blocks, instructions or handlers are used up all code is forgotten, as when the arena of records is full: records
  * name each other and their handlers, so that nothing can go alone. A guest is not to come to that soon: what it still uses is decoded
  * again, and all of its regions compiled again, which takes seconds. Debian's kernel has decoded 70,000 blocks when it begins its
- * first program, and 145,000 when a program with 60 libraries (fio) has done its first work; it has some 2,000 handlers, of 400 bytes each. The jump cache and the known shapes are emptied. Regions go one by one: see regions.ts.
+ * first program, and 120,000 when a program with 60 libraries (fio) has done its first work; it has some 2,000 handlers, of 400 bytes
+ * each. The jump cache and the known shapes are emptied. Regions go one by one: see regions.ts.
  *
  * Not frozen: tests lower them.
  */

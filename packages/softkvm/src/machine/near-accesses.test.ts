@@ -187,6 +187,23 @@ test("ports of 64-bit code are answered within the instruction, and a vCPU that 
   });
 });
 
+test("a device may move memory in the middle of compiled code", () => {
+  // 1: out %al, $0x80; mov TEXT, %ebx; jmp 1b
+  guest64([0xe6, 0x80, 0x8b, 0x1c, 0x25, ...dword(TEXT), 0xeb, 0xf5], (vcpu, devices, memory) => {
+    memory.set(dword(1), TEXT);
+    memory.set(dword(2), TEXT + 0x10000);
+    devices.onAccess = () => {
+      devices.wantStop = devices.accesses.length === 100_000;
+      if (!devices.wantStop) return;
+      vcpu.vm.deleteMemorySlot(0);
+      vcpu.vm.setMemorySlot({ slot: 0, guestAddress: 0, sizeBytes: TEXT, memoryOffset: 0 });
+      vcpu.vm.setMemorySlot({ slot: 1, guestAddress: TEXT, sizeBytes: 0x1000, memoryOffset: TEXT + 0x10000 });
+    };
+    assert.equal(vcpu.run(), ExitReason.INTR);
+    assert.deepEqual([devices.accesses.length, vcpu.getRegs().rbx], [100_000, 2n]);
+  });
+});
+
 test("what a device throws in the middle of 64-bit code ends the run at its instruction", () => {
   // nop; out %al, $0x80; jmp back
   guest64([0x90, 0xe6, 0x80, 0xeb, 0xfb], (vcpu, devices) => {
