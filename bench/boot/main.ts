@@ -41,6 +41,7 @@ export default async function run({ quick = false, only = [] }: Options = {}): P
     return file;
   };
   const initrd = initramfs("initrd", "sleep 1000000");
+  const ending = initramfs("initrd-ending", "poweroff -f");
 
   const lodge = join(only.includes("kvm") ? TREE_IN_LAB : ROOT, "packages/cli/bin/lodge.js");
   // As ./lodge starts it: a processor is left to the vCPU.
@@ -62,6 +63,7 @@ export default async function run({ quick = false, only = [] }: Options = {}): P
   if (only.includes("kvm")) {
     const comparison = await inLab({
       what: "command to the guest's first program, in the lab",
+      ahead: [process.execPath, ...lodgeRun("kvm", ending)],
       ours: [process.execPath, ...lodgeRun("kvm", initrd)],
       theirs: ["qemu-system-x86_64", ...bare, "-enable-kvm", ...linux],
       rounds: quick ? 1 : ROUNDS,
@@ -69,8 +71,10 @@ export default async function run({ quick = false, only = [] }: Options = {}): P
     });
     return { against: "QEMU KVM", comparisons: [comparison], figures: [] };
   }
-  const ending = lodgeRun("soft", initramfs("initrd-ending", "poweroff -f"));
-  execFileSync(process.execPath, ending, { stdio: ["ignore", "ignore", "inherit"], timeout: LONGEST_MS });
+  execFileSync(process.execPath, lodgeRun("soft", ending), {
+    stdio: ["ignore", "ignore", "inherit"],
+    timeout: LONGEST_MS,
+  });
   const boot = await compare({
     what: "command to the guest's first program",
     unit: "ms",
@@ -95,7 +99,7 @@ const NOT_LODGE = [
   "node-linux-*",
 ];
 
-/** The same inside, where the host's files are. The round that is not counted fills the cache of compiled code. */
+/** The same inside, where the host's files are. */
 async function inLab(commands: Commands): Promise<Comparison> {
   const exclude = NOT_LODGE.map((pattern) => `--exclude=${pattern}`);
   const tar = ["-c", "-C", ROOT, ...exclude, "packages", "node_modules"];
