@@ -32,7 +32,7 @@ interface Head {
 }
 
 /** Of another number a file is another one. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 /** Each command and each kind of thread has one, in each place where there is a Lodge. */
 const MOST_FILES = 64;
@@ -125,7 +125,8 @@ export class KeptModules {
     const text = at + aligned(compiled);
     return {
       code: this.#window.toString(wide ? "utf16le" : "latin1", text, text + entry.code),
-      compiled: this.#window.subarray(at, at + compiled),
+      // No Buffer, whose slice would be no copy.
+      compiled: new Uint8Array(this.#window.buffer, this.#window.byteOffset + at, compiled),
     };
   }
 

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Script } from "node:vm";
+import { type Kept, KeptModules } from "./kept.ts";
 import { asFunction } from "./rewrite.ts";
 
 const LOADER = join(import.meta.dirname, "loader.ts");
@@ -139,6 +140,22 @@ test("what was compiled is used again; a source that has changed is not, and a d
     truncateSync(file, bytes);
     assert.equal(run(), "another 🙂");
     assert.ok(kept(folder).get(file)!.length > bytes);
+  }
+});
+
+test("what is kept stays what it is when more is added, also where it is longer than what is read at once", (t) => {
+  const folder = temporary(t);
+  const open = () => KeptModules.open(folder, "test", "/packages/");
+  const module = (index: number): Kept => ({
+    ...{ path: `/packages/${index}.ts`, mtimeMs: index + 0.5, bytes: 100 + index },
+    ...{ code: `${index} `.repeat(9000 + index), compiled: new Uint8Array(50_001 + index).fill(index) },
+  });
+  const all = Array.from({ length: 12 }, (_, index) => module(index));
+  for (const part of [all.slice(0, 9), all.slice(9, 11), all.slice(11)]) open().add(part);
+  const found = open();
+  for (const { path, mtimeMs, bytes, code, compiled } of all) {
+    const known = found.get(path, mtimeMs, bytes)!;
+    assert.ok(known.code === code && Buffer.compare(known.compiled, compiled) === 0, path);
   }
 });
 
