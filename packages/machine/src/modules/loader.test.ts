@@ -136,10 +136,12 @@ test("what was compiled is used again; a source that has changed is not, and a d
   writeFileSync(second!, 'export const word: string = "another";\n');
   assert.equal(run(), "another 🙂");
   assert.notDeepEqual(kept(folder).get(file), before);
-  for (const bytes of [before.length - 1, 5, 0]) {
-    truncateSync(file, bytes);
+  // How long it is differs by some bytes from run to run.
+  const whole = (content: Buffer) => content.length === 8 + content.readUInt32LE(0) + content.readUInt32LE(4);
+  for (const left of [(bytes: number) => bytes - 1, () => 5, () => 0]) {
+    truncateSync(file, left(kept(folder).get(file)!.length));
     assert.equal(run(), "another 🙂");
-    assert.ok(kept(folder).get(file)!.length > bytes);
+    assert.ok(whole(kept(folder).get(file)!));
   }
 });
 
