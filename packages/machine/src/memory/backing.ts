@@ -23,6 +23,7 @@ import {
 import { mib } from "../boot/loader.ts";
 import { MachineError } from "../errors.ts";
 import type { PlacedMemory } from "./device-memory.ts";
+import { bytesOf } from "./ram-layout.ts";
 
 export interface MemoryBacking {
   /**
@@ -75,10 +76,6 @@ export function makeMemory(
   mapDeviceMemory(address, placed);
   undo.move();
   return { memory, start, ...(holder && { holder, shared: { fd: holder.fd, address, start, pieces } }) };
-}
-
-function bytesOf(pieces: readonly RamPiece[]): number {
-  return pieces.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }
 
 /** Lays what backs a machine's memory over it, before anything is in it; returns the file, if it is one. */

@@ -2,7 +2,7 @@
 
 import type { DeviceMemory, RamPiece, VirtioDevice } from "@lodge/devices";
 import { ABOVE_4G } from "./address-map.ts";
-import { ramEnd } from "./ram-layout.ts";
+import { bytesOf, ramEnd } from "./ram-layout.ts";
 
 /** Where a guest's direct map is of the largest pages, and no section of memory is RAM's as well. */
 const ALIGNMENT = 2 ** 30;
@@ -18,7 +18,7 @@ export function placeDeviceMemory(
   ram: readonly RamPiece[],
 ): PlacedMemory[] {
   let next = Math.max(ABOVE_4G, ramEnd(ram));
-  let offset = ram.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  let offset = bytesOf(ram);
   return devices.flatMap((device) => {
     const memory = device?.memory;
     if (memory === undefined) return [];

@@ -11,6 +11,11 @@ export function ramPieces(sizeBytes: number): RamPiece[] {
   return pieces;
 }
 
+/** How much memory they are together. */
+export function bytesOf(pieces: readonly RamPiece[]): number {
+  return pieces.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
 /** The first address behind RAM. */
 export function ramEnd(pieces: readonly RamPiece[]): number {
   const last = pieces.at(-1)!;
