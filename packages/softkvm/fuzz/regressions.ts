@@ -19,6 +19,8 @@ interface Regression {
   readonly mxcsr?: number;
   /** The code may be written to. */
   readonly writable?: boolean;
+  /** 64 if not given. */
+  readonly bits?: 32 | 64;
 }
 
 const AT = 0x400;
@@ -55,6 +57,17 @@ export const REGRESSIONS: readonly Regression[] = [
     code: "f3a6",
     registers: { rdi: UNMAPPED - 3n, rsi: UNMAPPED - 3n, rcx: 9n },
     flags: CF_OF,
+  },
+  {
+    why: "a read-only page refuses CMPXCHG8B before the one behind it is missed",
+    code: "f00fc70e",
+    registers: { rsi: UNMAPPED - 3n },
+  },
+  {
+    why: "which a kernel that emulates 32-bit code does the other way round",
+    code: "f00fc70e",
+    registers: { rsi: UNMAPPED - 3n },
+    bits: 32,
   },
   { why: "CMPS reads its second operand first", code: "a6", registers: { rdi: UNMAPPED, rsi: UNMAPPED + 8n } },
   {
@@ -150,7 +163,7 @@ export const LINES: readonly string[] = [
 ];
 
 export function regressionCase(regression: Regression): FuzzCase {
-  const { code, registers = {}, flags = 2, vectors = {}, mxcsr = 0x1f80, writable = false } = regression;
+  const { code, registers = {}, flags = 2, vectors = {}, mxcsr = 0x1f80, writable = false, bits = 64 } = regression;
   const xsave = initialXsave();
   const area = new DataView(xsave.buffer);
   area.setUint32(Xsave.mxcsr, mxcsr, true);
@@ -164,10 +177,10 @@ export function regressionCase(regression: Regression): FuzzCase {
   const bytes = Uint8Array.from(Buffer.from(code, "hex"));
   return {
     slot,
-    bits: 64,
+    bits,
     code: [
       { at: AT, bytes },
-      { at: AT + bytes.length, bytes: exitCode(slot, 64, 0, AT + bytes.length) },
+      { at: AT + bytes.length, bytes: exitCode(slot, bits, 0, AT + bytes.length) },
     ],
     gpr: GPR_NAMES.map((name) => BigInt.asUintN(64, registers[name] ?? 0n)),
     flags,
