@@ -34,6 +34,8 @@ export interface OpenImageOptions {
   backing?: boolean;
   /** The disk as it was when this internal snapshot was made; with `readOnly`. */
   snapshot?: SnapshotKey;
+  /** Of a raw image only this, which keeps its size. */
+  part?: { offset: number; sizeBytes?: number };
   /** Bytes of L2 tables that are kept in memory, for each image of the chain. */
   l2Bytes?: number;
 }
@@ -78,6 +80,7 @@ async function openFormat(store: Store, options: OpenImageOptions, depth: number
       `${store.name}: an image of the format ${format} has no snapshots: qcow2 has`,
     );
   }
+  if (options.part !== undefined) return await openPart(store, format, options.part);
   if (format === "raw") return new RawImage(store);
   if (format !== "qcow2") {
     const { IMPORT_FORMATS, openImport } = await import("./import/open.ts");
@@ -107,6 +110,18 @@ async function openFormat(store: Store, options: OpenImageOptions, depth: number
           },
         }),
   });
+}
+
+async function openPart(store: Store, format: string, part: { offset: number; sizeBytes?: number }): Promise<Image> {
+  const wrong = (why: string) => new StorageError("STORAGE_OPEN", `${store.name}: ${why}`);
+  if (format !== "raw") throw wrong(`an image of the format ${format} is opened as a whole: parts are of raw ones`);
+  const { offset, sizeBytes = store.sizeBytes - offset } = part;
+  if (offset + sizeBytes > store.sizeBytes || sizeBytes <= 0) {
+    throw wrong(`it has ${store.sizeBytes} bytes, and no part of ${sizeBytes} bytes at ${offset}`);
+  }
+  if (offset % 512 !== 0 || sizeBytes % 512 !== 0) throw wrong("a part begins and ends at a multiple of 512");
+  const { ImageWindow } = await import("./operations/window.ts");
+  return new ImageWindow(new RawImage(store), offset, sizeBytes);
 }
 
 /** What the content of a store looks like. */

@@ -2,10 +2,9 @@
 
 import { amendImage, type CacheMode, StorageError } from "@lodge/storage";
 import { Command } from "commander";
-import { cacheOption, collect, parseImageOptions } from "./options.ts";
+import { cacheOption, collect, type NamingFlags, namedFile, parseImageOptions } from "./options.ts";
 
-interface Flags {
-  format?: string;
+interface Flags extends NamingFlags {
   options: string[];
   cache: CacheMode;
   quiet?: true;
@@ -23,7 +22,8 @@ export function amendCommand(): Command {
     .action(async (file: string, flags: Flags) => {
       const { version, lazyRefcounts, refcountBits, ...others } = parseImageOptions(flags.options);
       const other = Object.keys(others)[0];
-      if (other !== undefined || (flags.format ?? "qcow2") !== "qcow2") {
+      const { path, format = "qcow2" } = await namedFile(file, flags);
+      if (other !== undefined || format !== "qcow2") {
         const what = "compat, lazy_refcounts and refcount_bits of qcow2 images can be changed";
         throw new StorageError("STORAGE_OPEN", `${file}: ${what}; see image resize, rebase and convert for the rest`);
       }
@@ -32,7 +32,7 @@ export function amendCommand(): Command {
         ...(lazyRefcounts !== undefined && { lazyRefcounts }),
         ...(refcountBits !== undefined && { refcountBits }),
       };
-      await amendImage(file, wanted, flags.cache);
+      await amendImage(path, wanted, flags.cache);
       if (!flags.quiet) console.log("Image amended.");
     });
 }

@@ -1,12 +1,11 @@
 /** `lodge image bench`: what qemu-img bench does, with its options. */
 
 import { type CacheMode, isDirect, openImage, writesThrough } from "@lodge/storage";
-import { Command, Option } from "commander";
-import { cacheOption } from "./options.ts";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { cacheOption, type NamingFlags, named } from "./options.ts";
 import { parseSize, wholeNumber } from "./size.ts";
 
-interface Flags {
-  format?: string;
+interface Flags extends NamingFlags {
   count: number;
   depth: number;
   bufferSize: number;
@@ -17,6 +16,7 @@ interface Flags {
   flushInterval: number;
   random?: true;
   cache: CacheMode;
+  native?: true;
   forceShare?: true;
   quiet?: true;
   json?: true;
@@ -38,17 +38,20 @@ export function benchCommand(): Command {
     .option("--no-drain", "do not wait for the other requests before a flush, which it never does")
     .addOption(cacheOption("-t, --cache <mode>", "the image").default("writeback"))
     .addOption(new Option("-i, --aio <how>", "how the host is asked").choices(["threads"]).default("threads"))
+    .addOption(new Option("-n, --native", "qemu-img's name for -i native").hideHelp())
     .option("-U, --force-share", "also while somebody writes the image")
     .option("--random", "at offsets that a fixed sequence of random numbers says")
     .option("-q, --quiet", "say nothing")
     .option("--json", "as JSON")
     .allowExcessArguments(false)
     .action(async (file: string, flags: Flags) => {
-      const { format, write = false } = flags;
+      const { write = false, native } = flags;
+      if (native) throw new InvalidArgumentError("-n: there is no native AIO here: requests go by -i threads");
       const { cache } = flags;
       const caching = { direct: isDirect(cache), flushes: cache !== "unsafe" };
       const opened = { readOnly: !write, lock: !flags.forceShare, ...caching };
-      const image = await openImage(file, { ...opened, ...(format !== undefined && { format }) });
+      const { path, options } = await named(file, flags);
+      const image = await openImage(path, { ...opened, ...options });
       try {
         const start = performance.now();
         await bench(image, flags);

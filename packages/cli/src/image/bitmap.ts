@@ -2,9 +2,10 @@
 
 import { DiskBitmaps, type Image, openImage, StorageError } from "@lodge/storage";
 import { Command } from "commander";
+import { type NamingFlags, named } from "./options.ts";
 import { parseSize } from "./size.ts";
 
-interface Flags {
+interface Flags extends NamingFlags {
   add?: true;
   remove?: true;
   clear?: true;
@@ -21,6 +22,7 @@ export function bitmapCommand(): Command {
     .argument("<file>", "the image (qcow2)")
     .argument("<bitmap>", "the bitmap's name")
     .description("bitmaps that say what was written, for incremental backups")
+    .option("-f, --format <format>", "the image's format: qcow2")
     .option("--add", "make it; it follows what is written, unless --disable is given too")
     .option("--remove", "remove it")
     .option("--clear", "nothing was written, it says then")
@@ -46,7 +48,8 @@ export function bitmapCommand(): Command {
       if (granularity !== undefined && !add) throw refuse("--granularity goes with --add");
       if (sourceFile !== undefined && merge.length === 0) throw refuse("-b goes with --merge");
       if (sourceFormat !== undefined && sourceFile === undefined) throw refuse("-F goes with -b");
-      const image = await openImage(file, { backing: false, format: "qcow2" });
+      const { path, options } = await named(file, flags);
+      const image = await openImage(path, { backing: false, format: "qcow2", ...options });
       let source: Image | undefined;
       try {
         const bitmaps = new DiskBitmaps(() => image);

@@ -11,11 +11,18 @@ import {
 } from "@lodge/storage";
 import { Command, Option } from "commander";
 import { percent } from "./convert.ts";
-import { backingOf, cacheOption, PREALLOCATIONS, RATE_LIMIT_HELP } from "./options.ts";
+import {
+  backingOf,
+  cacheOption,
+  type NamingFlags,
+  named,
+  namedFile,
+  PREALLOCATIONS,
+  RATE_LIMIT_HELP,
+} from "./options.ts";
 import { parseDiskSize, parseSize } from "./size.ts";
 
-interface ResizeFlags {
-  format?: string;
+interface ResizeFlags extends NamingFlags {
   shrink?: true;
   preallocation: Preallocation;
   quiet?: true;
@@ -45,8 +52,9 @@ export function resizeCommand(): Command {
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
     .action(async (file: string, size: string, flags: ResizeFlags) => {
-      const { format, preallocation } = flags;
-      const image = await openImage(file, { ...(format !== undefined && { format }) });
+      const { preallocation } = flags;
+      const { path, options } = await named(file, flags);
+      const image = await openImage(path, options);
       try {
         const sign = size.startsWith("+") ? 1 : size.startsWith("-") ? -1 : 0;
         const bytes = parseDiskSize(sign === 0 ? size : size.slice(1));
@@ -67,8 +75,7 @@ export function resizeCommand(): Command {
     });
 }
 
-interface CommitFlags {
-  format?: string;
+interface CommitFlags extends NamingFlags {
   base?: string;
   cache: CacheMode;
   rateLimit?: number;
@@ -90,21 +97,21 @@ export function commitCommand(): Command {
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
     .action(async (file: string, flags: CommitFlags) => {
-      const { format, keep, base, cache, rateLimit = 0 } = flags;
-      await commitImage(file, {
+      const { keep, base, cache, rateLimit = 0 } = flags;
+      const { path, ...format } = await namedFile(file, flags);
+      await commitImage(path, {
+        ...format,
         cache,
         ...(rateLimit > 0 && { rateLimit }),
         ...(keep && { keep }),
         ...(base !== undefined && { base }),
-        ...(format !== undefined && { format }),
         ...(flags.progress && { progress: percent() }),
       });
       if (!flags.quiet) console.log("Image committed.");
     });
 }
 
-interface RebaseFlags {
-  format?: string;
+interface RebaseFlags extends NamingFlags {
   backing: string;
   backingFormat?: string;
   unsafe?: true;
@@ -129,14 +136,15 @@ export function rebaseCommand(): Command {
     .option("-q, --quiet", "say nothing")
     .allowExcessArguments(false)
     .action(async (file: string, flags: RebaseFlags) => {
-      const { format, backing, backingFormat, unsafe = false, forceShare = false } = flags;
-      await rebaseImage(file, {
+      const { backing, backingFormat, unsafe = false, forceShare = false } = flags;
+      const { path, ...format } = await namedFile(file, flags);
+      await rebaseImage(path, {
+        ...format,
         unsafe,
         cache: flags.cache,
         backingCache: flags.sourceCache,
         lockBacking: !forceShare,
         backing: backingOf("-b", backing === "" ? undefined : backing, backingFormat),
-        ...(format !== undefined && { format }),
         ...(flags.progress && { progress: percent() }),
       });
     });

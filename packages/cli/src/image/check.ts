@@ -5,20 +5,19 @@ import {
   type CheckResult,
   checkQcow2,
   fileCaching,
-  HostFile,
+  openStore,
   probeFormat,
   type Repair,
   StorageError,
 } from "@lodge/storage";
 import { Command, Option } from "commander";
-import { cacheOption } from "./options.ts";
+import { cacheOption, type NamingFlags, named } from "./options.ts";
 
 /** qemu-img's statuses. */
 const CORRUPT = 2;
 const LEAKS = 3;
 
-interface Flags {
-  format?: string;
+interface Flags extends NamingFlags {
   repair?: true;
   r?: Repair;
   output: string;
@@ -43,18 +42,19 @@ export function checkCommand(): Command {
     .allowExcessArguments(false)
     .action(async (file: string, flags: Flags) => {
       const { r = flags.repair ? "all" : "none", forceShare = false, sourceCache } = flags;
+      const { path, options } = await named(file, flags);
       const opening = { ...fileCaching(sourceCache), readOnly: r === "none", lock: !forceShare };
-      const store = await HostFile.open(file, opening);
+      const store = await openStore(path, { ...opening, ...options });
       let result: CheckResult;
       try {
-        const format = flags.format ?? (await probeFormat(store));
+        const format = options.format ?? (await probeFormat(store));
         if (format !== "qcow2")
-          throw new StorageError("STORAGE_OPEN", `${file}: images of the format ${format} have nothing to be checked`);
+          throw new StorageError("STORAGE_OPEN", `${path}: images of the format ${format} have nothing to be checked`);
         result = await checkQcow2(store, r);
       } finally {
         await store.close();
       }
-      if (flags.json || flags.output === "json") console.log(JSON.stringify(json(file, result), undefined, 4));
+      if (flags.json || flags.output === "json") console.log(JSON.stringify(json(path, result), undefined, 4));
       else if (!flags.quiet) console.log(show(result));
       process.exitCode = result.corruptions > 0 ? CORRUPT : result.leaks > 0 ? LEAKS : 0;
     });
@@ -62,6 +62,10 @@ export function checkCommand(): Command {
 
 function json(filename: string, result: CheckResult): Record<string, unknown> {
   const nonZero = {
+    "total-clusters": result.totalClusters,
+    "allocated-clusters": result.allocatedClusters,
+    "compressed-clusters": result.compressedClusters,
+    "fragmented-clusters": result.fragmentedClusters,
     leaks: result.leaks,
     corruptions: result.corruptions,
     "leaks-fixed": result.leaksFixed,
@@ -69,13 +73,9 @@ function json(filename: string, result: CheckResult): Record<string, unknown> {
   };
   return {
     "image-end-offset": result.imageEndOffset,
-    "total-clusters": result.totalClusters,
     "check-errors": 0,
     filename,
     format: "qcow2",
-    "allocated-clusters": result.allocatedClusters,
-    "compressed-clusters": result.compressedClusters,
-    "fragmented-clusters": result.fragmentedClusters,
     ...Object.fromEntries(Object.entries(nonZero).filter(([, count]) => count > 0)),
     ...(result.messages.length > 0 && { messages: result.messages }),
   };

@@ -2,6 +2,7 @@
 
 import { Command } from "commander";
 import { chosen } from "../chosen.ts";
+import { namingOptions } from "./options.ts";
 
 /** In help's order. */
 const COMMANDS = {
@@ -26,11 +27,17 @@ const COMMANDS = {
   bench: async () => (await import("./bench.ts")).benchCommand(),
 };
 
+/** Their images have names, or are new. */
+const OWN = new Set(["build", "list", "rm", "import", "create"]);
+
 /** `args` are what stands behind `image`. */
 export async function imageCommand(args: readonly string[]): Promise<Command> {
   const image = new Command("image").description(
     "disk images, with qemu-img's command and option names; build, list and rm are of what Lodge itself keeps",
   );
-  for (const make of chosen(COMMANDS, args[0])) image.addCommand(await make());
+  for (const make of chosen(COMMANDS, args[0])) {
+    const command = await make();
+    image.addCommand(OWN.has(command.name()) ? command : namingOptions(command));
+  }
   return image;
 }

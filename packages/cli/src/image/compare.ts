@@ -1,12 +1,11 @@
 /** `lodge image compare`. */
 
-import { type CacheMode, compareImages, openImage } from "@lodge/storage";
+import { type CacheMode, compareImages } from "@lodge/storage";
 import { Command } from "commander";
 import { percent } from "./convert.ts";
-import { cacheOption, toRead } from "./options.ts";
+import { cacheOption, type NamingFlags, openNamed } from "./options.ts";
 
-interface Flags {
-  format?: string;
+interface Flags extends NamingFlags {
   secondFormat?: string;
   strict?: true;
   progress?: true;
@@ -31,13 +30,10 @@ export function compareCommand(): Command {
     .option("--json", "as JSON")
     .allowExcessArguments(false)
     .action(async (one: string, two: string, flags: Flags) => {
-      const first = await openImage(one, toRead(flags));
+      const first = await openNamed(one, flags);
       try {
         const { format: _, secondFormat, ...same } = flags;
-        const second = await openImage(
-          two,
-          toRead(secondFormat === undefined ? same : { ...same, format: secondFormat }),
-        );
+        const second = await openNamed(two, secondFormat === undefined ? same : { ...same, format: secondFormat });
         try {
           const strict = flags.strict === true;
           const found = await compareImages(first, second, { strict, ...(flags.progress && { progress: percent() }) });

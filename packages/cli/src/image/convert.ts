@@ -1,16 +1,25 @@
 /** `lodge image convert`. */
 
 import type { BitmapCopy, Image } from "@lodge/storage";
-import { type CacheMode, createImage, openImage, StorageError } from "@lodge/storage/copying";
+import { type CacheMode, createImage, StorageError } from "@lodge/storage/copying";
 import { Command } from "commander";
 import { Progress } from "../progress.ts";
 import { copyInto } from "./copy-into.ts";
-import { backingOf, cacheOption, collect, parseImageOptions, RATE_LIMIT_HELP, toRead } from "./options.ts";
+import {
+  backingOf,
+  cacheOption,
+  collect,
+  type NamingFlags,
+  named,
+  openNamed,
+  parseImageOptions,
+  RATE_LIMIT_HELP,
+} from "./options.ts";
 import { parseSize, wholeNumber } from "./size.ts";
 
-interface Flags {
-  format?: string;
+interface Flags extends NamingFlags {
   outputFormat: string;
+  targetImageOpts?: true;
   options?: string[];
   compress?: true;
   progress?: true;
@@ -43,6 +52,7 @@ export function convertCommand(): Command {
     .description("copy a disk into an image of another format, or of the same")
     .option("-f, --format <format>", "the source's format; its content decides unless it is given")
     .option("-O, --output-format <format>", "raw or qcow2", "raw")
+    .option("--target-image-opts", "with -n: the target is named by QEMU's options, as with --image-opts")
     .option("-o, --options <list>", "name=value,… of the new image", collect)
     .option("-c, --compress", "compress the new image's clusters (qcow2)")
     .option(
@@ -69,7 +79,9 @@ export function convertCommand(): Command {
     .action(async (paths: string[], flags: Flags) => {
       const to = paths.pop()!;
       if (paths.length === 0) throw new StorageError("STORAGE_OPEN", `${to}: convert needs a source and a target`);
-      const { outputFormat, compress = false } = flags;
+      const { compress = false } = flags;
+      const target = await targetOf(to, flags);
+      const { format: outputFormat } = target.options;
       const { targetCache: cache, copyOffloading: offload = false } = flags;
       if (offload && (compress || flags.sparseSize !== undefined)) {
         const other = compress ? "-c" : "-S";
@@ -90,15 +102,15 @@ export function convertCommand(): Command {
       if (flags.targetIsZero && flags.create) {
         throw new StorageError("STORAGE_OPEN", "--target-is-zero is said of a target that is there already, with -n");
       }
-      const bitmaps = await bitmapsOf(opened.first, flags);
+      const bitmaps = await bitmapsOf(opened.first, outputFormat, flags);
       const backing = backingOf("-B", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
       if (flags.create) {
         const sizeBytes = options.sizeBytes ?? source.sizeBytes;
         const wanted = { ...options, format: outputFormat, sizeBytes, flushes: cache !== "unsafe" };
-        isZero = await createImage(to, { ...wanted, ...(backing && { backing }) });
+        isZero = await createImage(target.path, { ...wanted, ...(backing && { backing }) });
       }
       await copyInto(
-        { path: to, format: outputFormat, cache, made: flags.create },
+        { ...target, cache, made: flags.create },
         source,
         {
           compressed: compress,
@@ -120,6 +132,16 @@ export function convertCommand(): Command {
     });
 }
 
+/** The image that is copied into. */
+async function targetOf(to: string, { targetImageOpts, create, outputFormat, object = [] }: Flags) {
+  if (!targetImageOpts) return { path: to, options: { format: outputFormat } };
+  const refuse = (why: string) => new StorageError("STORAGE_OPEN", `--target-image-opts ${to}: ${why}`);
+  if (create) throw refuse("it names a target that is there already: say -n");
+  const { path, options } = await named(to, { imageOpts: true, object });
+  if (options.format === undefined) throw refuse("it does not say the format: driver=");
+  return { path, options: { ...options, format: options.format } };
+}
+
 /** The images that are copied, open to be read. */
 class Sources implements AsyncDisposable {
   readonly #images: Image[] = [];
@@ -127,7 +149,7 @@ class Sources implements AsyncDisposable {
   /** What is copied: the only image, or all of them as one. */
   async open(paths: readonly string[], flags: Flags): Promise<Image> {
     const { salvage, quiet, rateLimit = 0 } = flags;
-    for (const path of paths) this.#images.push(await openImage(path, toRead(flags)));
+    for (const path of paths) this.#images.push(await openNamed(path, flags));
     let source = this.#images[0]!;
     if (this.#images.length > 1) {
       const { Concatenation } = await import("@lodge/storage");
@@ -163,7 +185,7 @@ function refuseJoined({ snapshot, bitmaps, backing, options = [] }: Flags): void
 }
 
 /** The bitmaps that are to come along, if any are. */
-async function bitmapsOf(source: Image, flags: Flags): Promise<BitmapCopy | undefined> {
+async function bitmapsOf(source: Image, outputFormat: string, flags: Flags): Promise<BitmapCopy | undefined> {
   const refuse = (what: string) => new StorageError("STORAGE_OPEN", what);
   if (!flags.bitmaps) {
     if (flags.skipBrokenBitmaps) throw refuse("--skip-broken-bitmaps goes with --bitmaps");
@@ -171,8 +193,8 @@ async function bitmapsOf(source: Image, flags: Flags): Promise<BitmapCopy | unde
   }
   if (flags.snapshot !== undefined)
     throw refuse("--bitmaps says what was written until now, not until a snapshot (-l)");
-  if (flags.outputFormat !== "qcow2") {
-    throw refuse(`--bitmaps: an image of the format ${flags.outputFormat} keeps none: take -O qcow2`);
+  if (outputFormat !== "qcow2") {
+    throw refuse(`--bitmaps: an image of the format ${outputFormat} keeps none: take -O qcow2`);
   }
   const { BitmapCopy } = await import("@lodge/storage");
   const bitmaps = await BitmapCopy.of(source);

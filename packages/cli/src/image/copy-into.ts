@@ -2,10 +2,9 @@
 
 import type { BitmapCopy, CopyOptions, Image } from "@lodge/storage";
 import { type CacheMode, copyImage, fileCaching, openImage, removeMade } from "@lodge/storage/copying";
+import type { Named } from "./options.ts";
 
-interface Target {
-  path: string;
-  format: string;
+interface Target extends Named {
   cache: CacheMode;
   /** It was made for this copy, and is removed when that fails. */
   made: boolean;
@@ -13,13 +12,13 @@ interface Target {
 
 /** Copies a disk into an image that is there, and closes that. */
 export async function copyInto(
-  { path, format, cache, made }: Target,
+  { path, options: opening, cache, made }: Target,
   source: Image,
   options: CopyOptions,
   bitmaps?: BitmapCopy,
 ): Promise<void> {
   try {
-    const target = await openImage(path, { format, ...fileCaching(cache) });
+    const target = await openImage(path, { ...fileCaching(cache), ...opening });
     try {
       await bitmaps?.begin(target);
       await copyImage(source, target, options);

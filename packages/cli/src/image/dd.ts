@@ -1,13 +1,12 @@
 /** `lodge image dd`: a part of a disk as an image of its own, with dd's operands. */
 
-import { createImage, ImageWindow, openImage, StorageError } from "@lodge/storage";
+import { createImage, ImageWindow, StorageError } from "@lodge/storage";
 import { Command, InvalidArgumentError } from "commander";
 import { copyInto } from "./copy-into.ts";
-import { toRead } from "./options.ts";
+import { type NamingFlags, openNamed } from "./options.ts";
 import { parseSize } from "./size.ts";
 
-interface Flags {
-  format?: string;
+interface Flags extends NamingFlags {
   outputFormat: string;
   forceShare?: true;
 }
@@ -27,7 +26,7 @@ export function ddCommand(): Command {
     .action(async (texts: string[], flags: Flags) => {
       const { from, to, blockBytes, count, skip } = read(texts);
       const { outputFormat } = flags;
-      const image = await openImage(from, toRead(flags));
+      const image = await openNamed(from, flags);
       try {
         const start = skip * blockBytes;
         if (start >= image.sizeBytes) {
@@ -36,7 +35,7 @@ export function ddCommand(): Command {
         const length = Math.min(image.sizeBytes - start, count * blockBytes);
         // A disk is of whole sectors; what is behind the last byte are zeros.
         await createImage(to, { format: outputFormat, sizeBytes: Math.ceil(length / 512) * 512, flushes: false });
-        const target = { path: to, format: outputFormat, cache: "unsafe", made: true } as const;
+        const target = { path: to, options: { format: outputFormat }, cache: "unsafe", made: true } as const;
         await copyInto(target, new ImageWindow(image, start, length), { mayZeroFirst: true, overZeros: true });
       } finally {
         await image.close();

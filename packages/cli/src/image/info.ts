@@ -2,6 +2,7 @@
 
 import { describeImage, type ImageInfo, openImage, Qcow2Image } from "@lodge/storage";
 import { Command } from "commander";
+import { type NamingFlags, named } from "./options.ts";
 import { showSize } from "./size.ts";
 
 export function infoCommand(): Command {
@@ -17,11 +18,12 @@ export function infoCommand(): Command {
     .action(
       async (
         file: string,
-        flags: { format?: string; backingChain?: true; forceShare?: true; json?: true; output: string },
+        flags: NamingFlags & { backingChain?: true; forceShare?: true; json?: true; output: string },
       ) => {
-        const { format, backingChain = false } = flags;
-        const options = { readOnly: true, backing: backingChain, lock: flags.forceShare !== true };
-        const image = await openImage(file, { ...options, ...(format !== undefined && { format }) });
+        const { backingChain = false } = flags;
+        const { path, options } = await named(file, flags);
+        const opening = { readOnly: true, backing: backingChain, lock: flags.forceShare !== true };
+        const image = await openImage(path, { ...opening, ...options });
         const infos: ImageInfo[] = [];
         try {
           for (let one: typeof image | undefined = image; one !== undefined; ) {

@@ -1,12 +1,11 @@
 /** `lodge image map`. */
 
-import { mapImage, openImage } from "@lodge/storage";
+import { mapImage } from "@lodge/storage";
 import { Command } from "commander";
-import { toRead } from "./options.ts";
+import { type NamingFlags, openNamed } from "./options.ts";
 import { parseSize } from "./size.ts";
 
-interface Flags {
-  format?: string;
+interface Flags extends NamingFlags {
   startOffset: number;
   maxLength: number;
   output: string;
@@ -27,7 +26,7 @@ export function mapCommand(): Command {
     .allowExcessArguments(false)
     .action(async (file: string, flags: Flags) => {
       const { startOffset: start, maxLength } = flags;
-      const image = await openImage(file, toRead(flags));
+      const image = await openNamed(file, flags);
       try {
         const end = Math.min(image.sizeBytes, start + maxLength);
         if (flags.json || flags.output === "json") await printJson(mapImage(image, end, start));

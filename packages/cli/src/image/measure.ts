@@ -1,12 +1,11 @@
 /** `lodge image measure`. */
 
-import { measureImage, openImage, StorageError } from "@lodge/storage";
+import { measureImage, StorageError } from "@lodge/storage";
 import { Command } from "commander";
-import { backingOf, collect, parseImageOptions, toRead } from "./options.ts";
+import { backingOf, collect, type NamingFlags, openNamed, parseImageOptions } from "./options.ts";
 import { parseDiskSize, showSize } from "./size.ts";
 
-interface Flags {
-  format?: string;
+interface Flags extends NamingFlags {
   outputFormat: string;
   options?: string[];
   size?: number;
@@ -43,7 +42,7 @@ export function measureCommand(): Command {
       }
       const backing = backingOf("-o backing_file", backingName, backingFormat);
       const wanted = { ...options, format: flags.outputFormat, ...(backing && { backing }) };
-      const source = file === undefined ? undefined : await openImage(file, toRead(flags));
+      const source = file === undefined ? undefined : await openNamed(file, flags);
       try {
         const { required, fullyAllocated, bitmaps } = await measureImage(source ?? size!, wanted);
         if (flags.json || flags.output === "json") {

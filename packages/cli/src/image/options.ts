@@ -1,8 +1,8 @@
 /** `-o name=value,…` of new images, with qemu-img's names. */
 
-import type { CreateImageOptions, Preallocation, SnapshotKey } from "@lodge/storage";
-import { CACHE_MODES, type CacheMode, fileCaching, StorageError } from "@lodge/storage/copying";
-import { Option } from "commander";
+import type { CreateImageOptions, Image, OpenImageOptions, Preallocation, SnapshotKey } from "@lodge/storage";
+import { CACHE_MODES, type CacheMode, fileCaching, openImage, StorageError } from "@lodge/storage/copying";
+import { type Command, Option } from "commander";
 import { parseDiskSize, parseSize } from "./size.ts";
 
 export const PREALLOCATIONS = ["off", "metadata", "falloc", "full"] as const satisfies Preallocation[];
@@ -75,20 +75,68 @@ function parseSnapshotKey(text: string): SnapshotKey {
   return key;
 }
 
-export interface ReadFlags {
+/** The flags that say what an image's name means. */
+export interface NamingFlags {
   format?: string;
+  imageOpts?: true;
+  object?: string[];
+}
+
+/** The image that a command's argument names. */
+export interface Named {
+  path: string;
+  options: Pick<OpenImageOptions, "format" | "readOnly" | "lock" | "direct" | "flushes" | "part">;
+}
+
+export function namingOptions(command: Command): Command {
+  return command
+    .option("--image-opts", "images are named by QEMU's options for them, such as driver=qcow2,file.filename=PATH")
+    .option(
+      "--object <definition>",
+      "tls-creds-x509 or tls-creds-psk,id=NAME,dir=FOLDER, for tls-creds=NAME of --image-opts",
+      collect,
+    );
+}
+
+/** What `text` names by these flags. */
+export async function named(text: string, { format, imageOpts, object = [] }: NamingFlags): Promise<Named> {
+  const plain = { path: text, options: format === undefined ? {} : { format } };
+  if (!imageOpts && object.length === 0) return plain;
+  const { credentialsOf, describedImage } = await import("./image-opts.ts");
+  const objects = credentialsOf(object);
+  if (!imageOpts) return plain;
+  if (format !== undefined) throw new StorageError("STORAGE_OPEN", "--image-opts says the format: driver=, not -f");
+  return describedImage(text, objects);
+}
+
+/** The same where an image is changed as a whole, and opened as other flags say. */
+export async function namedFile(text: string, flags: NamingFlags): Promise<{ path: string; format?: string }> {
+  const { path, options } = await named(text, flags);
+  const { format, ...others } = options;
+  const other = Object.keys(others)[0];
+  if (other !== undefined) {
+    throw new StorageError("STORAGE_OPEN", `--image-opts ${text}: here it takes driver and file, and nothing else`);
+  }
+  return { path, ...(format !== undefined && { format }) };
+}
+
+export async function openNamed(text: string, flags: ReadFlags & NamingFlags): Promise<Image> {
+  const { path, options } = await named(text, flags);
+  return await openImage(path, { ...toRead(flags), ...options });
+}
+
+interface ReadFlags {
   forceShare?: true;
   snapshot?: string;
   sourceCache?: CacheMode;
 }
 
 /** How an image is opened that a command only reads, by its flags. */
-export function toRead({ format, forceShare, snapshot, sourceCache = "writeback" }: ReadFlags) {
+function toRead({ forceShare, snapshot, sourceCache = "writeback" }: ReadFlags) {
   return {
     ...fileCaching(sourceCache),
     readOnly: true,
     lock: !forceShare,
-    ...(format !== undefined && { format }),
     ...(snapshot !== undefined && { snapshot: parseSnapshotKey(snapshot) }),
   };
 }

@@ -12,8 +12,9 @@ import {
 } from "@lodge/storage";
 import { Command } from "commander";
 import { snapshotTable } from "./info.ts";
+import { type NamingFlags, named } from "./options.ts";
 
-interface Flags {
+interface Flags extends NamingFlags {
   list?: true;
   create?: string;
   apply?: string;
@@ -40,14 +41,18 @@ export function snapshotCommand(): Command {
         throw new StorageError("STORAGE_OPEN", "one of --create, --apply and --delete at a time");
       }
       const reads = create === undefined && apply === undefined && gone === undefined;
-      const image = await openImage(file, {
+      const { path, options } = await named(file, flags);
+      const image = await openImage(path, {
         readOnly: reads,
         backing: false,
         lock: !(reads && flags.forceShare),
         format: "qcow2",
+        ...options,
       });
       try {
-        if (!(image instanceof Qcow2Image)) return;
+        if (!(image instanceof Qcow2Image)) {
+          throw new StorageError("STORAGE_OPEN", `${path}: an image of the format ${image.format} has no snapshots`);
+        }
         if (create !== undefined) await createSnapshot(image, create);
         else if (apply !== undefined) await applySnapshot(image, apply);
         else if (gone !== undefined) await deleteSnapshot(image, gone);

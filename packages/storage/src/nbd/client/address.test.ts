@@ -14,8 +14,8 @@ for (const [uri, expected] of [
     { to: { host: "host", port: 10809 }, exportName: "x", tls: { psk: "/keys", user: "me" } },
   ],
   [
-    "nbds+unix:///?socket=/s&tls-certificates=/pki",
-    { to: { path: "/s" }, exportName: "", tls: { certificates: "/pki" } },
+    "nbds+unix:///?socket=/s&tls-certificates=/pki&tls-hostname=a.b",
+    { to: { path: "/s" }, exportName: "", tls: { certificates: "/pki" }, tlsHostname: "a.b" },
   ],
 ] as const) {
   test(uri, () => {
@@ -37,6 +37,7 @@ for (const [uri, why] of [
   ["nbd://host/?connections=2e1", /connections is 1 to 16/],
   ["nbds://host/", /TLS needs tls-certificates=FOLDER or tls-psk-file=FILE/],
   ["nbd://host/?tls-psk-file=/keys", /scheme nbds/],
+  ["nbd://host/?tls-hostname=x", /scheme nbds/],
   [`nbd://host/${"x".repeat(4097)}`, /4096 bytes at most/],
 ] as const) {
   test(`refused: ${uri.slice(0, 40)}`, () => {

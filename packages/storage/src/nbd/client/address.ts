@@ -10,6 +10,8 @@ export interface NbdAddress {
   to: { path: string } | { host: string; port: number };
   exportName: string;
   tls?: TlsCredentials;
+  /** Whose certificate the server has to have; its host's unless it is given. */
+  tlsHostname?: string;
   /** How many connections there may be, where the server takes several; 1 unless it is given. */
   connections?: number;
 }
@@ -25,7 +27,7 @@ export function isNbdUri(text: string): boolean {
 
 /**
  * `nbd://HOST[:PORT]/[EXPORT]`, `nbd+unix:///[EXPORT]?socket=PATH`, and `nbds` for TLS, with `tls-certificates=FOLDER` or
- * `tls-psk-file=FILE` and the user's name before the host. `connections=N` is ours.
+ * `tls-psk-file=FILE` and the user's name before the host, and `tls-hostname=NAME`. `connections=N` is ours.
  */
 export function parseNbdUri(uri: string): NbdAddress {
   const wrong = (why: string) => new StorageError("STORAGE_OPEN", `${uri}: ${why}`);
@@ -39,11 +41,16 @@ export function parseNbdUri(uri: string): NbdAddress {
 
   const secure = scheme[1]!.toLowerCase() === "nbds";
   const tls = secure ? credentials(url, parameters, wrong) : undefined;
-  if (!secure && (parameters.has("tls-certificates") || parameters.has("tls-psk-file"))) {
-    throw wrong("TLS has the scheme nbds");
-  }
+  if (!secure && [...parameters.keys()].some((name) => name.startsWith("tls-"))) throw wrong("TLS has the scheme nbds");
+  const tlsHostname = parameters.get("tls-hostname");
   const connections = numberOfConnections(parameters.get("connections"), wrong);
-  const rest = { uri, exportName, ...(tls && { tls }), ...(connections !== undefined && { connections }) };
+  const rest = {
+    uri,
+    exportName,
+    ...(tls && { tls }),
+    ...(tlsHostname !== undefined && { tlsHostname }),
+    ...(connections !== undefined && { connections }),
+  };
   const path = parameters.get("socket");
   if (!unix) {
     if (path !== undefined) throw wrong("a socket's path goes with nbd+unix://");
@@ -68,7 +75,7 @@ function parse(uri: string, wrong: Wrong): { url: URL; exportName: string } {
   }
 }
 
-const PARAMETERS = ["socket", "tls-certificates", "tls-psk-file", "connections"];
+const PARAMETERS = ["socket", "tls-certificates", "tls-psk-file", "tls-hostname", "connections"];
 
 function numberOfConnections(text: string | undefined, wrong: Wrong): number | undefined {
   if (text === undefined) return undefined;

@@ -65,8 +65,8 @@ export class Connection {
   }
 
   /** Connects and negotiates; `signal` ends that, and does nothing afterwards. */
-  static async open({ to, exportName, tls }: NbdAddress, signal?: AbortSignal): Promise<Connection> {
-    const secure = tls && (await clientTls(tls, "host" in to ? to.host : "localhost"));
+  static async open({ to, exportName, tls, tlsHostname }: NbdAddress, signal?: AbortSignal): Promise<Connection> {
+    const secure = tls && (await clientTls(tls, tlsHostname ?? ("host" in to ? to.host : "localhost")));
     const options = { ...to, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
     // TLS takes over a socket that nobody else reads.
     const wire = secure === undefined ? Wire.connect(options) : new Wire(connect(options));
