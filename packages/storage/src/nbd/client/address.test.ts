@@ -14,6 +14,10 @@ for (const [uri, expected] of [
     { to: { host: "host", port: 10809 }, exportName: "x", tls: { psk: "/keys", user: "me" } },
   ],
   [
+    "nbds+unix://a%20b@/x?socket=/s&tls-psk-file=/keys",
+    { to: { path: "/s" }, exportName: "x", tls: { psk: "/keys", user: "a b" } },
+  ],
+  [
     "nbds+unix:///?socket=/s&tls-certificates=/pki&tls-hostname=a.b",
     { to: { path: "/s" }, exportName: "", tls: { certificates: "/pki" }, tlsHostname: "a.b" },
   ],

@@ -35,12 +35,12 @@ export function parseNbdUri(uri: string): NbdAddress {
   if (scheme === null) throw wrong("an NBD address begins with nbd://, nbds://, nbd+unix:// or nbds+unix://");
   const unix = scheme[2] !== undefined;
   const parameters = queryOf(uri, wrong);
-  const { url, exportName } = parse(uri, wrong);
+  const { url, exportName, user } = parse(uri, wrong);
   if (Buffer.byteLength(exportName) > MAX_STRING_BYTES)
     throw wrong(`an export's name has ${MAX_STRING_BYTES} bytes at most`);
 
   const secure = scheme[1]!.toLowerCase() === "nbds";
-  const tls = secure ? credentials(url, parameters, wrong) : undefined;
+  const tls = secure ? credentials(user, parameters, wrong) : undefined;
   if (!secure && [...parameters.keys()].some((name) => name.startsWith("tls-"))) throw wrong("TLS has the scheme nbds");
   const tlsHostname = parameters.get("tls-hostname");
   const connections = numberOfConnections(parameters.get("connections"), wrong);
@@ -66,10 +66,14 @@ export function parseNbdUri(uri: string): NbdAddress {
 
 type Wrong = (why: string) => StorageError;
 
-function parse(uri: string, wrong: Wrong): { url: URL; exportName: string } {
+/** A user before no host, as a Unix socket has none; URL takes none then. */
+const UNIX_USER = /^(nbds?\+unix:\/\/)([^/?@]*)@(?=[/?])/i;
+
+function parse(uri: string, wrong: Wrong): { url: URL; exportName: string; user: string } {
   try {
-    const url = new URL(uri);
-    return { url, exportName: decodeURIComponent(url.pathname.replace(/^\//, "")) };
+    const url = new URL(uri.replace(UNIX_USER, "$1"));
+    const user = decodeURIComponent(UNIX_USER.exec(uri)?.[2] ?? url.username);
+    return { url, exportName: decodeURIComponent(url.pathname.replace(/^\//, "")), user };
   } catch {
     throw wrong("this is no address");
   }
@@ -103,12 +107,12 @@ function queryOf(uri: string, wrong: Wrong): Map<string, string> {
   return parameters;
 }
 
-function credentials(url: URL, parameters: Map<string, string>, wrong: Wrong): TlsCredentials {
+function credentials(user: string, parameters: Map<string, string>, wrong: Wrong): TlsCredentials {
   const certificates = parameters.get("tls-certificates");
   const psk = parameters.get("tls-psk-file");
   if ((certificates === undefined) === (psk === undefined)) {
     throw wrong("TLS needs tls-certificates=FOLDER or tls-psk-file=FILE");
   }
   if (certificates !== undefined) return { certificates };
-  return { psk: psk!, ...(url.username !== "" && { user: decodeURIComponent(url.username) }) };
+  return { psk: psk!, ...(user !== "" && { user }) };
 }
