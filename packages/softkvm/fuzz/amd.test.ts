@@ -6,11 +6,17 @@ import { Decoder } from "../src/decode/decoder.ts";
 import { type CodeSize, Instruction, Status } from "../src/decode/instruction.ts";
 import { amdsOwn } from "./amd.ts";
 
-function own(hex: string, { bits = 64, faulted = false }: { bits?: CodeSize; faulted?: boolean } = {}) {
+interface Case {
+  bits?: CodeSize;
+  faulted?: boolean;
+  refused?: boolean;
+}
+
+function own(hex: string, { bits = 64, faulted = false, refused = false }: Case = {}) {
   const bytes = Buffer.from(hex, "hex");
   const instruction = new Instruction();
   assert.equal(new Decoder().decode(bytes, 0, bytes.length, bits, instruction), Status.OK, hex);
-  return amdsOwn(instruction, bytes, bits, faulted);
+  return amdsOwn(instruction, bytes, bits, { faulted, refused });
 }
 
 test("what differs by the encoding", () => {
@@ -45,6 +51,14 @@ test("what differs only where a fault comes of it", () => {
   ] as const) {
     assert.equal(own(hex, { faulted: true }), way);
     assert.equal(own(hex), undefined);
+  }
+});
+
+test("what differs only where the processor refuses it", () => {
+  for (const hex of ["65c4c171ee3e", "64488b06"]) {
+    assert.equal(own(hex, { refused: true }), "addresses without FS's or GS's base");
+    assert.equal(own(hex), undefined);
+    assert.equal(own(hex, { faulted: true }), undefined);
   }
 });
 

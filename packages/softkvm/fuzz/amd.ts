@@ -5,16 +5,19 @@
 
 import type { CodeSize, Instruction } from "../src/decode/instruction.ts";
 
-const LEGACY_PREFIXES: ReadonlySet<number> = new Set([
-  0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3,
-]);
+const FS = 0x64;
+const GS = 0x65;
+const LEGACY_PREFIXES: ReadonlySet<number> = new Set([0x26, 0x2e, 0x36, 0x3e, FS, GS, 0x66, 0x67, 0xf0, 0xf2, 0xf3]);
 
-/** The way's name, if it may be one of them; `faulted`: by Intel's ways the case ends in a fault. */
+/**
+ * The way's name, if it may be one of them. `faulted`: by Intel's ways the case ends in a fault; `refused`: by the processor's in a
+ * #GP, or in the #UD of a kernel that emulates after that and does not know the instruction.
+ */
 export function amdsOwn(
   instruction: Instruction,
   bytes: Uint8Array,
   bits: CodeSize,
-  faulted: boolean,
+  { faulted, refused }: { faulted: boolean; refused: boolean },
 ): string | undefined {
   const { form, rep, addressSize, operandSize } = instruction;
   const { mnemonic } = form;
@@ -37,6 +40,9 @@ export function amdsOwn(
   }
   // Four bytes are read, of which two count: the others may fault.
   if (mnemonic === "movsxd" && operandSize === 16) return "MOVSXD of 16 bits";
+  // The address has to be canonical before the base is added, too; Intel's look at the sum (SDM vol. 1, 3.3.7.1).
+  if (refused && bits === 64 && (legacy.includes(FS) || legacy.includes(GS)))
+    return "addresses without FS's or GS's base";
   if (!faulted) return undefined;
   // The state is MMX's (tags, TOP) before the store has faulted.
   if (form.feature === "mmx" || /^(movntq|movq|movd)$/.test(mnemonic)) return "MMX registers where a store faults";

@@ -110,16 +110,18 @@ export class Campaign {
         const lines = differences(real, soft, ignored);
         this.#compareMemory(fuzzCase, subject, lines);
         if (lines.length === 0) continue;
-        const why = whyEmulated(fuzzCase, mnemonic, { real, soft }, lines) ?? this.#otherVendor(fuzzCase, soft);
+        const why = whyEmulated(fuzzCase, mnemonic, { real, soft }, lines) ?? this.#otherVendor(fuzzCase, real, soft);
         found.push({ fuzzCase, subject: subject.name, mnemonic, lines, incomparable: why });
       }
     }
     return found;
   }
 
-  #otherVendor(fuzzCase: FuzzCase, { ending }: Outcome): string | undefined {
+  #otherVendor(fuzzCase: FuzzCase, real: Outcome, soft: Outcome): string | undefined {
     if (!IS_AMD || !this.#decode(fuzzCase)) return undefined;
-    const own = amdsOwn(this.#instruction, this.#bytes, fuzzCase.bits, ending === "fault");
+    const faulted = soft.ending === "fault";
+    const refused = real.ending === "fault" && (real.vector === GP || real.vector === UD);
+    const own = amdsOwn(this.#instruction, this.#bytes, fuzzCase.bits, { faulted, refused });
     return own && `AMD's ${own}`;
   }
 
