@@ -43,8 +43,8 @@ export class TinyGuest implements AsyncDisposable {
     );
   }
 
-  /** Resolves when the shell is there. */
-  static async boot(devices: readonly VirtioDevice[], memoryBytes = 256 << 20): Promise<TinyGuest> {
+  /** Resolves when the shell is there. `append`: more for the kernel's command line. */
+  static async boot(devices: readonly VirtioDevice[], append = ""): Promise<TinyGuest> {
     const image = await prepareImage("tiny");
     let guest: TinyGuest | undefined;
     const hear = (from: "serial" | "terminal") => (bytes: Uint8Array) => {
@@ -54,11 +54,11 @@ export class TinyGuest implements AsyncDisposable {
     const console = new ConsoleDevice({ ports: [{ console: true, onData: hear("terminal") }] });
     const machine = await Pc.create({
       accelerator: "soft",
-      memoryBytes,
+      memoryBytes: 256 << 20,
       cpus: { count: 1 },
       kernel: await readFile(image.kernel),
       initrd: await readFile(image.initrd),
-      commandLine: image.append,
+      commandLine: `${image.append} ${append}`,
       serial: [hear("serial")],
       virtio: [console, ...devices],
     });

@@ -33,6 +33,8 @@ export interface DriverLink {
   readonly ram: GuestRam;
   /** What the driver accepted; 0 while it has not started the device. */
   readonly features: bigint;
+  /** It is of the time before virtio 1, for which some structures are others. */
+  readonly isLegacy: boolean;
   /** The queues that the driver enabled, by number; none while the device is not started. */
   readonly queues: readonly (Virtqueue | undefined)[];
   /** Shows the driver what is in {@link VirtioDevice.config} now, and interrupts it if it has started the device. */
@@ -60,6 +62,7 @@ export const DEVICE_MEMORY_GRAIN = 2 ** 21;
 const NOBODY: DriverLink = {
   ram: { slice: () => undefined, written: () => {} },
   features: 0n,
+  isLegacy: false,
   queues: [],
   configChanged: () => {},
   fail: () => {},
@@ -81,6 +84,8 @@ export abstract class VirtioDevice {
   readonly writableConfig: readonly [from: number, to: number] = [0, 0];
   /** The features of rings that it is offered with; changed only before a transport takes the device. */
   ringFeatures = Feature.INDIRECT_DESC | Feature.EVENT_IDX | Feature.RING_PACKED | Feature.RING_RESET;
+  /** Drivers from before virtio 1 may have it as well, where there were such devices then. */
+  readonly isTransitional: boolean = true;
   /** Memory of its own; a machine has room for it from its beginning on, or not at all. */
   readonly memory?: DeviceMemory;
   protected link: DriverLink = NOBODY;

@@ -14,7 +14,6 @@ export { P9Device } from "./p9/p9.ts";
 export { PmemDevice, type PmemOptions } from "./pmem/pmem.ts";
 export { type EntropySource, RngDevice } from "./rng/rng.ts";
 export type { SharedFolderOptions } from "./shared-folder/device.ts";
-export type { RegisterEvents } from "./transport/registers.ts";
 export { NO_VECTOR, Status } from "./transport/shared.ts";
 export { type TransportOptions, type VirtioInterrupts, VirtioTransport } from "./transport/transport.ts";
 export { KernelBackEnd, type ServedTap } from "./vhost/kernel-back-end.ts";

@@ -17,6 +17,9 @@ export const PCI_HOLE = 3 * GIB;
 /** Memory of PCI functions below 4 GiB. */
 export const PCI_WINDOW = { start: PCI_HOLE, sizeBytes: 512 * MIB } as const;
 
+/** Ports of PCI functions, where PCs' firmware has them. */
+export const PCI_PORTS = { start: 0xc000, end: 0x10000 } as const;
+
 /**
  * PCI configuration space by memory (ECAM): 1 MiB for a bus, 4 KiB for each function. There is one bus, and Linux asks each
  * one that there may be 32 times for what is on it (arch/x86/pci/legacy.c).

@@ -4,7 +4,7 @@ import type { InterruptLine, Registers } from "@lodge/devices";
 import type { Hypervisor, Msi, Vm } from "@lodge/kvm";
 import type { Bus } from "../bus/bus.ts";
 import { Port } from "../chipset.ts";
-import { PCI_WINDOW } from "../memory/address-map.ts";
+import { PCI_PORTS, PCI_WINDOW } from "../memory/address-map.ts";
 import { Doorbells } from "../virtio/doorbells.ts";
 import { VirtioFunction, type VirtioFunctionHandle } from "../virtio/function.ts";
 import { PciBus, type PciFunction } from "./bus.ts";
@@ -109,16 +109,17 @@ export function connectPci(
   return settle;
 }
 
-/** Gives every memory BAR a place, as firmware would; a guest may move them. */
+/** Gives every BAR a place, as firmware would; a guest may move them. */
 export function placeBars(functions: readonly PciFunction[]): void {
-  let next: number = PCI_WINDOW.start;
+  const end = { memory: PCI_WINDOW.start + PCI_WINDOW.sizeBytes, io: PCI_PORTS.end };
+  const next: Record<keyof typeof end, number> = { memory: PCI_WINDOW.start, io: PCI_PORTS.start };
   for (const { space } of functions) {
     for (const [index, bar] of space.layout.bars.entries()) {
-      if (bar === undefined || bar.kind === "io") continue;
-      const address = Math.ceil(next / bar.sizeBytes) * bar.sizeBytes;
-      next = address + bar.sizeBytes;
-      if (next > PCI_WINDOW.start + PCI_WINDOW.sizeBytes)
-        throw new RangeError("PCI functions need more memory than there is");
+      if (bar === undefined) continue;
+      const where = bar.kind === "io" ? "io" : "memory";
+      const address = Math.ceil(next[where] / bar.sizeBytes) * bar.sizeBytes;
+      next[where] = address + bar.sizeBytes;
+      if (next[where] > end[where]) throw new RangeError(`PCI functions need more of ${where} than there is`);
       space.placeBar(index, address);
     }
   }

@@ -1,13 +1,16 @@
 /**
- * A virtio device as a PCI function (virtio 1.2, 4.1): identity, capabilities, and the two BARs, of the device's registers
- * and of the MSI-X table. The vCPUs' threads have a {@link VirtioFunction}, the I/O thread a {@link VirtioPort}.
+ * A virtio device as a PCI function (virtio 1.2, 4.1): identity, capabilities, and the BARs, of the device's registers and of
+ * the MSI-X table. A transitional one has a third BAR, for drivers from before virtio 1. The vCPUs' threads have a {@link VirtioFunction}, the I/O thread a {@link VirtioPort}.
  */
 
 import {
   COMMON_LENGTH,
   DeviceType,
   type InterruptLine,
+  LEGACY_LENGTH,
+  LegacyRegisters,
   NOTIFY_MULTIPLIER,
+  type RegisterEvents,
   type Registers,
   type VirtioRegion,
   VirtioRegisters,
@@ -31,9 +34,9 @@ export interface VirtioFunctionHandle {
   readonly notifier: NotifierHandle;
 }
 
-/** The registers' BAR and the MSI-X table's. */
-const REGISTERS_BAR = 0;
+/** The BARs behind the first, in which drivers from before virtio 1 look for the registers that they know. */
 const MSIX_BAR = 1;
+const REGISTERS_BAR = 2;
 
 /** Where the structures lie in their BAR. Pages apart, so that doorbells have one of their own. */
 const Region = {
@@ -55,6 +58,17 @@ const VIRTIO_VENDOR = 0x1af4;
 const DEVICE_BASE = 0x1040;
 const MODERN_REVISION = 1;
 const SUBSYSTEM = 0x40;
+/** What there was before virtio 1, by device type (4.1.2.3). Those have revision 0, and the type is their subsystem. */
+const TRANSITIONAL_DEVICES = new Map<number, number>([
+  [DeviceType.NET, 0x1000],
+  [DeviceType.BLOCK, 0x1001],
+  [DeviceType.BALLOON, 0x1002],
+  [DeviceType.CONSOLE, 0x1003],
+  [DeviceType.ENTROPY, 0x1005],
+  [DeviceType.P9, 0x1009],
+]);
+/** How long a driver from before virtio 1 waits for its reset at most, in milliseconds: a host's disk may take long. */
+const RESET_LIMIT = 10_000;
 
 /** Class codes by device type; what has none is a system peripheral of no kind. */
 const CLASS_CODES = new Map<number, number>([
@@ -72,18 +86,20 @@ export function virtioLayout(registers: VirtioRegistersHandle): FunctionLayout {
   const capability = (region: VirtioRegion, length: number, ...further: number[]) =>
     structure(ConfigType[region], REGISTERS_BAR, Region[region].start, length, ...further);
   const queues = registers.queueSizes.length;
+  const transitional = transitionalDevice(registers);
   return {
     identity: {
       vendor: VIRTIO_VENDOR,
-      device: DEVICE_BASE + type,
-      revision: MODERN_REVISION,
+      device: transitional ?? DEVICE_BASE + type,
+      revision: transitional === undefined ? MODERN_REVISION : 0,
       classCode: CLASS_CODES.get(type) ?? OTHER_CLASS,
       subsystemVendor: VIRTIO_VENDOR,
-      subsystem: SUBSYSTEM,
+      subsystem: transitional === undefined ? SUBSYSTEM : type,
     },
     bars: [
-      { kind: "memory", sizeBytes: REGISTERS_BYTES },
+      transitional === undefined ? undefined : { kind: "io", sizeBytes: legacyBarBytes(registers) },
       { kind: "memory", sizeBytes: msixBarBytes(vectors) },
+      { kind: "memory", sizeBytes: REGISTERS_BYTES },
     ],
     interruptPin: true,
     msix: { vectors, bar: MSIX_BAR },
@@ -95,6 +111,15 @@ export function virtioLayout(registers: VirtioRegistersHandle): FunctionLayout {
       structure(ConfigType.PCI, 0, 0, 0, ...word(0)),
     ],
   };
+}
+
+/** Its PCI device, if it can be had by drivers from before virtio 1. */
+function transitionalDevice({ type, isTransitional }: VirtioRegistersHandle): number | undefined {
+  return isTransitional ? TRANSITIONAL_DEVICES.get(type) : undefined;
+}
+
+function legacyBarBytes({ configLength }: VirtioRegistersHandle): number {
+  return 2 ** Math.ceil(Math.log2(LEGACY_LENGTH + configLength));
 }
 
 /** struct virtio_pci_cap (4.1.4): the pointer to the next, its second byte, is configuration space's own. */
@@ -118,7 +143,7 @@ export interface FunctionWires {
 export class VirtioFunction implements PciFunction {
   readonly slot: number;
   readonly space: ConfigSpace;
-  readonly bars: readonly Registers[];
+  readonly bars: readonly (Registers | undefined)[];
   readonly msix: MsixTable;
   readonly #doorbells: Doorbells;
   /** Where the window of 4.1.4.9 is in configuration space. */
@@ -130,15 +155,23 @@ export class VirtioFunction implements PciFunction {
     this.#doorbells = doorbells;
     this.space = new ConfigSpace(handle.config, virtioLayout(registers), fresh);
     this.msix = new MsixTable(handle.msix, this.space, send);
-    const answers = new VirtioRegisters(registers, {
+    const events: RegisterEvents = {
       control: wake,
       notify: (queue) => doorbells.ring(queue),
       lowerLine: () => {
         this.space.showInterrupt(false);
         pin.set(false);
       },
+    };
+    const { msix } = this;
+    const legacy = new LegacyRegisters(registers, events, {
+      get messages() {
+        return msix.isEnabled;
+      },
+      wait: (words, word) => void Atomics.wait(words, word, 1, RESET_LIMIT),
     });
-    this.bars = [regionsOf(answers), this.msix];
+    const isTransitional = transitionalDevice(registers) !== undefined;
+    this.bars = [isTransitional ? legacy : undefined, msix, regionsOf(new VirtioRegisters(registers, events))];
     this.#window = this.space.capabilitiesAt.at(-1)!;
     this.space.allow(this.#window + WindowField.BAR, Uint8Array.of(0xff));
     this.space.allow(this.#window + WindowField.OFFSET, new Uint8Array(12).fill(0xff));

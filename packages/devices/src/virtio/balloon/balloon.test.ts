@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { closeSync, writeSync } from "node:fs";
 import { test } from "node:test";
 import { addressOf, MapFlag, memfdCreate, mmap, Protection } from "@lodge/linux";
-import { RING_KINDS, TestGuest } from "../testing/guest.ts";
+import { TestGuest, TRANSITIONAL_KINDS } from "../testing/guest.ts";
 import { BalloonDevice } from "./balloon.ts";
 
 function start(features = -1n) {
@@ -18,7 +18,7 @@ function start(features = -1n) {
 
 const pfns = (...pages: number[]) => [...new Uint8Array(Uint32Array.from(pages).buffer)];
 
-for (const { name, features } of RING_KINDS) {
+for (const { name, features } of TRANSITIONAL_KINDS) {
   test(`pages are released, neighbours together, over ${name}`, async () => {
     const { guest, released } = start(features);
     await guest.request(0, [guest.give(pfns(0x20, 0x21, 0x22, 0x40, 0x10, 0xffffffff, 0x100))]);

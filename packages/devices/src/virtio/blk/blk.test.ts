@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type Disk, openImage } from "@lodge/storage";
-import { RING_KINDS, TestGuest } from "../testing/guest.ts";
+import { TestGuest, TRANSITIONAL_KINDS } from "../testing/guest.ts";
 import type { Buffer } from "../testing/ring.ts";
 import { BlkDevice, type RequestFailure } from "./blk.ts";
 import { BlkFeature, Config, Request } from "./layout.ts";
@@ -79,7 +79,7 @@ async function ask(guest: TestGuest, type: number, sector: number, data: Buffer[
   return guest.bytes(status)[0]!;
 }
 
-for (const { name, features } of RING_KINDS) {
+for (const { name, features } of TRANSITIONAL_KINDS) {
   test(`reads, writes and flushes over ${name}`, async () => {
     const disk = new MemoryDisk();
     const guest = new TestGuest(new BlkDevice({ disk, queues: 2 }), { features }).start();
@@ -201,7 +201,7 @@ test("a disk that fails is an I/O error, and told of", async () => {
   assert.deepEqual(errors, ["the disk is broken", "the disk is broken"]);
 });
 
-for (const { name, features } of RING_KINDS) {
+for (const { name, features } of TRANSITIONAL_KINDS) {
   test(`requests that fail are held until the device goes on, and nothing is lost: ${name}`, async () => {
     const disk = new MemoryDisk();
     disk.failing = true;

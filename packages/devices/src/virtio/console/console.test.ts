@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { RING_KINDS, TestGuest } from "../testing/guest.ts";
+import { TestGuest, TRANSITIONAL_KINDS } from "../testing/guest.ts";
 import { ConsoleDevice, type ConsoleOptions } from "./console.ts";
 import { CONTROL_TO_DEVICE, CONTROL_TO_DRIVER, ConsoleFeature, ControlEvent } from "./layout.ts";
 import { MOST_PENDING } from "./port.ts";
@@ -47,7 +47,7 @@ function controlBuffers(guest: TestGuest, count: number) {
     });
 }
 
-for (const { name, features } of RING_KINDS) {
+for (const { name, features } of TRANSITIONAL_KINDS) {
   test(`a terminal without ports, both ways, over ${name}`, async () => {
     const received: string[] = [];
     const device = consoleOf(received);

@@ -6,6 +6,7 @@
 import { MappedRam } from "../../ram.ts";
 import { Feature, type VirtioDevice } from "../device.ts";
 import type { Random } from "../testing/random.ts";
+import { LegacyRegisters } from "../transport/legacy-registers.ts";
 import { type VirtioRegion, VirtioRegisters } from "../transport/registers.ts";
 import { VirtioTransport } from "../transport/transport.ts";
 
@@ -17,9 +18,12 @@ const GUARD_BYTE = 0xa5;
 const BUFFER = new SharedArrayBuffer(3 * GUARD + 2 * PIECE);
 const LOW_OFFSET = GUARD;
 const HIGH_OFFSET = 2 * GUARD + PIECE;
+const PAGE = 0x1000;
 
 /** Where a queue's three areas are: room for 64 slots each. */
 const AREA = 0x800;
+/** Those of a queue from before virtio 1, in pages: room for 256 slots. */
+const LEGACY_PAGES = 3;
 /** Where requests are put together. */
 const SCRATCH = 0xc000;
 
@@ -32,6 +36,8 @@ export interface Request {
 
 interface Ring {
   size: number;
+  descriptors: number;
+  driver: number;
   available: number;
   wrap: boolean;
 }
@@ -39,6 +45,7 @@ interface Ring {
 export class HostileDriver {
   readonly transport: VirtioTransport;
   readonly registers: VirtioRegisters;
+  readonly legacy: LegacyRegisters;
   readonly #random: Random;
   readonly #memory = new Uint8Array(BUFFER, LOW_OFFSET, PIECE);
   readonly #view = new DataView(BUFFER, LOW_OFFSET, PIECE);
@@ -72,11 +79,13 @@ export class HostileDriver {
         this.failures += 1;
       },
     });
-    this.registers = new VirtioRegisters(this.transport.handle, {
+    const events = {
       control: () => this.transport.control(),
-      notify: (queue) => this.transport.notified(queue),
+      notify: (queue: number) => this.transport.notified(queue),
       lowerLine: () => {},
-    });
+    };
+    this.registers = new VirtioRegisters(this.transport.handle, events);
+    this.legacy = new LegacyRegisters(this.transport.handle, events, { messages: true, wait: () => {} });
   }
 
   /** The host's bytes around the guest's memory are as they were. */
@@ -96,6 +105,7 @@ export class HostileDriver {
     const { features, queueSizes } = this.transport.handle;
     let wanted = features & ~(random.chance(0.5) ? Feature.RING_PACKED : 0n);
     for (let bit = 0n; bit < 40n; bit++) if (random.chance(0.1)) wanted &= ~(1n << bit);
+    if (random.chance(0.2)) return this.#startLegacy(wanted);
     this.#features = wanted | Feature.VERSION_1;
     set(0x14, 1, 3);
     for (const select of [0, 1]) {
@@ -111,9 +121,29 @@ export class HostileDriver {
       for (const [index, offset] of [0x20, 0x28, 0x30].entries()) set(offset, 4, this.#area(queue, index));
       set(0x1a, 2, queue + 1);
       if (random.chance(0.95)) set(0x1c, 2, 1);
-      return { size, available: 0, wrap: true };
+      return { size, descriptors: this.#area(queue, 0), driver: this.#area(queue, 1), available: 0, wrap: true };
     });
     set(0x14, 1, 15);
+  }
+
+  /** The same as a driver from before virtio 1. */
+  #startLegacy(wanted: bigint): void {
+    const { legacy } = this;
+    const random = this.#random;
+    this.#features = wanted & 0xffffffffn;
+    legacy.write(18, 1, 3);
+    legacy.write(4, 4, Number(this.#features));
+    this.#memory.fill(0);
+    this.#rings = this.transport.handle.queueSizes.map((_, queue) => {
+      legacy.write(14, 2, queue);
+      const size = legacy.read(12, 2);
+      // Three of them below the scratch; more share pages, and long ones reach into it.
+      const descriptors = PAGE * (1 + (queue % 3) * LEGACY_PAGES);
+      if (random.chance(0.95)) legacy.write(8, 4, descriptors / PAGE);
+      legacy.write(22, 2, queue + 1);
+      return { size, descriptors, driver: descriptors + 16 * size, available: 0, wrap: true };
+    });
+    if (random.chance(0.9)) legacy.write(18, 1, 7);
   }
 
   get needsReset(): boolean {
@@ -147,8 +177,8 @@ export class HostileDriver {
     }
     for (const piece of pieces) if (random.chance(0.02)) this.#spoil(piece);
     if (pieces.length > 1 && random.chance(0.01)) pieces.reverse();
-    if (pieces.length > ring.size || random.chance(0.2)) this.#indirect(ring, queue, pieces);
-    else this.#direct(ring, queue, pieces);
+    if (pieces.length > ring.size || random.chance(0.2)) this.#indirect(ring, pieces);
+    else this.#direct(ring, pieces);
     if (random.chance(0.9)) this.registers.write("notify", queue * 4, 2, queue);
   }
 
@@ -175,9 +205,9 @@ export class HostileDriver {
     this.#view.setUint32(at + 8, length, true);
   }
 
-  #direct(ring: Ring, queue: number, pieces: { gpa: number; length: number; flags: number }[]): void {
+  #direct(ring: Ring, pieces: { gpa: number; length: number; flags: number }[]): void {
     const random = this.#random;
-    const table = this.#area(queue, 0);
+    const table = ring.descriptors;
     if (this.#features & Feature.RING_PACKED) {
       for (const [index, piece] of pieces.entries()) {
         const at = table + ring.available * 16;
@@ -199,7 +229,7 @@ export class HostileDriver {
       this.#view.setUint16(table + slot * 16 + 12, piece.flags | (index < pieces.length - 1 ? 1 : 0), true);
       this.#view.setUint16(table + slot * 16 + 14, random.chance(0.01) ? random.u32() : (slot + 1) % ring.size, true);
     }
-    const driver = this.#area(queue, 1);
+    const { driver } = ring;
     this.#view.setUint16(
       driver + 4 + (ring.available % ring.size) * 2,
       random.chance(0.01) ? random.u32() : first,
@@ -209,7 +239,7 @@ export class HostileDriver {
     this.#view.setUint16(driver + 2, ring.available, true);
   }
 
-  #indirect(ring: Ring, queue: number, pieces: { gpa: number; length: number; flags: number }[]): void {
+  #indirect(ring: Ring, pieces: { gpa: number; length: number; flags: number }[]): void {
     const random = this.#random;
     const table = SCRATCH + 0x2000 + random.below(0x800);
     const packed = (this.#features & Feature.RING_PACKED) !== 0n;
@@ -222,7 +252,7 @@ export class HostileDriver {
       this.#view.setUint16(at + (packed ? 12 : 14), random.chance(0.01) ? random.u32() : index + 1, true);
     }
     const length = random.chance(0.98) ? pieces.length * 16 : random.u32();
-    this.#direct(ring, queue, [{ gpa: table, length, flags: random.chance(0.99) ? 4 : 5 }]);
+    this.#direct(ring, [{ gpa: table, length, flags: random.chance(0.99) ? 4 : 5 }]);
   }
 
   /** Anything at all. */
@@ -239,12 +269,13 @@ export class HostileDriver {
     const region: VirtioRegion = random.pick(["common", "common", "common", "notify", "isr", "device", "device"]);
     const size = random.pick([1, 2, 4]);
     const offset = random.chance(0.9) ? random.below(0x40) : random.u32();
-    if (random.chance(0.3)) {
-      this.registers.read(region, offset, size);
-      return;
-    }
-    const value = random.chance(0.5) ? random.below(70) : random.u32();
-    this.registers.write(region, offset, size, size === 4 ? value : value & (2 ** (8 * size) - 1));
+    const value = (random.chance(0.5) ? random.below(70) : random.u32()) % 2 ** (8 * size);
+    const isRead = random.chance(0.3);
+    if (random.chance(0.2)) {
+      if (isRead) this.legacy.read(offset, size);
+      else this.legacy.write(offset, size, value);
+    } else if (isRead) this.registers.read(region, offset, size);
+    else this.registers.write(region, offset, size, value);
   }
 
   ringAnything(): void {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { finishChecksum, type GuestSide, type Offload, type PacketPort, VnetHeader } from "@lodge/network";
 import { Feature } from "../device.ts";
-import { RING_KINDS, TestGuest } from "../testing/guest.ts";
+import { TestGuest, TRANSITIONAL_KINDS } from "../testing/guest.ts";
 import { Config, Control, NetFeature } from "./layout.ts";
 import { NetDevice } from "./net.ts";
 
@@ -61,7 +61,7 @@ async function command(guest: TestGuest, kind: number, number: number, data: num
   return guest.bytes(answer)[0]!;
 }
 
-for (const { name, features } of RING_KINDS) {
+for (const { name, features } of TRANSITIONAL_KINDS) {
   test(`frames go both ways over ${name}`, () => {
     const port = new Port();
     const { guest } = start(port, features);
@@ -101,6 +101,20 @@ test("a frame is spread over small buffers, or waits when there are too few", ()
   assert.deepEqual(guest.bytes(rooms[0]!).subarray(0, 12), header({ NUM_BUFFERS: 3 }));
   const pieces = [...rooms, last].map((room) => guest.bytes(room));
   assert.deepEqual([...pieces[0]!.subarray(12), ...pieces[1]!, ...pieces[2]!.subarray(0, 412)], [...frame]);
+});
+
+test("before virtio 1 the header is two bytes shorter where buffers are not mergeable", () => {
+  const port = new Port();
+  const { guest } = start(port, ~(Feature.VERSION_1 | Feature.RING_PACKED | NetFeature.MRG_RXBUF));
+  const sent = frameTo("52:54:00:00:00:01", 100);
+  guest.send(1, [guest.give(header().subarray(0, 10)), guest.give(sent)]);
+  assert.deepEqual(port.frames, [{ frame: sent, offload: undefined }]);
+  const room = guest.room(1524);
+  guest.send(0, [room]);
+  const received = frameTo(MAC, 700);
+  assert.equal(port.guest.receive(received), true);
+  assert.equal(guest.rings[0]!.take()[0]!.length, 710);
+  assert.deepEqual(guest.bytes(room).subarray(10, 710), received);
 });
 
 test("without mergeable buffers one buffer must hold it all", () => {

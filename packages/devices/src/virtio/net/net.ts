@@ -60,6 +60,8 @@ export class NetDevice extends VirtioDevice {
   #filter = new ReceiveFilter();
   /** Pairs that the driver uses now. */
   #pairs = 1;
+  /** Of what stands in front of each frame. */
+  #headerLength: number = VnetHeader.LENGTH;
   /** The driver takes what it negotiated; it may turn that off and on again. */
   #offloads = true;
   #refused = false;
@@ -127,13 +129,13 @@ export class NetDevice extends VirtioDevice {
   }
 
   #transmit(queue: Virtqueue, chain: Chain, pair: number): void {
-    const length = chain.readableBytes - VnetHeader.LENGTH;
+    const length = chain.readableBytes - this.#headerLength;
     if (length >= 14 && length <= MAX_FRAME && this.#isUp) {
       chain.read(0, this.#headerBytes);
       const offload = this.#readOffload(length);
       if (offload !== false) {
         const frame = this.#frame.subarray(0, length);
-        chain.read(VnetHeader.LENGTH, frame);
+        chain.read(this.#headerLength, frame);
         this.#port.transmit(frame, offload, pair);
       }
     }
@@ -171,23 +173,24 @@ export class NetDevice extends VirtioDevice {
   }
 
   #receive(frame: Uint8Array, offload?: Offload, pair?: number): boolean {
-    if (this.link.features === 0n || !this.#isUp || frame.length < 14 || frame.length > MAX_FRAME) return true;
+    if (this.link.queues.length === 0 || !this.#isUp || frame.length < 14 || frame.length > MAX_FRAME) return true;
     if (!this.#filter.accepts(frame, this.#mac, this.#has(NetFeature.CTRL_VLAN))) return true;
     const into = pair !== undefined && pair < this.#pairs ? pair : flowOf(frame, this.#pairs);
     const queue = this.link.queues[2 * into] ?? this.link.queues[0];
     const chains =
-      queue === undefined || this.#paused ? undefined : this.#takeRoom(queue, VnetHeader.LENGTH + frame.length);
+      queue === undefined || this.#paused ? undefined : this.#takeRoom(queue, this.#headerLength + frame.length);
     if (queue === undefined || chains === undefined) {
       this.#refused = true;
       return false;
     }
     this.#fillHeader(frame, offload, chains.length);
-    let done = -VnetHeader.LENGTH;
+    const headerLength = this.#headerLength;
+    let done = -headerLength;
     for (const chain of chains) {
       let at = 0;
       if (done < 0) {
-        chain.write(0, this.#headerBytes);
-        [at, done] = [VnetHeader.LENGTH, 0];
+        chain.write(0, this.#headerBytes.subarray(0, headerLength));
+        [at, done] = [headerLength, 0];
       }
       const written = chain.write(at, frame.subarray(done));
       done += written;
@@ -208,7 +211,7 @@ export class NetDevice extends VirtioDevice {
       if (chain === undefined) break;
       chains.push(chain);
       // The header is in one piece of the guest's; a buffer without room for it is nobody's.
-      if (chains.length === 1 && chain.writableBytes < VnetHeader.LENGTH) {
+      if (chains.length === 1 && chain.writableBytes < this.#headerLength) {
         queue.break("a receive buffer shorter than a header");
         return undefined;
       }
@@ -263,6 +266,12 @@ export class NetDevice extends VirtioDevice {
       default:
         return false;
     }
+  }
+
+  override start(): void {
+    // 5.1.6.1: without mergeable buffers drivers from before virtio 1 know nothing of their number.
+    const isShort = this.link.isLegacy && !this.#has(NetFeature.MRG_RXBUF);
+    this.#headerLength = isShort ? VnetHeader.NUM_BUFFERS : VnetHeader.LENGTH;
   }
 
   override stop(): void {

@@ -49,6 +49,8 @@ const record = stateRecord("vhost-user-net", 1, {
 
 export class VhostNetDevice extends VirtioDevice implements Disposable {
   readonly type = DeviceType.NET;
+  /** Back ends would have to be told of the shorter headers. */
+  override readonly isTransitional = false;
   readonly features: bigint;
   readonly queueSizes: readonly number[];
   readonly config: Uint8Array;

@@ -20,7 +20,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Errno } from "../shared-folder/refusal.ts";
-import { RING_KINDS, TestGuest } from "../testing/guest.ts";
+import { TestGuest, TRANSITIONAL_KINDS } from "../testing/guest.ts";
 import { P9Device } from "./p9.ts";
 import { FieldReader, FieldWriter, HEADER_LENGTH, Message, NO_FID } from "./protocol.ts";
 
@@ -147,7 +147,7 @@ class Client implements AsyncDisposable {
 
 const openDescriptors = () => readdirSync("/proc/self/fd").length;
 
-for (const { name, features } of RING_KINDS) {
+for (const { name, features } of TRANSITIONAL_KINDS) {
   test(`files go both ways over ${name}`, async () => {
     await using client = await new Client({ features }).attach();
     writeFileSync(client.at("greeting"), "hello guest");

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { RING_KINDS, TestGuest } from "../testing/guest.ts";
+import { TestGuest, TRANSITIONAL_KINDS } from "../testing/guest.ts";
 import { RngDevice } from "./rng.ts";
 
-for (const { name, features } of RING_KINDS) {
+for (const { name, features } of TRANSITIONAL_KINDS) {
   test(`random bytes over ${name}`, async () => {
     let next = 0;
     const guest = new TestGuest(new RngDevice((target) => target.set(target.map(() => next++))), {

@@ -3,13 +3,14 @@
 import { MappedRam } from "../../ram.ts";
 import type { SavedState } from "../../state.ts";
 import { Feature, type VirtioDevice } from "../device.ts";
+import { LegacyRegisters } from "../transport/legacy-registers.ts";
 import { VirtioRegisters } from "../transport/registers.ts";
 import { NO_VECTOR, Status } from "../transport/shared.ts";
 import { VirtioTransport } from "../transport/transport.ts";
-import { type Buffer, type DriverRing, PackedDriverRing, SplitDriverRing } from "./ring.ts";
+import { type Buffer, type DriverRing, PackedDriverRing, type RingAreas, SplitDriverRing } from "./ring.ts";
 
 export interface GuestOptions {
-  /** What the driver wants, where it is offered; VERSION_1 always. */
+  /** What the driver wants, where it is offered; without VERSION_1 it is one from before virtio 1. */
   features?: bigint;
   memoryBytes?: number;
   /** MSI-X, or the line. */
@@ -27,6 +28,7 @@ export class TestGuest {
   readonly ram: MappedRam;
   readonly transport: VirtioTransport;
   readonly registers: VirtioRegisters;
+  readonly legacy: LegacyRegisters;
   readonly rings: DriverRing[];
   /** Every vector that was sent, in order. */
   readonly messages: number[] = [];
@@ -53,7 +55,7 @@ export class TestGuest {
     const written = (gpa: number, length: number) => void this.written.push([gpa, length]);
     const shared = options.file && { ...options.file, start: 0, pieces };
     this.ram = new MappedRam(buffer, pieces, options.file && written, shared);
-    this.#wanted = (options.features ?? -1n) | Feature.VERSION_1;
+    this.#wanted = options.features ?? -1n;
     const { messages = true } = options;
     this.transport = new VirtioTransport(device, {
       ram: this.ram,
@@ -74,13 +76,20 @@ export class TestGuest {
       onFailure: (reason) => this.failures.push(reason),
       ...(options.saved === undefined ? {} : { saved: options.saved }),
     });
-    this.registers = new VirtioRegisters(this.transport.handle, {
+    const events = {
       control: () => this.transport.control(),
-      notify: (queue) => this.transport.notified(queue),
+      notify: (queue: number) => this.transport.notified(queue),
       lowerLine: () => {
         this.line = false;
       },
-    });
+    };
+    this.registers = new VirtioRegisters(this.transport.handle, events);
+    // Nobody else could end a reset while this thread waits.
+    this.legacy = new LegacyRegisters(this.transport.handle, events, { messages, wait: () => {} });
+  }
+
+  get #isLegacy(): boolean {
+    return !(this.#wanted & Feature.VERSION_1);
   }
 
   /** Where free memory begins. */
@@ -122,11 +131,37 @@ export class TestGuest {
 
   /** 3.1.1: from reset to DRIVER_OK, with every queue enabled. */
   start(queueSize?: number): this {
+    if (this.#isLegacy) return this.#startLegacy();
     this.status = 0;
     this.negotiate();
     for (let queue = 0; queue < this.common(0x12, 2); queue++) this.enableQueue(queue, queueSize);
     this.setCommon(0x10, 2, 0);
     this.status = this.status | Status.DRIVER_OK;
+    return this;
+  }
+
+  /** 3.1.2: without FEATURES_OK; queues are as long as the device has them. */
+  #startLegacy(): this {
+    const { legacy } = this;
+    legacy.write(18, 1, 0);
+    legacy.write(18, 1, Status.ACKNOWLEDGE);
+    legacy.write(18, 1, Status.ACKNOWLEDGE | Status.DRIVER);
+    this.features = BigInt(legacy.read(0, 4)) & this.#wanted;
+    legacy.write(4, 4, Number(this.features));
+    legacy.write(20, 2, 0);
+    for (let queue = 0; ; queue++) {
+      legacy.write(14, 2, queue);
+      const size = legacy.read(12, 2);
+      if (size === 0) break;
+      const driver = 16 * size;
+      const device = Math.ceil((driver + 6 + 2 * size) / 4096) * 4096;
+      const gpa = this.allocate(device + 6 + 8 * size, 4096);
+      this.memory.fill(0, gpa, gpa + device + 4);
+      legacy.write(8, 4, gpa / 4096);
+      legacy.write(22, 2, queue + 1);
+      this.#addRing(queue, size, { descriptors: gpa, driver: gpa + driver, device: gpa + device });
+    }
+    legacy.write(18, 1, Status.ACKNOWLEDGE | Status.DRIVER | Status.DRIVER_OK);
     return this;
   }
 
@@ -168,15 +203,20 @@ export class TestGuest {
     }
     this.setCommon(0x1a, 2, queue + 1);
     if (this.common(0x1a, 2) === NO_VECTOR) throw new Error(`queue ${queue} has no vector`);
+    const ring = this.#addRing(queue, size, areas);
+    this.setCommon(0x1c, 2, 1);
+    return ring;
+  }
+
+  #addRing(queue: number, size: number, areas: RingAreas): DriverRing {
     const options = {
       size,
       eventIndex: (this.features & Feature.EVENT_IDX) !== 0n,
       indirect: (this.features & Feature.INDIRECT_DESC) !== 0n,
     };
-    const Ring = packed ? PackedDriverRing : SplitDriverRing;
+    const Ring = this.features & Feature.RING_PACKED ? PackedDriverRing : SplitDriverRing;
     const ring = new Ring(this.view, areas, options, (length, alignment) => this.allocate(length, alignment));
     this.rings[queue] = ring;
-    this.setCommon(0x1c, 2, 1);
     return ring;
   }
 
@@ -205,7 +245,8 @@ export class TestGuest {
   }
 
   ring(queue: number): void {
-    this.registers.write("notify", queue * 4, 2, queue);
+    if (this.#isLegacy) this.legacy.write(16, 2, queue);
+    else this.registers.write("notify", queue * 4, 2, queue);
   }
 
   /** Waits for what the device gives back, at least one chain. */
@@ -236,3 +277,9 @@ for (const packed of [0n, Feature.RING_PACKED]) {
     RING_KINDS.push({ name, features: ~rest | packed | event });
   }
 }
+
+/** And those of drivers from before virtio 1. */
+export const TRANSITIONAL_KINDS = [
+  ...RING_KINDS,
+  { name: "the registers from before virtio 1", features: ~(Feature.RING_PACKED | Feature.VERSION_1) },
+];

@@ -1,11 +1,11 @@
 /**
- * The registers of virtio over PCI as a driver finds them in the device's BAR (virtio 1.2, 4.1.4), answered in the thread
- * of the vCPU that asks. What takes the I/O thread is left in shared words, and it is woken.
+ * The registers of virtio over PCI as a driver of virtio 1 finds them in the device's BAR (virtio 1.2, 4.1.4).
  */
 
 import { Feature } from "../device.ts";
 import { MAX_QUEUE_SIZE } from "../queue/index.ts";
-import { Control, NO_VECTOR, QueueWord, SharedRegisters, Status, type VirtioRegistersHandle, Word } from "./shared.ts";
+import { DriverSide, readFields } from "./driver-side.ts";
+import { Control, QueueWord, Status, Word } from "./shared.ts";
 
 /** The structures that capabilities point to (4.1.4); cfg_type's values. */
 export type VirtioRegion = "common" | "notify" | "isr" | "device";
@@ -41,6 +41,7 @@ const WIDTHS = new Map<number, number>([
 
 /** Bytes of the common configuration. */
 export const COMMON_LENGTH = 0x3c;
+const COMMON_FIELDS = { widths: WIDTHS, end: COMMON_LENGTH };
 
 /** notify_off_multiplier (4.1.4.4): each queue has a doorbell of its own, so that each can wake the I/O thread itself. */
 export const NOTIFY_MULTIPLIER = 4;
@@ -52,35 +53,16 @@ const AREAS = new Map<number, number>([
   [Common.QUEUE_DEVICE, QueueWord.DEVICE],
 ]);
 
-export interface RegisterEvents {
-  /** Wakes the I/O thread to look at what the driver set: {@link VirtioTransport.control}. */
-  control(): void;
-  /** The driver rang for a queue, and no doorbell caught it. */
-  notify(queue: number): void;
-  /** The legacy interrupt line goes down. */
-  lowerLine(): void;
-}
-
-export class VirtioRegisters {
-  readonly #handle: VirtioRegistersHandle;
-  readonly #shared: SharedRegisters;
-  readonly #events: RegisterEvents;
-
-  constructor(handle: VirtioRegistersHandle, events: RegisterEvents) {
-    this.#handle = handle;
-    this.#shared = new SharedRegisters(handle);
-    this.#events = events;
-  }
-
+export class VirtioRegisters extends DriverSide {
   /** `size` is 1, 2 or 4 bytes. What is not there reads as 0. */
   read(region: VirtioRegion, offset: number, size: number): number {
     switch (region) {
       case "common":
-        return this.#readCommon(offset, size);
+        return readFields(offset, size, COMMON_FIELDS, (at) => this.#commonField(at));
       case "device":
-        return this.#shared.readConfig(offset, size);
+        return this.shared.readConfig(offset, size);
       case "isr":
-        return offset === 0 ? this.#takeIsr() : 0;
+        return offset === 0 ? this.takeIsr() : 0;
       case "notify":
         return 0;
     }
@@ -93,39 +75,23 @@ export class VirtioRegisters {
         if (WIDTHS.get(offset) === size) this.#writeCommon(offset, value);
         break;
       case "device":
-        this.#writeConfig(offset, size, value);
+        this.writeConfig(offset, size, value);
         break;
       case "notify":
-        this.#notify(Math.floor(offset / NOTIFY_MULTIPLIER));
+        this.notify(Math.floor(offset / NOTIFY_MULTIPLIER));
         break;
       case "isr":
         break;
     }
   }
 
-  #readCommon(offset: number, size: number): number {
-    if (WIDTHS.get(offset) === size) return this.#commonField(offset) >>> 0;
-    // Nobody should (4.1.3.1), but whoever does gets the bytes.
-    let value = 0;
-    for (let at = offset + size - 1; at >= offset; at--) {
-      let byte = 0;
-      if (at < COMMON_LENGTH) {
-        let start = at;
-        while (!WIDTHS.has(start)) start -= 1;
-        byte = (this.#commonField(start) >>> ((at - start) * 8)) & 0xff;
-      }
-      value = value * 256 + byte;
-    }
-    return value;
-  }
-
   #commonField(offset: number): number {
-    const shared = this.#shared;
+    const shared = this.shared;
     switch (offset) {
       case Common.DEVICE_FEATURE_SELECT:
         return shared.get(Word.DEVICE_FEATURE_SELECT);
       case Common.DEVICE_FEATURE:
-        return word(this.#handle.features, shared.get(Word.DEVICE_FEATURE_SELECT));
+        return word(this.handle.features, shared.get(Word.DEVICE_FEATURE_SELECT));
       case Common.DRIVER_FEATURE_SELECT:
         return shared.get(Word.DRIVER_FEATURE_SELECT);
       case Common.DRIVER_FEATURE:
@@ -133,7 +99,7 @@ export class VirtioRegisters {
       case Common.CONFIG_MSIX_VECTOR:
         return shared.get(Word.CONFIG_VECTOR);
       case Common.NUM_QUEUES:
-        return this.#handle.queueSizes.length;
+        return this.handle.queueSizes.length;
       case Common.DEVICE_STATUS:
         return shared.get(Word.STATUS);
       case Common.CONFIG_GENERATION:
@@ -147,9 +113,9 @@ export class VirtioRegisters {
 
   /** Fields of the selected queue; 0 for one that does not exist (4.1.4.3.1: its size). */
   #queueField(offset: number): number {
-    const queue = this.#selected();
+    const queue = this.selected();
     if (queue === undefined) return 0;
-    const get = (field: number) => this.#shared.get(this.#shared.queueWord(queue, field));
+    const get = (field: number) => this.shared.get(this.shared.queueWord(queue, field));
     switch (offset) {
       case Common.QUEUE_SIZE:
         return get(QueueWord.SIZE);
@@ -170,7 +136,7 @@ export class VirtioRegisters {
   }
 
   #writeCommon(offset: number, value: number): void {
-    const shared = this.#shared;
+    const shared = this.shared;
     // A driver that does not wait for its reset has no device to set up.
     if (shared.get(Word.RESETTING)) return;
     const status = shared.get(Word.STATUS);
@@ -188,10 +154,10 @@ export class VirtioRegisters {
         break;
       }
       case Common.CONFIG_MSIX_VECTOR:
-        shared.set(Word.CONFIG_VECTOR, this.#vector(value));
+        shared.set(Word.CONFIG_VECTOR, this.vector(value));
         break;
       case Common.DEVICE_STATUS:
-        if (value === 0) this.#reset(status);
+        if (value === 0) this.reset();
         else this.#writeStatus(status, value);
         break;
       case Common.QUEUE_SELECT:
@@ -203,13 +169,13 @@ export class VirtioRegisters {
   }
 
   #writeQueueField(offset: number, value: number): void {
-    const queue = this.#selected();
+    const queue = this.selected();
     if (queue === undefined) return;
-    const shared = this.#shared;
+    const shared = this.shared;
     const at = (field: number) => shared.queueWord(queue, field);
     switch (offset) {
       case Common.QUEUE_MSIX_VECTOR:
-        shared.set(at(QueueWord.VECTOR), this.#vector(value));
+        shared.set(at(QueueWord.VECTOR), this.vector(value));
         return;
       case Common.QUEUE_RESET:
         if (value === 1) this.#resetQueue(queue);
@@ -225,7 +191,7 @@ export class VirtioRegisters {
         if (value !== 1) return;
         shared.set(at(QueueWord.ENABLED), 1);
         // Before DRIVER_OK the I/O thread needs not know.
-        if (shared.get(Word.STATUS) & Status.DRIVER_OK) this.#leave(Control.QUEUE);
+        if (shared.get(Word.STATUS) & Status.DRIVER_OK) this.leave(Control.QUEUE);
         return;
       default: {
         const area = AREAS.get(offset & ~4);
@@ -238,77 +204,32 @@ export class VirtioRegisters {
   #writeStatus(status: number, value: number): void {
     let next = status | (value & (Status.ACKNOWLEDGE | Status.DRIVER | Status.FAILED));
     const prepared = Status.ACKNOWLEDGE | Status.DRIVER;
-    const features = this.#shared.driverFeatures;
+    const features = this.shared.driverFeatures;
     if (value & Status.FEATURES_OK && (next & prepared) === prepared && this.#accepts(features)) {
       next |= Status.FEATURES_OK;
     }
     if (value & Status.DRIVER_OK && next & Status.FEATURES_OK) next |= Status.DRIVER_OK;
-    // Only bits that the driver owns are added: the I/O thread may set NEEDS_RESET meanwhile.
-    Atomics.or(this.#shared.words, Word.STATUS, next);
-    if (next & ~status & Status.DRIVER_OK) this.#leave(Control.STATUS);
+    this.addStatus(next);
   }
 
   /** 2.2.2, 6.1: a subset of what is offered, by a driver of this version of virtio. */
   #accepts(features: bigint): boolean {
-    return (features & ~this.#handle.features) === 0n && (features & Feature.VERSION_1) !== 0n;
-  }
-
-  #reset(status: number): void {
-    if (status & Status.DRIVER_OK) {
-      // 4.1.4.3.1: the status reads 0 when the device has stopped.
-      this.#shared.set(Word.RESETTING, 1);
-      this.#leave(Control.STATUS);
-    } else {
-      this.#shared.reset();
-    }
-    this.#events.lowerLine();
+    return (features & ~this.handle.features) === 0n && (features & Feature.VERSION_1) !== 0n;
   }
 
   #resetQueue(queue: number): void {
-    const shared = this.#shared;
+    const shared = this.shared;
     const running = Status.DRIVER_OK;
     if (!(shared.driverFeatures & Feature.RING_RESET) || !(shared.get(Word.STATUS) & running)) return;
     if (!shared.get(shared.queueWord(queue, QueueWord.ENABLED))) return;
     shared.set(shared.queueWord(queue, QueueWord.RESETTING), 1);
-    this.#leave(Control.QUEUE);
+    this.leave(Control.QUEUE);
   }
 
   #isQueueSize(queue: number, size: number): boolean {
-    const packed = (this.#shared.driverFeatures & Feature.RING_PACKED) !== 0n;
-    const most = Math.min(this.#handle.queueSizes[queue]!, MAX_QUEUE_SIZE);
+    const packed = (this.shared.driverFeatures & Feature.RING_PACKED) !== 0n;
+    const most = Math.min(this.handle.queueSizes[queue]!, MAX_QUEUE_SIZE);
     return size > 0 && size <= most && (packed || (size & (size - 1)) === 0);
-  }
-
-  /** 4.1.5.1.2.1: a vector that does not exist reads back as none. */
-  #vector(value: number): number {
-    return value < this.#handle.vectors ? value : NO_VECTOR;
-  }
-
-  #selected(): number | undefined {
-    const queue = this.#shared.get(Word.QUEUE_SELECT);
-    return queue < this.#handle.queueSizes.length ? queue : undefined;
-  }
-
-  #notify(queue: number): void {
-    if (queue < this.#handle.queueSizes.length) this.#events.notify(queue);
-  }
-
-  #writeConfig(offset: number, size: number, value: number): void {
-    const [from, to] = this.#handle.writableConfig;
-    if (offset >= to || offset + size <= from) return;
-    for (let byte = 0; byte < size; byte++) this.#shared.writeConfigByte(offset + byte, value >>> (byte * 8));
-    this.#leave(Control.CONFIG);
-  }
-
-  /** Reading acknowledges (4.1.4.5). The line goes down first: one that is raised in between stays up. */
-  #takeIsr(): number {
-    this.#events.lowerLine();
-    return Atomics.exchange(this.#shared.words, Word.ISR, 0);
-  }
-
-  #leave(what: number): void {
-    Atomics.or(this.#shared.words, Word.CONTROL, what);
-    this.#events.control();
   }
 }
 

@@ -65,6 +65,8 @@ export interface VirtioRegistersHandle {
   readonly writableConfig: readonly [from: number, to: number];
   /** MSI-X vectors of the function: one for the configuration and one for each queue. */
   readonly vectors: number;
+  /** Whether drivers from before virtio 1 find it as well. */
+  readonly isTransitional: boolean;
 }
 
 export function createRegisters(fixed: Omit<VirtioRegistersHandle, "buffer" | "vectors">): VirtioRegistersHandle {
@@ -105,6 +107,12 @@ export class SharedRegisters {
     return (this.get(at) >>> 0) + (this.get(at + 1) >>> 0) * 2 ** 32;
   }
 
+  setAddress(queue: number, word: number, address: number): void {
+    const at = this.queueWord(queue, word);
+    this.set(at, address % 2 ** 32);
+    this.set(at + 1, Math.floor(address / 2 ** 32));
+  }
+
   get driverFeatures(): bigint {
     const high = this.get(Word.DRIVER_FEATURES_HIGH) >>> 0;
     return (BigInt(high) << 32n) | BigInt(this.get(Word.DRIVER_FEATURES_LOW) >>> 0);
@@ -117,6 +125,7 @@ export class SharedRegisters {
     for (let word = 0; word < Word.COUNT; word++) if (!kept.includes(word)) this.set(word, 0);
     this.set(Word.CONFIG_VECTOR, NO_VECTOR);
     this.set(Word.STATUS, 0);
+    Atomics.notify(this.words, Word.RESETTING);
   }
 
   /** One queue as after power-on. That it is being reset ends last. */
@@ -124,6 +133,7 @@ export class SharedRegisters {
     this.set(this.queueWord(queue, QueueWord.SIZE), this.#handle.queueSizes[queue]!);
     this.set(this.queueWord(queue, QueueWord.VECTOR), NO_VECTOR);
     for (let word = QueueWord.ENABLED; word < QueueWord.COUNT; word++) this.set(this.queueWord(queue, word), 0);
+    Atomics.notify(this.words, this.queueWord(queue, QueueWord.RESETTING));
   }
 
   /** One byte of the configuration; 0 behind its end. */

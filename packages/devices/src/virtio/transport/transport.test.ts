@@ -2,56 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type SavedState, stateRecord } from "../../state.ts";
-import { DeviceType, Feature, VirtioDevice } from "../device.ts";
+import type { SavedState } from "../../state.ts";
+import { Feature } from "../device.ts";
 import { type GuestOptions, TestGuest } from "../testing/guest.ts";
+import { Probe } from "../testing/probe.ts";
 import { NO_VECTOR, Status } from "./shared.ts";
-
-const record = stateRecord("virtio-probe", 1, {});
-
-class Probe extends VirtioDevice {
-  readonly type = DeviceType.ENTROPY;
-  readonly features = 0x5n;
-  readonly queueSizes = [8, 16];
-  readonly config = new Uint8Array([1, 2, 3, 4, 5, 6]);
-  override readonly writableConfig = [4, 6] as const;
-  readonly told: string[] = [];
-  /** What a stop waits for. */
-  stopping: Promise<void> | undefined;
-
-  override start(): void {
-    this.told.push(`start 0x${this.link.features.toString(16)}`);
-  }
-  override notified(queue: number): void {
-    this.told.push(`queue ${queue}`);
-  }
-  override configWritten(): void {
-    this.told.push(`config ${this.config.subarray(4).join()}`);
-  }
-  override stop(): void | Promise<void> {
-    this.told.push("stop");
-    return this.stopping;
-  }
-  override stopQueue(queue: number): void {
-    this.told.push(`stop queue ${queue}`);
-  }
-  override pause(): void {
-    this.told.push("pause");
-  }
-  override resume(): void {
-    this.told.push("resume");
-  }
-  override save(): SavedState {
-    return record.save({});
-  }
-  change(byte: number): void {
-    this.config[0] = byte;
-    this.link.configChanged();
-  }
-  breakDown(): void {
-    this.link.fail("it broke");
-  }
-}
 
 function guest(options: GuestOptions = {}) {
   const device = new Probe();
@@ -59,7 +14,7 @@ function guest(options: GuestOptions = {}) {
 }
 
 test("a driver starts the device, which hears of rings", () => {
-  const { device, guest: driver } = guest({ features: 0x4n });
+  const { device, guest: driver } = guest({ features: 0x4n | Feature.VERSION_1 });
   driver.start();
   assert.equal(driver.status, 15);
   driver.ring(1);
@@ -110,7 +65,7 @@ test("features that are not offered, or of an older virtio, are not accepted", (
 });
 
 test("what is fixed stays: features when accepted, queues when enabled, sizes that cannot be, fields by half", () => {
-  const { guest: driver } = guest({ features: 0n });
+  const { guest: driver } = guest({ features: Feature.VERSION_1 });
   driver.negotiate();
   driver.setCommon(8, 4, 0);
   driver.setCommon(12, 4, 5);

@@ -96,6 +96,7 @@ export class VirtioTransport {
       queueSizes: device.queueSizes,
       configLength: device.config.length,
       writableConfig: device.writableConfig,
+      isTransitional: device.isTransitional,
     });
     this.#shared = new SharedRegisters(this.handle);
     this.#shared.publishConfig(device.config);
@@ -105,6 +106,9 @@ export class VirtioTransport {
       queues: this.#queues,
       get features() {
         return transport.#features;
+      },
+      get isLegacy() {
+        return transport.#running && !(transport.#features & Feature.VERSION_1);
       },
       configChanged: () => this.#configChanged(),
       fail: (reason) => this.#fail(reason),
