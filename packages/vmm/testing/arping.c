@@ -48,14 +48,15 @@ void main(void) {
   int slot = 1;
   while (slot < 32 && config(slot, 0) != 0x10411af4) slot++;
   if (slot == 32) end(1);
-  uint64_t bar = config(slot, 0x10) & ~15u;
   out32(0xcf8, 0x80000000u | slot << 11 | 4);
   out32(0xcfc, 6);
-  uint64_t common = bar, notify = bar;
+  uint64_t common = 0, notify = 0;
   for (int at = config(slot, 0x34) & 0xff; at; at = config(slot, at) >> 8 & 0xff) {
     uint32_t head = config(slot, at);
-    if ((head & 0xff) == 9 && head >> 24 == 1) common = bar + config(slot, at + 8);
-    if ((head & 0xff) == 9 && head >> 24 == 2) notify = bar + config(slot, at + 8);
+    if ((head & 0xff) != 9) continue;
+    uint64_t bar = config(slot, 0x10 + 4 * (config(slot, at + 4) & 7)) & ~15u;
+    if (head >> 24 == 1) common = bar + config(slot, at + 8);
+    if (head >> 24 == 2) notify = bar + config(slot, at + 8);
   }
   FIELD(uint8_t, 0x14) = 0;
   FIELD(uint8_t, 0x14) = 3;
