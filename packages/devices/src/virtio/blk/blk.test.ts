@@ -192,6 +192,31 @@ test("a driver without flushes, or that turns the cache off, has its writes made
   assert.deepEqual(disk.calls, ["write 0", "write 0", "flush"]);
 });
 
+test("a driver has a large request back before the next one is copied, and small ones together", async () => {
+  for (const [bytes, before] of [
+    [SECTORS * 512, [0, 1, 2]],
+    [512, [0, 0, 0]],
+  ] as const) {
+    const disk = new MemoryDisk();
+    const guest = new TestGuest(new BlkDevice({ disk })).start();
+    const ring = guest.rings[0]!;
+    const given: number[] = [];
+    let back = 0;
+    const read = disk.read.bind(disk);
+    disk.read = (offset, pieces) => {
+      back += ring.take().length;
+      given.push(back);
+      return read(offset, pieces);
+    };
+    for (let count = 0; count < 3; count++) {
+      ring.add([guest.give(header(Request.IN, 0)), guest.room(bytes), guest.room(1)]);
+    }
+    guest.transport.notified(0);
+    for (let turn = 0; turn < 10; turn++) await new Promise((done) => setImmediate(done));
+    assert.deepEqual([given, back + ring.take().length], [before, 3]);
+  }
+});
+
 test("a disk that fails is an I/O error, and told of", async () => {
   const disk = new MemoryDisk();
   disk.failing = true;

@@ -21,6 +21,12 @@ import {
 
 const QUEUE_SIZE = 256;
 
+/**
+ * What the disk has at hand is copied as requests are taken from the ring, and shown when that is over. So much takes longer than
+ * a turn of its own: the driver has it to work on while the next is being copied.
+ */
+const TURN_BYTES = 128 << 10;
+
 export interface BlkOptions {
   disk: Disk;
   /** How many queues; as many as there are vCPUs is a good number. */
@@ -149,7 +155,12 @@ export class BlkDevice extends VirtioDevice {
   override notified(number: number): void {
     const queue = this.link.queues[number];
     if (queue === undefined || this.#paused) return;
-    queue.serve((chain) => this.#begin(number, queue, chain));
+    let bytes = 0;
+    queue.serve((chain) => {
+      bytes += chain.readableBytes + chain.writableBytes;
+      this.#begin(number, queue, chain);
+      return bytes >= TURN_BYTES ? "enough" : undefined;
+    });
   }
 
   /** Everything before the first wait happens here, in the order of the ring; what the disk has at hand ends here too. */

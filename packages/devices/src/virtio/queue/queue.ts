@@ -98,20 +98,22 @@ export abstract class Virtqueue {
 
   /**
    * Hands each available chain to `handle`, which pushes it now or later. `handle` may say false: it cannot take the
-   * chain now, and calls this again when it can. A driver that adds for ever does not keep the thread for ever.
+   * chain now, and calls this again when it can; or "enough": it has taken it, and what ends by itself shall end before there are
+   * more. A driver that adds for ever does not keep the thread for ever.
    */
   // biome-ignore lint/suspicious/noConfusingVoidType: most handlers have nothing to say
-  serve(handle: (chain: Chain) => boolean | void): void {
+  serve(handle: (chain: Chain) => boolean | "enough" | void): void {
     let budget = Math.max(this.size, 64);
     do {
       this.setNotifications(false);
       for (let chain = this.pop(); chain !== undefined; chain = this.pop()) {
-        if (handle(chain) === false) {
+        const taken = handle(chain);
+        if (taken === false) {
           this.unpop(chain);
           this.publish();
           return;
         }
-        if (--budget === 0) {
+        if (--budget === 0 || taken === "enough") {
           this.publish();
           this.#events.later();
           return;
