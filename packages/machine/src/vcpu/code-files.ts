@@ -6,12 +6,14 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { CodeStore } from "@lodge/softkvm";
 import { CacheFiles } from "../cache-files.ts";
+import { engineCode } from "./engine-code.ts";
 
 /** One is some 30 MiB for a distribution's kernel. */
 const MOST_FILES = 4;
 const DIGEST_BYTES = 32;
 
 export class CodeFiles implements CodeStore {
+  readonly engine = engineCode();
   readonly #files: CacheFiles;
   readonly #version: string;
 

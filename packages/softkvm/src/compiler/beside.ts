@@ -7,6 +7,7 @@
 import type { Block } from "../interpreter/block.ts";
 import type { Blocks } from "../interpreter/blocks.ts";
 import type { Handlers } from "../interpreter/handlers.ts";
+import { ModuleCode } from "../interpreter/module-code.ts";
 import type { Region } from "../interpreter/regions.ts";
 import type { CompiledRegion, CompileThread } from "./compile-thread.ts";
 import { orderOf } from "./order.ts";
@@ -151,10 +152,11 @@ export class Beside {
     this.#waiting.delete(wish.block);
     this.#wishes.unshift(...later);
     if (compiled !== "nothing" && isCurrent && this.#handlers.era === era) {
-      const { bytes, module } = compiled;
-      this.#handlers.installModule(module as WebAssembly.Module);
+      const { bytes } = compiled;
+      const module = new ModuleCode(bytes, { module: compiled.module as WebAssembly.Module });
+      this.#handlers.install(module, slot);
       const entries = compiled.entries.map((number) => members[number]!);
-      this.#blocks.enterRegion({ slot, seeds, members, entries }, bytes.length, bytes);
+      this.#blocks.enterRegion({ slot, seeds, members, entries }, bytes.length, module);
       return;
     }
     // When all handlers were forgotten, so were the slots.

@@ -8,6 +8,7 @@ import type { Instruction } from "../decode/instruction.ts";
 import { type Block, canBegin } from "../interpreter/block.ts";
 import { type Blocks, MOST_DOUBLINGS } from "../interpreter/blocks.ts";
 import type { Handlers } from "../interpreter/handlers.ts";
+import { ModuleCode } from "../interpreter/module-code.ts";
 import type { Member, Region, Seed } from "../interpreter/regions.ts";
 import { Beside, type Wish } from "./beside.ts";
 import type { CompileThread } from "./compile-thread.ts";
@@ -235,10 +236,10 @@ export class Compiler {
     }
     const plans = all.map((parts) => ({ slot: this.#handlers.takeSlot(), ...parts }));
     const { module, entries } = this.#write(plans, instructions, look);
-    const bytes = module.encode();
-    this.#handlers.installBytes(bytes);
+    const code = new ModuleCode(module.encode());
+    this.#handlers.install(code, plans[0]!.slot);
     for (const [index, plan] of plans.entries()) {
-      this.#blocks.enterRegion({ ...plan, entries: entries[index]! }, bytes.length / plans.length, bytes);
+      this.#blocks.enterRegion({ ...plan, entries: entries[index]! }, code.bytes.length / plans.length, code);
     }
   }
 

@@ -17,6 +17,7 @@ import { Jumps, type Translation } from "./jumps.ts";
 import { KnownCode } from "./known-code.ts";
 import { KnownShapes } from "./known-shapes.ts";
 import { CODE_IMAGES, CODE_LIMITS, type CodeKept } from "./limits.ts";
+import type { ModuleCode } from "./module-code.ts";
 import { hasPlace, PLACES_BYTES, Places } from "./places.ts";
 import { BlockHeader, Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
@@ -203,7 +204,7 @@ export class Blocks {
    * A region has been compiled, of so many bytes of its module: it stands in for those that its blocks were in, until one
    * of its blocks is no more.
    */
-  enterRegion(region: Region, bytes: number, module: Uint8Array): void {
+  enterRegion(region: Region, bytes: number, module: ModuleCode): void {
     this.#regions.enter(region, bytes);
     this.#recording?.compiled(region, module);
   }
@@ -391,7 +392,8 @@ export class Blocks {
     this.#known?.leaveTo(this.#recording);
     const { saved, bytes } = this.#handlers.save();
     const handlers = { ...saved, known: this.#shapes.save() };
-    return { generation: this.#generation, ...this.#recording.image(this.#arena, this.#free, handlers, bytes) };
+    const image = this.#recording.image([this.#arena, this.#free], [handlers, bytes], this.#handlers.engine);
+    return { generation: this.#generation, ...image };
   }
 
   /** Uses what an earlier guest left. Nothing is decoded yet. False where it does not fit here. */
@@ -408,15 +410,16 @@ export class Blocks {
       adopt: (block, kept) => this.#adopt(block, kept),
       link: (blocks) => this.#linkAll(blocks),
       install: (region, module) => {
-        this.#handlers.installBytes(module);
-        this.#regions.enter(region, module.length);
+        this.#handlers.install(module, region.slot);
+        this.#regions.enter(region, module.bytes.length);
         this.#recording?.installed(region, module);
       },
     });
     if (generation < CODE_IMAGES.generations) {
       this.#generation = generation + 1;
       const { blocks } = this.#known.use;
-      this.#recording = new Recording(this.#state.view, { blocks, regionBytes: kept.regionModules.length, end });
+      const regionBytes = kept.regions.reduce((sum, { bytes }) => sum + bytes, 0);
+      this.#recording = new Recording(this.#state.view, { blocks, regionBytes, end });
       this.#handlers.keepSlots = true;
     }
     return true;

@@ -6,6 +6,7 @@
  * In the bytes: the header's length in 8 bytes, the header as JSON, and the parts that it names, each at a multiple of 8.
  */
 
+import type { SavedSizes } from "./module-code.ts";
 import { BlockHeader, Record } from "./record.ts";
 
 /** The fields of a block, 32 bits each. */
@@ -30,20 +31,19 @@ export const BlockField = {
 export const EdgeBit = { taken: 1, fallThrough: 2, returns: 4 } as const;
 
 /** A compiled region. Members are blocks by number with their distances; seeds and entries are members by number, as `Region` has them. */
-export interface SavedRegion {
+export interface SavedRegion extends SavedSizes {
   readonly slot: number;
   readonly members: readonly (readonly [block: number, distance: number])[];
   readonly seeds: readonly (readonly [member: number, isLoose: 0 | 1])[];
   readonly entries: readonly number[];
-  /** Its module in `regions`. */
+  /** Where its module is in `regions`. */
   readonly at: number;
-  readonly bytes: number;
 }
 
 export interface SavedHandlers {
-  /** How long each of their modules is; they lie one behind the other. */
-  readonly modules: readonly number[];
-  /** Slots by the keys of shapes. */
+  /** Their modules, which lie one behind the other, and how many handlers each has. */
+  readonly modules: readonly (SavedSizes & { readonly handlers: number })[];
+  /** Slots by the keys of shapes, in the order of the modules. */
   readonly slots: readonly (readonly [key: string, slot: number])[];
   /** Known shapes: the form's number, the number of `numberOf`, the slot, whether the instruction is kept. */
   readonly known: readonly (readonly [form: number, number: number, slot: number, isKept: 0 | 1])[];

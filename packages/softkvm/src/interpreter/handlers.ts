@@ -19,6 +19,7 @@ import { c32, c64, call, i32, i64, select } from "../wasm/ops.ts";
 import { addX87Functions, X87_FUNCTION_TYPE, X87_FUNCTIONS } from "../x87/quick/functions.ts";
 import type { SavedHandlers } from "./code-image.ts";
 import { CODE_LIMITS } from "./limits.ts";
+import { type Engine, ModuleCode, packModules, unpackModule } from "./module-code.ts";
 import type { Outside } from "./outside.ts";
 import { emitHasPlace, Place, placeEntry } from "./places.ts";
 import { addQuickAccesses, writeAbandoned, writeDelivery } from "./quick-paths.ts";
@@ -113,6 +114,8 @@ export class Handlers {
   /** The same from `State.blockRip` on; LOOKUP at once when the jump cache does not know it. */
   readonly resume: () => Return;
   readonly quick: QuickPaths;
+  /** The host's, if it keeps what it makes of modules. */
+  readonly engine: Engine | undefined;
   readonly #slots = new Map<string, number>();
   readonly #pending: { shape: Shape; meaning: Meaning; slot: number }[] = [];
   readonly #table: WebAssembly.Table;
@@ -124,7 +127,7 @@ export class Handlers {
   /** What each handler was made of. */
   readonly #made: { shape: Shape; meaning: Meaning; slot: number }[] = [];
   /** The modules of those that are an earlier guest's. */
-  #restored: readonly Uint8Array<ArrayBuffer>[] = [];
+  #restored: readonly { readonly module: ModuleCode; readonly slots: readonly number[] }[] = [];
   /** Slots of regions that have gone are not given to others: an image has both. */
   keepSlots = false;
   #nextSlot: number = Slot.FIRST_FREE;
@@ -132,10 +135,11 @@ export class Handlers {
   #bytes = 0;
 
   /** `base`: where the vCPU's state is in `memory`. */
-  constructor(memory: WebAssembly.Memory, base: number, slow: SlowPaths) {
+  constructor(memory: WebAssembly.Memory, base: number, slow: SlowPaths, engine?: Engine) {
     this.#memory = memory;
     this.#base = base;
     this.#slow = slow;
+    this.engine = engine;
     this.#table = new WebAssembly.Table({ element: "anyfunc", initial: 1024 });
     for (const [index, each] of vectorFunctions().entries()) this.#table.set(Slot.VECTOR_FUNCTIONS + index, each);
     const unit = new VectorUnit(new CpuState(memory.buffer, base));
@@ -196,7 +200,7 @@ export class Handlers {
     this.#made.push(...this.#pending);
     this.#pending.length = 0;
     this.#bytes += bytes.length;
-    this.installBytes(bytes);
+    this.#install(new ModuleCode(bytes));
   }
 
   #write(handlers: readonly { shape: Shape; meaning: Meaning; slot: number }[]): Uint8Array<ArrayBuffer> {
@@ -214,15 +218,17 @@ export class Handlers {
 
   /** All handlers for {@link restore}, those that are new in one module. */
   save(): { saved: Omit<SavedHandlers, "known">; bytes: Uint8Array<ArrayBuffer> } {
-    const modules = this.#made.length === 0 ? this.#restored : [...this.#restored, this.#write(this.#made)];
-    const sizes = modules.map(({ length }) => length);
-    const bytes = new Uint8Array(sizes.reduce((sum, size) => sum + size, 0));
-    let at = 0;
-    for (const module of modules) {
-      bytes.set(module, at);
-      at += module.length;
+    const all = [...this.#restored];
+    for (const { module, slots } of all) this.#note(module, slots);
+    if (this.#made.length > 0) {
+      all.push({ module: new ModuleCode(this.#write(this.#made)), slots: this.#made.map(({ slot }) => slot) });
     }
-    return { saved: { modules: sizes, slots: [...this.#slots], nextSlot: this.#nextSlot }, bytes };
+    const { sizes, packed } = packModules(
+      all.map(({ module }) => module),
+      this.engine,
+    );
+    const modules = all.map(({ slots }, index) => ({ ...sizes[index]!, handlers: slots.length }));
+    return { saved: { modules, slots: [...this.#slots], nextSlot: this.#nextSlot }, bytes: packed };
   }
 
   /** Handlers that an earlier guest needed; there are none yet. */
@@ -230,12 +236,15 @@ export class Handlers {
     this.#nextSlot = nextSlot;
     for (const [key, slot] of slots) this.#slots.set(key, slot);
     let at = 0;
-    this.#restored = modules.map((size) => {
-      at += size;
-      return bytes.subarray(at - size, at);
+    let first = 0;
+    this.#restored = modules.map(({ handlers, ...sizes }) => {
+      const module = unpackModule(bytes, at, sizes);
+      at += sizes.bytes + sizes.engine;
+      this.#bytes += sizes.bytes;
+      this.#install(module);
+      first += handlers;
+      return { module, slots: slots.slice(first - handlers, first).map(([, slot]) => slot) };
     });
-    for (const module of this.#restored) this.installBytes(module);
-    this.#bytes += bytes.length;
   }
 
   /** A slot for compiled code, which knows its own: see compiler/. */
@@ -248,14 +257,20 @@ export class Handlers {
     this.#freeSlots.push(slot);
   }
 
-  /** Compiles and instantiates handlers or regions, which know their slots. */
-  installBytes(bytes: Uint8Array<ArrayBuffer>): void {
-    this.installModule(new WebAssembly.Module(bytes));
+  /** Compiles and instantiates regions, which know their slots, one of which is `slot`. */
+  install(module: ModuleCode, slot: number): void {
+    this.#install(module);
+    this.#note(module, [slot]);
   }
 
-  installModule(module: WebAssembly.Module): void {
+  /** Which functions are a module's, for as long as they are in the table. */
+  #note(module: ModuleCode, slots: readonly number[]): void {
+    if (this.engine !== undefined) module.functions = slots.map((slot) => this.#table.get(slot));
+  }
+
+  #install(module: ModuleCode): void {
     if (this.#nextSlot > this.#table.length) this.#table.grow(this.#nextSlot - this.#table.length + 1024);
-    this.#instantiate(module, this.#shared);
+    this.#instantiate(module.module(this.engine), this.#shared);
   }
 
   /** Lets go of compiled code. */

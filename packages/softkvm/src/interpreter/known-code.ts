@@ -6,6 +6,7 @@
 
 import { type Block, type Edges, pageOf } from "./block.ts";
 import { BlockField, type CodeImage, EdgeBit, type SavedRegion } from "./code-image.ts";
+import { type ModuleCode, unpackModule } from "./module-code.ts";
 import type { Recording } from "./recording.ts";
 import type { Region } from "./regions.ts";
 
@@ -19,7 +20,7 @@ export interface CodeUser {
   adopt(block: Block, kept: Kept): void;
   /** Blocks that are in use by now: records of one page can lead to each other. */
   link(blocks: readonly Block[]): void;
-  install(region: Region, module: Uint8Array<ArrayBuffer>): void;
+  install(region: Region, module: ModuleCode): void;
 }
 
 type Kept = readonly [low: number, high: number];
@@ -226,8 +227,8 @@ export class KnownCode {
     };
   }
 
-  #moduleOf({ at, bytes }: SavedRegion): Uint8Array<ArrayBuffer> {
-    return this.#image.regionModules.subarray(at, at + bytes);
+  #moduleOf(saved: SavedRegion): ModuleCode {
+    return unpackModule(this.#image.regionModules, saved.at, saved);
   }
 
   /** The guest has ended: all goes into the next image, what the guest did not come to as it was. Nothing is taken from here on. */

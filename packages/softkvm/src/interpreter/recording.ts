@@ -13,6 +13,7 @@ import {
   type SavedHandlers,
   type SavedRegion,
 } from "./code-image.ts";
+import { type Engine, type ModuleCode, packModules } from "./module-code.ts";
 import { BlockHeader, Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
 import type { Member, Region } from "./regions.ts";
@@ -38,7 +39,7 @@ interface Recorded {
 
 interface RecordedRegion {
   readonly region: Region;
-  readonly bytes: Uint8Array;
+  readonly module: ModuleCode;
 }
 
 export class Recording {
@@ -67,7 +68,7 @@ export class Recording {
     this.#regionBytes = before.regionBytes;
   }
 
-  /** What was not in an image before. */
+  /** What was not in an image before, or not for this engine. */
   get news(): { blocks: number; regions: number } {
     return { blocks: this.#newBlocks, regions: this.#newRegions };
   }
@@ -82,9 +83,10 @@ export class Recording {
   }
 
   /** Regions of that image: as they are taken into use, or, `isUnused`, those that were not. */
-  installed(region: Region, bytes: Uint8Array, isUnused = false): void {
-    if (isUnused) this.#unused.unshift({ region, bytes });
-    else this.#add({ region, bytes });
+  installed(region: Region, module: ModuleCode, isUnused = false): void {
+    if (isUnused) this.#unused.unshift({ region, module });
+    else this.#add({ region, module });
+    if (module.isRefused) this.#newRegions += 1;
   }
 
   /** `kept`: see `BlockField.keptLow`. A block in two pages is not worth the trouble. */
@@ -106,12 +108,12 @@ export class Recording {
     else recorded.records = records;
   }
 
-  compiled(region: Region, bytes: Uint8Array): void {
+  compiled(region: Region, module: ModuleCode): void {
     if (this.isFull) return;
     if (region.members.some(({ block }) => block.record >= this.#knownEnd && !this.#blocks.has(block))) return;
-    this.#regionBytes += bytes.length;
+    this.#regionBytes += module.bytes.length;
     this.#newRegions += 1;
-    this.#add({ region, bytes });
+    this.#add({ region, module });
   }
 
   /** Regions grow again and again: what a new one contains all of would fill the recording, and is of no use. */
@@ -126,13 +128,17 @@ export class Recording {
     for (const each of older) {
       if (!each.region.members.every(({ block }) => blocks.has(block))) continue;
       this.#regions.delete(each);
-      this.#regionBytes -= each.bytes.length;
+      this.#regionBytes -= each.module.bytes.length;
     }
     this.#regions.add(recorded);
   }
 
   /** The image, of what was recorded and records from `arena` to `end`. */
-  image(arena: number, end: number, handlers: SavedHandlers, handlerModules: Uint8Array<ArrayBuffer>): CodeParts {
+  image(
+    [arena, end]: readonly [number, number],
+    [handlers, handlerModules]: readonly [SavedHandlers, Uint8Array<ArrayBuffer>],
+    engine: Engine | undefined,
+  ): CodeParts {
     const records = this.#memory.slice(arena, end);
     const view = new DataView(records.buffer);
     const all = [...this.#blocks.values()].sort((one, other) => one.block.host - other.block.host);
@@ -151,7 +157,7 @@ export class Recording {
       code.set(recorded.code.subarray(recorded.at, recorded.at + length), at);
       at += length;
     }
-    const { regions, modules } = this.#regionsByAge();
+    const { regions, modules } = this.#regionsByAge(engine);
     return { arena, end, handlers, regions, blocks, records, code, handlerModules, regionModules: modules };
   }
 
@@ -159,33 +165,35 @@ export class Recording {
    * A region that was compiled again contains what the older ones had. Where it has other blocks, as of code that was patched in
    * between, both are there, the newer one first.
    */
-  #regionsByAge(): { regions: SavedRegion[]; modules: Uint8Array<ArrayBuffer> } {
+  #regionsByAge(engine: Engine | undefined): { regions: SavedRegion[]; modules: Uint8Array<ArrayBuffer> } {
     const taken = new Set<Recorded>();
-    const all = [...this.#unused, ...this.#regions].map(({ region, bytes }) => {
-      return { region, bytes, members: region.members.map(({ block }) => this.#blocks.get(block)!) };
+    const all = [...this.#unused, ...this.#regions].map(({ region, module }) => {
+      return { region, module, members: region.members.map(({ block }) => this.#blocks.get(block)!) };
     });
     const newest = all.reverse().filter(({ members }) => {
       if (members.every((member) => taken.has(member))) return false;
       for (const member of members) taken.add(member);
       return true;
     });
-    const modules = new Uint8Array(newest.reduce((sum, { bytes }) => sum + bytes.length, 0));
+    const { sizes, packed } = packModules(
+      newest.map(({ module }) => module),
+      engine,
+    );
     let at = 0;
-    const regions = newest.map(({ region, bytes, members }): SavedRegion => {
+    const regions = newest.map(({ region, members }, index): SavedRegion => {
       const numbers = (some: readonly Member[]) =>
         some.map(({ block }) => region.members.findIndex((member) => member.block === block));
-      modules.set(bytes, at);
       const saved = {
         slot: region.slot,
         members: members.map(({ number }, index) => [number, region.members[index]!.distance] as const),
         seeds: numbers(region.seeds).map((index, seed) => [index, region.seeds[seed]!.isLoose ? 1 : 0] as const),
         entries: numbers(region.entries),
         at,
-        bytes: bytes.length,
+        ...sizes[index]!,
       };
-      at += bytes.length;
+      at += saved.bytes + saved.engine;
       return saved;
     });
-    return { regions, modules };
+    return { regions, modules: packed };
   }
 }

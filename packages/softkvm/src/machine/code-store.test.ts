@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ExitReason, flatProtectedMode, longMode } from "@lodge/kvm";
 import { CODE_IMAGES } from "../interpreter/limits.ts";
+import type { Engine } from "../interpreter/module-code.ts";
 import type { CodeStore } from "./code-store.ts";
 import { openSoft } from "./open.ts";
 import type { SoftVcpu } from "./vcpu.ts";
@@ -25,7 +26,10 @@ after(() => {
 });
 
 class Shelf implements CodeStore {
-  readonly there = new Map<string, Uint8Array>();
+  readonly there: Map<string, Uint8Array>;
+  constructor(there = new Map<string, Uint8Array>()) {
+    this.there = there;
+  }
   get(key: string): Uint8Array<ArrayBuffer> | undefined {
     const bytes = this.there.get(key);
     // As a file is read: a Buffer that begins anywhere in its memory.
@@ -36,6 +40,32 @@ class Shelf implements CodeStore {
   }
   drop(key: string): void {
     this.there.delete(key);
+  }
+}
+
+/** Makes nothing of its own. */
+class Bench extends Shelf {
+  readonly tag: number;
+  loaded = 0;
+  refused = 0;
+  readonly engine: Engine = {
+    save: (_module, [...functions]) => {
+      assert.ok(functions.length > 0 && functions.every((each) => typeof each === "function"));
+      return Uint8Array.of(this.tag);
+    },
+    load: ([tag], bytes) => {
+      if (tag !== this.tag) {
+        this.refused += 1;
+        return undefined;
+      }
+      this.loaded += 1;
+      return new WebAssembly.Module(bytes);
+    },
+  };
+
+  constructor(tag: number, there = new Map<string, Uint8Array>()) {
+    super(there);
+    this.tag = tag;
   }
 }
 
@@ -98,6 +128,28 @@ test("the next guest with the same code has it compiled when it first comes by",
   assert.equal(two.reuse?.decoded, 0, "also what came of the patch was known");
   assert.ok(two.regionBytes > 0);
   assert.equal(shelf.there.size, 1);
+});
+
+test("what the engine has made of modules is there for the next guest, and made anew for another engine", () => {
+  const first = new Bench(1);
+  guest(first, 5, MANY);
+  const [key] = first.there.keys();
+  const image = first.there.get(key!);
+  assert.equal(first.loaded, 0);
+  const ran = guest(first, 5, MANY);
+  assert.deepEqual([ran.first, ran.patched], [BigInt(5 * MANY), BigInt(6 * MANY)]);
+  // A region of each half; handlers' modules are written when the guest ends, and no engine has seen them.
+  assert.deepEqual([first.loaded, first.refused], [2, 0]);
+  assert.equal(first.there.get(key!), image, "there was nothing new");
+
+  const other = new Bench(2, first.there);
+  const again = guest(other, 5, MANY);
+  assert.deepEqual([again.first, again.patched], [BigInt(5 * MANY), BigInt(6 * MANY)]);
+  assert.deepEqual([other.loaded, other.refused], [0, 2]);
+  assert.notEqual(other.there.get(key!), image);
+  const last = guest(other, 5, MANY);
+  assert.equal(last.patched, BigInt(6 * MANY));
+  assert.deepEqual([other.loaded, other.refused], [3, 2], "handlers, too");
 });
 
 test("code that is not what it was is decoded; what it becomes later may be known again", () => {

@@ -1,6 +1,7 @@
 /** What is known of guests' code beyond their end: a service of the host's, as this package has no files. */
 
 import type { CpuState } from "../cpu/state.ts";
+import type { Engine } from "../interpreter/module-code.ts";
 import type { MemoryMap } from "../mmu/memory-map.ts";
 import { isFused } from "../wasm/fused.ts";
 
@@ -12,6 +13,8 @@ export interface CodeStore {
   get(key: string): Uint8Array<ArrayBuffer> | undefined;
   keep(key: string, bytes: Uint8Array): void;
   drop(key: string): void;
+  /** Where there is one, images have what it made of their modules. */
+  readonly engine?: Engine | undefined;
 }
 
 /** Of the code where a guest begins, so much tells it from other guests; whether it really is the same, each block is asked. */

@@ -127,25 +127,30 @@ export class Core {
     });
     const { access, state } = this;
     const charge = () => this.charge(Budget.access);
-    this.#handlers = new Handlers(memory, base, {
-      load: (linear, size, kind) => {
-        charge();
-        return access.load(linear, size, kind);
+    this.#handlers = new Handlers(
+      memory,
+      base,
+      {
+        load: (linear, size, kind) => {
+          charge();
+          return access.load(linear, size, kind);
+        },
+        store: (linear, size, kind) => {
+          charge();
+          return access.store(linear, size, kind);
+        },
+        portRead: (port, size) => this.#ports.read(port, size),
+        portWrite: (port, size, value) => this.#ports.write(port, size, value),
+        msrWrite: (index, low, high) => {
+          const isDone = !outside.replaying && outside.writeApicMsr(index, low >>> 0, high >>> 0);
+          if (outside.asked) this.lookSoon();
+          return isDone ? 1 : 0;
+        },
+        segmentFault: (segment) => segmentFault(state, segment),
+        ticks: () => outside.ticks(),
       },
-      store: (linear, size, kind) => {
-        charge();
-        return access.store(linear, size, kind);
-      },
-      portRead: (port, size) => this.#ports.read(port, size),
-      portWrite: (port, size, value) => this.#ports.write(port, size, value),
-      msrWrite: (index, low, high) => {
-        const isDone = !outside.replaying && outside.writeApicMsr(index, low >>> 0, high >>> 0);
-        if (outside.asked) this.lookSoon();
-        return isDone ? 1 : 0;
-      },
-      segmentFault: (segment) => segmentFault(state, segment),
-      ticks: () => outside.ticks(),
-    });
+      outside.codeStore?.engine,
+    );
     const source = {
       fetch: (linear: bigint) => {
         const at = access.fetch(Number(BigInt.asIntN(64, linear)));
