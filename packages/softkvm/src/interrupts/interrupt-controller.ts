@@ -331,6 +331,7 @@ export class InterruptController {
   }
 
   #device(port: number, size: number): number {
+    if (port > LAST_PORT) return Device.NONE;
     const last = port + size - 1;
     if (this.hasIoapic) {
       for (const base of PIC_BASES) if (port >= base && last <= base + 1) return Device.PIC;
@@ -433,5 +434,6 @@ const Device = { NONE: 0, PIC: 1, PIT: 2, PORT_B: 3 } as const;
 const PIC_BASES = [0x20, 0xa0, 0x4d0] as const;
 const PIT_BASE = 0x40;
 const PORT_B = 0x61;
+const LAST_PORT = PIC_BASES[2] + 1;
 
 export { interruptAreaBytes };

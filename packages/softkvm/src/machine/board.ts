@@ -124,7 +124,8 @@ export class Board {
   }
   leaveGuest(slot: number): void {
     Atomics.store(this.#words, vcpuAt(slot) + Vcpu.state, VcpuState.OUTSIDE);
-    this.#acknowledge(slot);
+    // Every exit comes here, and mostly nobody waits. Who begins to wait sees that it is outside, or, when it has entered again, is looked at.
+    if (Atomics.load(this.#words, vcpuAt(slot) + Vcpu.waiters) > 0) this.#acknowledge(slot);
   }
 
   /** Sleeps until asked for something, or the time is over. */
@@ -138,7 +139,6 @@ export class Board {
   #acknowledge(slot: number): void {
     const at = vcpuAt(slot) + Vcpu.acknowledged;
     Atomics.add(this.#words, at, 1);
-    // Every exit comes here, and mostly nobody waits.
     if (Atomics.load(this.#words, vcpuAt(slot) + Vcpu.waiters) > 0) Atomics.notify(this.#words, at);
   }
 

@@ -12,9 +12,8 @@ export class LocalBus implements LocalMmio {
   readonly #interrupts: () => VcpuInterrupts;
   readonly #near: NearAccesses;
   #seen = -1;
-  /** By address, on either bus: every write that leaves the guest's memory is looked up here. */
-  #doorbells = new Map<number, { where: Doorbell; notifier: number }[]>();
-  #zones: CoalescedZoneRange[] = [];
+  /** Every write that leaves the guest's memory is looked up here. */
+  #told: { readonly [bus in Doorbell["bus"]]: Told } = { pio: NOBODY, mmio: NOBODY };
 
   constructor(vm: SoftVm, ring: CoalescedRing, interrupts: () => VcpuInterrupts, near: NearAccesses) {
     this.#vm = vm;
@@ -36,7 +35,7 @@ export class LocalBus implements LocalMmio {
     if (this.#vm.interrupts.hasLocalApics && this.#interrupts().writeMmio(gpa, size, Number(value & 0xffffffffn))) {
       return true;
     }
-    return this.#doorbell(gpa, size, value, "mmio") || this.#near.write(gpa, size, value);
+    return this.#tell(this.#of("mmio"), gpa, size, value) || this.#near.write(gpa, size, value);
   }
 
   /** `count`: how many elements there are in all. Many go to the monitor, at once. */
@@ -48,29 +47,56 @@ export class LocalBus implements LocalMmio {
 
   writePort(port: number, size: number, value: number, count: number): boolean {
     if (this.#vm.interrupts.hasLocalApics && this.#interrupts().writePort(port, size, value)) return true;
-    if (this.#doorbell(port, size, BigInt(value >>> 0), "pio")) return true;
+    const told = this.#of("pio");
+    if (told !== NOBODY && this.#tell(told, port, size, BigInt(value >>> 0))) return true;
     return count === 1 && this.#near.writePort(port, size, value);
   }
 
-  /** Doorbells, then coalesced zones. */
-  #doorbell(address: number, size: number, value: bigint, bus: "pio" | "mmio"): boolean {
-    const { record, board } = this.#vm;
+  #of(bus: Doorbell["bus"]): Told {
+    const { record } = this.#vm;
     if (this.#seen !== record.generation) {
       this.#seen = record.generation;
-      this.#doorbells = Map.groupBy(record.doorbells(), ({ where }) => where.address);
-      this.#zones = record.zones();
+      const [doorbells, zones] = [record.doorbells(), record.zones()];
+      this.#told = { pio: told("pio", doorbells, zones), mmio: told("mmio", doorbells, zones) };
     }
-    for (const { where, notifier } of this.#doorbells.get(address) ?? []) {
-      if (where.bus !== bus) continue;
+    return this.#told[bus];
+  }
+
+  /** Doorbells, then coalesced zones. */
+  #tell({ bus, doorbells, zones }: Told, address: number, size: number, value: bigint): boolean {
+    for (const { where, notifier } of doorbells.get(address) ?? []) {
       if (where.length !== 0 && where.length !== size) continue;
       if (where.datamatch !== undefined && BigInt.asUintN(size * 8, where.datamatch) !== value) continue;
-      board.signal(notifier);
+      this.#vm.board.signal(notifier);
       return true;
     }
-    for (const zone of this.#zones) {
-      if (zone.bus !== bus || address < zone.address || address + size > zone.address + zone.sizeBytes) continue;
+    for (const zone of zones) {
+      if (address < zone.address || address + size > zone.address + zone.sizeBytes) continue;
       return this.#ring.push(bus, address, size, value);
     }
     return false;
   }
+}
+
+interface Bell {
+  readonly where: Doorbell;
+  readonly notifier: number;
+}
+
+/** What hangs on one of the buses. */
+interface Told {
+  readonly bus: Doorbell["bus"];
+  readonly doorbells: ReadonlyMap<number, readonly Bell[]>;
+  readonly zones: readonly CoalescedZoneRange[];
+}
+
+const NOBODY: Told = { bus: "pio", doorbells: new Map(), zones: [] };
+
+function told(bus: Doorbell["bus"], bells: readonly Bell[], zones: readonly CoalescedZoneRange[]): Told {
+  const [ownBells, ownZones] = [
+    bells.filter(({ where }) => where.bus === bus),
+    zones.filter((zone) => zone.bus === bus),
+  ];
+  if (ownBells.length + ownZones.length === 0) return NOBODY;
+  return { bus, doorbells: Map.groupBy(ownBells, ({ where }) => where.address), zones: ownZones };
 }
