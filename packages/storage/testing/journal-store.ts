@@ -5,22 +5,35 @@ import type { Random } from "./random.ts";
 
 const SECTOR = 512;
 
-type Step =
-  | { kind: "write"; offset: number; bytes: Uint8Array }
-  | { kind: "resize"; sizeBytes: number }
-  | { kind: "flush" };
+type Change = { kind: "write"; offset: number; bytes: Uint8Array } | { kind: "resize"; sizeBytes: number };
+
+/** A change that has only begun may be there already, and no flush makes it lasting. A flush that ended covers what had ended when it began. */
+type Step = { at: number } & ((Change & { begun?: true }) | { kind: "flush"; covers: number });
+
+/** Counts the steps of all stores that share it. */
+export interface Clock {
+  now: number;
+}
 
 export class JournalStore implements Store {
   readonly name = "journal";
   readonly readOnly = false;
   readonly journal: Step[] = [];
+  readonly #clock: Clock;
+  /** What it had before the journal. */
+  #first = new Uint8Array(0);
   #bytes = new Uint8Array(0);
   #sizeBytes = 0;
 
+  constructor(clock: Clock = { now: 0 }) {
+    this.#clock = clock;
+  }
+
   /** A store with this content, nothing of which can be taken back. */
-  static of(bytes: Uint8Array): JournalStore {
-    const store = new JournalStore();
-    store.#bytes = new Uint8Array(bytes);
+  static of(bytes: Uint8Array, clock?: Clock): JournalStore {
+    const store = new JournalStore(clock);
+    store.#first = new Uint8Array(bytes);
+    store.#bytes = store.#first.slice();
     store.#sizeBytes = bytes.length;
     return store;
   }
@@ -58,7 +71,7 @@ export class JournalStore implements Store {
   }
 
   async flush(): Promise<void> {
-    this.journal.push({ kind: "flush" });
+    this.begin({ kind: "flush" })();
   }
 
   async status(offset: number, length: number): Promise<Extent> {
@@ -67,12 +80,20 @@ export class JournalStore implements Store {
 
   async close(): Promise<void> {}
 
-  #put(step: Step): void {
-    this.journal.push(step);
-    this.#apply(step);
+  #put(change: Change): void {
+    this.journal.push({ ...change, at: this.#clock.now++ });
+    this.#apply(change);
   }
 
-  #apply(step: Step): void {
+  /** Records what others begin to do; they call back when it has ended. */
+  begin(what: Change | { kind: "flush" }): () => void {
+    const covers = this.journal.length;
+    if (what.kind === "flush") return () => void this.journal.push({ kind: "flush", covers, at: this.#clock.now++ });
+    this.journal.push({ ...what, begun: true, at: this.#clock.now++ });
+    return () => this.#put(what);
+  }
+
+  #apply(step: Change | Step): void {
     if (step.kind === "flush") return;
     const end = step.kind === "resize" ? step.sizeBytes : step.offset + step.bytes.length;
     if (end > this.#bytes.length) {
@@ -91,7 +112,7 @@ export class JournalStore implements Store {
 
   /** What a `kill -9` after so many steps leaves: the kernel has them all. */
   killedAfter(steps: number): JournalStore {
-    const left = new JournalStore();
+    const left = JournalStore.of(this.#first);
     for (const step of this.journal.slice(0, steps)) left.#apply(step);
     return left;
   }
@@ -99,10 +120,16 @@ export class JournalStore implements Store {
   /** What a power cut after so many steps leaves: all before the last flush, and any sectors of what came after it. */
   cutAfter(steps: number, random: Random): JournalStore {
     const done = this.journal.slice(0, steps);
-    const flushed = done.findLastIndex(({ kind }) => kind === "flush") + 1;
-    const left = this.killedAfter(flushed);
+    const last = done.findLast((step) => step.kind === "flush");
+    const flushed = last?.kind === "flush" ? last.covers : 0;
+    const left = JournalStore.of(this.#first);
     const share = random.pick([0.1, 0.5, 0.9]);
-    for (const step of done.slice(flushed)) {
+    for (const [index, step] of done.entries()) {
+      if (step.kind === "flush") continue;
+      if (index < flushed && !step.begun) {
+        left.#apply(step);
+        continue;
+      }
       if (step.kind !== "write") {
         if (random.chance(share)) left.#apply(step);
         continue;
@@ -115,6 +142,11 @@ export class JournalStore implements Store {
       }
     }
     return left;
+  }
+
+  /** The same at a moment of the clock. */
+  cutAt(moment: number, random: Random): JournalStore {
+    return this.cutAfter(this.journal.filter(({ at }) => at < moment).length, random);
   }
 
   /** A copy of what is in it. */
