@@ -43,7 +43,13 @@ const peers: Record<string, Peer> = {
     const monitor = ["-qmp", `unix:${at("qmp")},server=on,wait=off`, "-pidfile", at("pid")];
     run("qemu-system-x86_64", ...machine, ...drives, ...monitor);
     const pid = Number(readFileSync(at("pid"), "utf8"));
-    return { [Symbol.asyncDispose]: async () => void process.kill(pid) };
+    return {
+      [Symbol.asyncDispose]: async () => {
+        process.kill(pid);
+        // It is no child of ours, and writes to its disks until it is gone.
+        run("tail", `--pid=${pid}`, "--sleep-interval=0.05", "-f", "/dev/null");
+      },
+    };
   },
 };
 
