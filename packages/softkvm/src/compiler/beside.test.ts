@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type FlatGuest, flatGuest } from "../../testing/flat-guest.ts";
 import { HeldCompileThread } from "../../testing/held-compile-thread.ts";
+import { Budget } from "../cpu/budget.ts";
 import { CODE_LIMITS } from "../interpreter/limits.ts";
-import { MOST_ORDERS } from "./beside.ts";
+import { BUSY_BUDGETS, MOST_ORDERS } from "./beside.ts";
 import type { CompiledRegion } from "./compile-thread.ts";
 import { FIRST_RUNS } from "./warmth.ts";
 
@@ -194,6 +195,16 @@ test("a thread is wanted once the vCPU's has compiled much", () => {
     machine.write(at, loop(1));
     assert.equal(machine.run(at), sum(1));
   }
+});
+
+test("a thread is wanted by a guest that is busy for long, however little was compiled", () => {
+  const thread = new HeldCompileThread();
+  thread.isReady = false;
+  using machine = guest(thread);
+  machine.run(LOOP, (BUSY_BUDGETS * Budget.full) / 2);
+  assert.equal(thread.isWanted, false);
+  machine.run(LOOP, (BUSY_BUDGETS * Budget.full) / 2);
+  assert.equal(thread.isWanted, true);
 });
 
 test("bytes that are no instructions by now are not compiled in place, and what was decoded before goes on", () => {

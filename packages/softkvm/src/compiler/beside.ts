@@ -51,6 +51,12 @@ const MOST_PLANS = 8;
  */
 const OWN_REGIONS = 200;
 
+/**
+ * Or a guest has run for so many budgets, some twice a boot's: what it does by then it may do for long, and little of that comes to the 10,000
+ * runs that this thread would compile it for.
+ */
+export const BUSY_BUDGETS = 8000;
+
 /** What is wished beyond that is wished again, if the guest goes on with it. */
 const MOST_WISHES = 64;
 
@@ -102,8 +108,9 @@ export class Beside {
     this.#next();
   }
 
-  /** Takes what has come into use. The guest is between two of its blocks. */
-  collect(): void {
+  /** Takes what has come into use. The guest is between two of its blocks. `budgets`: how many have ended, where one has. */
+  collect(budgets = 0): void {
+    if (budgets === BUSY_BUDGETS) this.#thread.want();
     for (let underWay = this.#underWay[0]; underWay !== undefined; underWay = this.#underWay[0]) {
       const compiled = this.#thread.isReady ? this.#thread.take() : "nothing";
       if (compiled === undefined) break;

@@ -75,9 +75,9 @@ export class Compiler {
     this.#beside = thread && new Beside(thread, blocks, handlers, base);
   }
 
-  /** Takes into use what was compiled beside this thread. The guest is not in compiled code. */
-  collect(): void {
-    this.#beside?.collect();
+  /** Takes into use what was compiled beside this thread. The guest is not in compiled code. `budgets`: how many have ended, where one has. */
+  collect(budgets?: number): void {
+    this.#beside?.collect(budgets);
   }
 
   /** The guest was found at the start of this block. */

@@ -400,7 +400,7 @@ export class Core {
     this.#sampler.budgets += 1;
     this.state.set32(State.budget, Budget.full);
     this.mustLook = true;
-    this.#compiler.collect();
+    this.#compiler.collect(this.#sampler.budgets);
     // Whoever asks would wait for the compiler, which may take milliseconds.
     if (!this.#outside.asked) this.#sampler.sample((tell) => this.#found(tell));
   }
