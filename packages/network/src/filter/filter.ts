@@ -3,7 +3,7 @@
  * receiver may read it otherwise.
  */
 
-import { sameAddress } from "../packet/address.ts";
+import { isUnspecified, sameAddress } from "../packet/address.ts";
 import { Ethernet, EtherType, parseArp, u16 } from "../packet/ethernet.ts";
 import { Icmp6Type } from "../packet/icmp.ts";
 import { type IpPacket, IpProtocol, parseIp } from "../packet/ip.ts";
@@ -67,7 +67,7 @@ export class Filter {
     const arp = parseArp(frame);
     if (arp === undefined || !sameAddress(arp.senderMac, this.#mac)) return false;
     // A probe says of nobody that he has an address (RFC 5227, 2.1.1).
-    return arp.sender.every((byte) => byte === 0) || this.#mayUse(arp.sender);
+    return isUnspecified(arp.sender) || this.#mayUse(arp.sender);
   }
 
   #acceptsIp(frame: Uint8Array): boolean {
@@ -76,25 +76,25 @@ export class Filter {
     if (!spoofing && !servers) return true;
     const packet = parseIp(frame);
     if (packet === undefined) return false;
-    const isUnspecified = packet.source.every((byte) => byte === 0);
-    if (spoofing && !isUnspecified && !this.#mayUse(packet.source)) return false;
+    const isNobody = isUnspecified(packet.source);
+    if (spoofing && !isNobody && !this.#mayUse(packet.source)) return false;
     if (servers && packet.protocol === IpProtocol.UDP && isServer(packet)) return false;
     if (packet.fragment !== undefined && EXTENSIONS.includes(packet.protocol)) return false;
     if (packet.version === 6 && packet.protocol === IpProtocol.ICMPV6) {
-      return this.#acceptsDiscovery(packet, isUnspecified, spoofing, servers);
+      return this.#acceptsDiscovery(packet, isNobody, spoofing, servers);
     }
     // Who has no address yet asks for one and does nothing else.
-    return !spoofing || !isUnspecified || packet.protocol === IpProtocol.UDP || packet.protocol === IGMP;
+    return !spoofing || !isNobody || packet.protocol === IpProtocol.UDP || packet.protocol === IGMP;
   }
 
-  #acceptsDiscovery(packet: IpPacket, isUnspecified: boolean, spoofing: boolean, servers: boolean): boolean {
+  #acceptsDiscovery(packet: IpPacket, isNobody: boolean, spoofing: boolean, servers: boolean): boolean {
     const { frame, payload, end, fragment } = packet;
     // Only a packet's beginning has its type; a later piece of a discovery is nobody's (RFC 6980).
     if (fragment !== undefined && fragment.offset > 0) return true;
     if (end - payload < 8) return false;
     const type = frame[payload]!;
     if (type < Icmp6Type.ROUTER_SOLICITATION || type > Icmp6Type.REDIRECT) {
-      return !spoofing || !isUnspecified || GROUPS.includes(type);
+      return !spoofing || !isNobody || GROUPS.includes(type);
     }
     if (fragment !== undefined) return false;
     if (type === Icmp6Type.ROUTER_ADVERTISEMENT || type === Icmp6Type.REDIRECT) {

@@ -66,7 +66,7 @@ export class IcmpGateway implements Disposable {
 
   #answer({ version, source, destination }: IpPacket, message: Uint8Array): void {
     message[Icmp.TYPE] = version === 4 ? IcmpType.ECHO_REPLY : Icmp6Type.ECHO_REPLY;
-    this.#send(destination.slice(), source.slice(), message);
+    this.#send(destination, source, message);
   }
 
   #send(source: Uint8Array, destination: Uint8Array, message: Uint8Array): void {

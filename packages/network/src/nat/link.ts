@@ -1,6 +1,6 @@
 /** Ethernet towards the guests: who has which address (ARP, RFC 826; NDP, RFC 4861), and headers for what is sent to them. */
 
-import { addressKey, addressOfKey, isWithin, type Prefix, sameAddress } from "../packet/address.ts";
+import { addressKey, addressOfKey, isUnspecified, isWithin, type Prefix, sameAddress } from "../packet/address.ts";
 import { fold, pseudoHeader } from "../packet/checksum.ts";
 import {
   ArpOperation,
@@ -21,7 +21,7 @@ import { Wire } from "./wire.ts";
 /** Stations that are remembered; on a cable to one guest there are a few. */
 const MOST_NEIGHBOURS = 1024;
 /** IPv4 frames without DHCP's own are 60 bytes at least; cards pad, and so do we not: a virtual card takes any. */
-const UNKNOWN4 = new Uint8Array(4);
+const EVERYBODY4 = Uint8Array.of(255, 255, 255, 255);
 
 /** Who leads out by IPv6: an address of the link, and whose it is there. */
 export interface Router6 {
@@ -55,7 +55,8 @@ export class GuestLink {
 
   isOwn(address: Uint8Array): boolean {
     const { gateway, gateway6, gatewayLocal6, names, names6 } = this.addresses;
-    return [gateway, gateway6, gatewayLocal6, names, names6].some((own) => sameAddress(own, address));
+    if (address.length === 4) return sameAddress(gateway, address) || sameAddress(names, address);
+    return [gateway6, gatewayLocal6, names6].some((own) => sameAddress(own, address));
   }
 
   /** Whether a guest may have this address: one of its network that is not ours, or one of its own making. */
@@ -92,7 +93,7 @@ export class GuestLink {
   }
 
   receiveArp({ operation, sender, senderMac, target }: ArpPacket): void {
-    if (!sameAddress(sender, UNKNOWN4)) this.learn(sender, senderMac);
+    if (!isUnspecified(sender)) this.learn(sender, senderMac);
     if (operation !== ArpOperation.REQUEST || target.length !== 4 || !this.isOwn(target)) return;
     const own = { mac: this.addresses.mac, address: target };
     this.wire.send(arpFrame(ArpOperation.REPLY, own, { mac: senderMac, address: sender }));
@@ -109,7 +110,7 @@ export class GuestLink {
   }
 
   #resolve(address: Uint8Array): Uint8Array | undefined {
-    if (address.length === 4 && address.every((byte) => byte === 255)) return BROADCAST;
+    if (sameAddress(address, EVERYBODY4)) return BROADCAST;
     // RFC 2464, 7.
     if (address.length === 16 && address[0] === 0xff) return Uint8Array.of(0x33, 0x33, ...address.subarray(12));
     const known = this.macOf(address);

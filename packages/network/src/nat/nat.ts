@@ -5,7 +5,7 @@
 
 import { Deadline, systemClock } from "../clock.ts";
 import { Poller } from "../host/poller.ts";
-import { sameAddress } from "../packet/address.ts";
+import { isUnspecified, sameAddress } from "../packet/address.ts";
 import { Ethernet, EtherType, parseArp, u16 } from "../packet/ethernet.ts";
 import { type IpPacket, IpProtocol, parseIp } from "../packet/ip.ts";
 import { type Datagram, udpPayload } from "../packet/udp.ts";
@@ -187,10 +187,10 @@ export class Nat implements PacketPort, Disposable {
 
   #receive(piece: IpPacket): void {
     const { source, pending } = piece;
-    const isUnspecified = source.every((byte) => byte === 0);
+    const isNobody = isUnspecified(source);
     // A guest has an address of its network, or none yet.
-    if (!isUnspecified && !this.#link.isGuest(source)) return;
-    if (!isUnspecified) this.#link.learn(source, piece.frame.subarray(Ethernet.SOURCE, Ethernet.SOURCE + 6));
+    if (!isNobody && !this.#link.isGuest(source)) return;
+    if (!isNobody) this.#link.learn(source, piece.frame.subarray(Ethernet.SOURCE, Ethernet.SOURCE + 6));
     // No driver leaves the checksum of a piece to be made: it is one of the whole.
     if (piece.fragment !== undefined && pending !== undefined) return;
     const packet = this.#fragments.add(piece);
@@ -202,10 +202,10 @@ export class Nat implements PacketPort, Disposable {
         return;
       case IpProtocol.TCP:
         // RFC 9293, 3.9.2.3: no connection is with many.
-        if (!isUnspecified && !isGroup(packet.destination)) this.#tcp.receive(packet, isChecked);
+        if (!isNobody && !isGroup(packet.destination)) this.#tcp.receive(packet, isChecked);
         return;
       case IpProtocol.ICMP:
-        if (packet.version === 4 && !isUnspecified) this.#icmp.receive(packet);
+        if (packet.version === 4 && !isNobody) this.#icmp.receive(packet);
         return;
       case IpProtocol.ICMPV6:
         if (packet.version === 6) this.#icmp.receive(packet);
@@ -239,7 +239,7 @@ export class Nat implements PacketPort, Disposable {
       }
       return true;
     }
-    return source.every((byte) => byte === 0);
+    return isUnspecified(source);
   }
 
   #sendUdp(source: Uint8Array, sourcePort: number, destination: Uint8Array, port: number, data: Uint8Array): void {

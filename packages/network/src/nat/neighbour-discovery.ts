@@ -1,5 +1,6 @@
 /** Who has an address of IPv6, and who leads out (RFC 4861), as the guests' router says it. */
 
+import { isUnspecified } from "../packet/address.ts";
 import { putU16, putU32 } from "../packet/ethernet.ts";
 import { finishIcmp, Icmp, Icmp6Type } from "../packet/icmp.ts";
 import { type IpHeader, type IpPacket, IpProtocol } from "../packet/ip.ts";
@@ -74,15 +75,15 @@ export function receiveDiscovery(link: GuestLink, packet: IpPacket, search: Uint
   const type = frame[payload + Icmp.TYPE]!;
   if (type < Icmp6Type.ROUTER_SOLICITATION || type > Icmp6Type.NEIGHBOUR_ADVERTISEMENT) return false;
   if (hops !== SAME_LINK) return true;
-  const isUnspecified = source.every((byte) => byte === 0);
+  const isNobody = isUnspecified(source);
   if (type === Icmp6Type.ROUTER_SOLICITATION) {
-    link.sendIp(...routerAdvertisement(link, isUnspecified ? ALL_NODES : source.slice(), search));
+    link.sendIp(...routerAdvertisement(link, isNobody ? ALL_NODES : source.slice(), search));
   } else if (payload + 24 <= end && type !== Icmp6Type.ROUTER_ADVERTISEMENT) {
     const target = frame.slice(payload + 8, payload + 24);
     if (type === Icmp6Type.NEIGHBOUR_ADVERTISEMENT) link.learn(target, frame.subarray(6, 12));
-    else if (link.isOwn(target) && !isUnspecified) {
+    else if (link.isOwn(target) && !isNobody) {
       link.sendIp(...advertisement(link.addresses, target, source.slice(), true));
-    } else if (isUnspecified && link.isOwn(target)) {
+    } else if (isNobody && link.isOwn(target)) {
       // Somebody is about to take our address (RFC 4862, 5.4): it is taken.
       link.sendIp(...advertisement(link.addresses, target, ALL_NODES, false));
     }

@@ -68,6 +68,12 @@ export function sameAddress(one: Uint8Array, other: Uint8Array): boolean {
   return true;
 }
 
+/** The address of who has none yet: all zeros, in every family. */
+export function isUnspecified(address: Uint8Array): boolean {
+  for (let at = 0; at < address.length; at++) if (address[at] !== 0) return false;
+  return true;
+}
+
 /** A network: all addresses that begin with the same bits. */
 export interface Prefix {
   readonly address: Uint8Array;
@@ -84,7 +90,10 @@ export function parsePrefix(text: string): Prefix | undefined {
 }
 
 export function isWithin(address: Uint8Array, { address: network, bits }: Prefix): boolean {
-  return address.length === network.length && sameAddress(masked(address, bits), network);
+  if (address.length !== network.length) return false;
+  const whole = bits >> 3;
+  for (let at = 0; at < whole; at++) if (address[at] !== network[at]) return false;
+  return (bits & 7) === 0 || ((address[whole]! ^ network[whole]!) & (0xff00 >> (bits & 7)) & 0xff) === 0;
 }
 
 function masked(address: Uint8Array, bits: number): Uint8Array {
