@@ -6,8 +6,8 @@
  * spares looking for it.
  */
 
-import koffi from "koffi";
 import { SystemError } from "./errors.ts";
+import { koffi } from "./koffi.ts";
 import { bind, lastErrno } from "./libc.ts";
 
 /** asm/unistd_64.h of x86-64; asm-generic/unistd.h, which arm64 has. */

@@ -1,8 +1,8 @@
 /** Descriptors that wait: eventfd(2), timerfd_create(2), epoll(7). */
 
-import koffi from "koffi";
 import { check, Errno, SystemError } from "./errors.ts";
 import { Descriptor } from "./file.ts";
+import { koffi } from "./koffi.ts";
 import { bind, lastErrno } from "./libc.ts";
 
 /** linux/eventfd.h and linux/timerfd.h; the same numbers as O_CLOEXEC and O_NONBLOCK. */

@@ -1,6 +1,6 @@
 /** The binding to the C library. Only this package sees koffi; everything else sees numbers and buffers. */
 
-import koffi from "koffi";
+import { koffi } from "./koffi.ts";
 
 const library = koffi.load(null);
 

@@ -1,8 +1,8 @@
 /** Maps of memory, and JavaScript's view of them: mmap(2), madvise(2), mprotect(2), memfd_create(2). */
 
-import koffi from "koffi";
 import { SystemCall, trySyscall, trySyscall6 } from "./direct-syscall.ts";
 import { check, hex, SystemError } from "./errors.ts";
+import { koffi } from "./koffi.ts";
 import { bind } from "./libc.ts";
 
 /** asm-generic/mman-common.h: PROT_*. */

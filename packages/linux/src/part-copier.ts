@@ -4,9 +4,9 @@
  * loop, take more of the processors' time than the kernel's copies.
  */
 
-import koffi from "koffi";
 import { mapCode, trySyscall6 } from "./direct-syscall.ts";
 import { writeNumber64 } from "./file.ts";
+import { koffi } from "./koffi.ts";
 import { addressOf, MapFlag, mmap, munmap, Protection } from "./memory.ts";
 
 /** Zeros are looked for in blocks of so many bytes; parts consist of whole ones. */
