@@ -5,6 +5,8 @@
 
 import {
   closeSync,
+  constants,
+  ftruncateSync,
   futimesSync,
   mkdirSync,
   openSync,
@@ -56,16 +58,14 @@ export class CacheFiles {
     }
   }
 
-  /** The content is what the pieces are, one behind the other. */
-  keep(name: string, ...pieces: readonly Uint8Array[]): void {
+  /** The content is what the pieces are, one behind the other; a number is of so many zeros, for which the file has a hole. */
+  keep(name: string, ...pieces: readonly (Uint8Array | number)[]): void {
     const unfinished = join(this.#folder, `${UNFINISHED}${process.pid}.${threadId}`);
     try {
       mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
       this.#prune(name);
       try {
-        for (const [index, piece] of pieces.entries()) {
-          writeFileSync(unfinished, piece, { mode: 0o600, flag: index === 0 ? "w" : "a" });
-        }
+        writePieces(unfinished, pieces);
         renameSync(unfinished, join(this.#folder, name));
       } finally {
         rmSync(unfinished, { force: true });
@@ -92,6 +92,20 @@ export class CacheFiles {
       ({ each }) => !isWhole(each) && !isAlive(Number.parseInt(each.slice(UNFINISHED.length), 10)),
     );
     for (const { path } of [...others.slice(this.#most - 1), ...left]) rmSync(path, { force: true });
+  }
+}
+
+function writePieces(path: string, pieces: readonly (Uint8Array | number)[]): void {
+  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND, 0o600);
+  try {
+    let bytes = 0;
+    for (const piece of pieces) {
+      bytes += typeof piece === "number" ? piece : piece.length;
+      if (typeof piece === "number") ftruncateSync(fd, bytes);
+      else writeFileSync(fd, piece);
+    }
+  } finally {
+    closeSync(fd);
   }
 }
 

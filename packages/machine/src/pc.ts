@@ -139,7 +139,8 @@ export class Pc implements AsyncDisposable {
     const ram = new MappedRam(memory.buffer, pieces, (gpa, length) => vm.memoryWritten(gpa, length), shared);
     // Elsewhere memory is of huge pages, or what somebody asked for, and a kernel's file would not be that.
     const mapped = plain ? ram.mapped.bind(ram) : undefined;
-    const loader = new Loader(ram, mapped);
+    // A file that the user names may have been another machine's.
+    const loader = new Loader(ram, { mapped, isFresh: description.memoryBacking?.file === undefined });
     const cpuid = await sharedCpuid(hypervisor, description.cpus.model);
     const acpi = acpiTables({
       apicIds,

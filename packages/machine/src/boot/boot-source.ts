@@ -14,6 +14,8 @@ export interface BootSource {
    * and copied when they are written. Only where nobody changes the content.
    */
   map?(target: Uint8Array, offset: number): void;
+  /** As `read`, into bytes that are zeros: what it has no bytes of, such as a file's holes, is not touched. */
+  readOverZeros?(target: Uint8Array, offset: number): void;
 }
 
 export type BootContent = Uint8Array | BootSource;

@@ -44,15 +44,25 @@ export interface Placement {
   readonly memoryBytes: number;
 }
 
+export interface LoaderOptions {
+  readonly mapped: ((gpa: number, sizeBytes: number) => void) | undefined;
+  readonly isFresh: boolean;
+}
+
 /** Guest memory while it is loaded: bounded writes that are refused with the name of what did not fit. */
 export class Loader {
   readonly #ram: GuestRam;
   readonly #mapped: ((gpa: number, sizeBytes: number) => void) | undefined;
+  readonly #isFresh: boolean;
 
-  /** `mapped` is told of pages of files that lie in the memory then; without it, nothing is mapped. */
-  constructor(ram: GuestRam, mapped?: (gpa: number, sizeBytes: number) => void) {
+  /**
+   * `mapped` is told of pages of files that lie in the memory then; without it, nothing is mapped. `isFresh`: the memory is zeros,
+   * of which pages that nobody touches cost nothing.
+   */
+  constructor(ram: GuestRam, { mapped, isFresh }: LoaderOptions) {
     this.#ram = ram;
     this.#mapped = mapped;
+    this.#isFresh = isFresh;
   }
 
   put(address: number, content: BootContent, what: string): void {
@@ -65,7 +75,14 @@ export class Loader {
     const memory = this.room(address, memoryBytes, what);
     const first = -address & (PAGE - 1);
     const end = bytes - ((address + bytes) % PAGE);
-    if (this.#mapped === undefined || source.map === undefined || (address - offset) % PAGE !== 0 || end <= first) {
+    if (this.#isFresh && this.#mapped === undefined && source.readOverZeros !== undefined) {
+      source.readOverZeros(memory.subarray(0, bytes), offset);
+    } else if (
+      this.#mapped === undefined ||
+      source.map === undefined ||
+      (address - offset) % PAGE !== 0 ||
+      end <= first
+    ) {
       source.read(memory.subarray(0, bytes), offset);
     } else {
       source.read(memory.subarray(0, first), offset);
@@ -73,7 +90,7 @@ export class Loader {
       this.#mapped(address + first, end - first);
       source.read(memory.subarray(end, bytes), offset + end);
     }
-    memory.fill(0, bytes);
+    if (!this.#isFresh) memory.fill(0, bytes);
   }
 
   /** The bytes there, to be filled. */

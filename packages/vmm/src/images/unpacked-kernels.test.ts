@@ -68,10 +68,16 @@ const START = 0x100000 + 64 + 56;
 const DEBUG_CONSOLE = 0xe9;
 const DEBUG_EXIT = 0xf4;
 
-/** A kernel of some pages that writes "W" behind its third one's start and then tells all of itself. */
+/** The file has holes for these. */
+const ZEROS = 32 * PAGE;
+
+/** A kernel of some pages, and zeros, that writes "W" behind its third one's start and then tells all of itself. */
 function selfTelling(): Uint8Array {
   const words = (value: number) => [...new Uint8Array(Uint32Array.of(value).buffer)];
-  const body = Uint8Array.from({ length: 5 * PAGE }, (_, at) => (at * 7 + (at >> 8)) & 0xff);
+  const body = new Uint8Array(5 * PAGE + ZEROS + PAGE);
+  const pattern = (length: number) => Uint8Array.from({ length }, (_, at) => (at * 7 + (at >> 8)) & 0xff);
+  body.set(pattern(5 * PAGE));
+  body.set(pattern(PAGE), 5 * PAGE + ZEROS);
   body.set([
     // mov byte ptr [START + 3 * PAGE], "W"
     ...[0xc6, 0x04, 0x25, ...words(START + 3 * PAGE), 0x57],
@@ -146,10 +152,18 @@ test("a kernel that was unpacked before is mapped, and guests keep what they wri
   assert.deepEqual(await told(), { said: expected, wasMapped: false });
   const [name] = readdirSync(folder);
   const content = readFileSync(join(folder, name!));
+  assert.ok(statSync(join(folder, name!)).blocks * 512 < content.length, "zeros take no room");
   assert.deepEqual(await told(), { said: expected, wasMapped: true });
   assert.equal(mapped(), false, "with the machine its mappings are gone");
   assert.deepEqual(readFileSync(join(folder, name!)), content);
-  assert.deepEqual(await told({ file: join(directory.path, "memory") }), { said: expected, wasMapped: false });
+  assert.deepEqual(await told({ hugePages: "transparent" }), { said: expected, wasMapped: false });
+  const memory = join(directory.path, "memory");
+  writeFileSync(memory, Buffer.alloc(4 * 2 ** 20, 0xff));
+  assert.deepEqual(
+    await told({ file: memory }),
+    { said: expected, wasMapped: false },
+    "of another machine nothing is left",
+  );
   // What a host leaves that lost its power while it wrote.
   truncateSync(join(folder, name!), 0);
   assert.deepEqual(await told(), { said: expected, wasMapped: false });
