@@ -7,28 +7,48 @@
 import { setFlagsFromString } from "node:v8";
 import type { Engine } from "@lodge/softkvm";
 
-type Save = (module: object) => ArrayBuffer;
-type IsOptimized = (f: unknown) => boolean;
-type Load = (saved: ArrayBuffer, bytes: Uint8Array) => object | undefined;
+interface Natives {
+  readonly save: (module: object) => ArrayBuffer;
+  readonly load: (saved: ArrayBuffer, bytes: Uint8Array) => object | undefined;
+  readonly isOptimized: (f: unknown) => boolean;
+}
 
-/** Undefined: another thread, which did the same, has switched it off meanwhile; or this V8 has none of it. */
-export function engineCode(): Engine | undefined {
+/** Throws where another thread, which does the same, has switched it off meanwhile, or this V8 has none of it. */
+function makeNatives(): Natives {
   setFlagsFromString("--allow-natives-syntax");
   try {
-    const save = new Function("module", "return %SerializeWasmModule(module)") as Save;
-    const load = new Function("saved", "bytes", "return %DeserializeWasmModule(saved, bytes)") as Load;
-    const isOptimized = new Function("f", "return %IsTurboFanFunction(f)") as IsOptimized;
     return {
-      // It ends the process where there is nothing to save.
-      save: (module, functions) => {
-        for (const each of functions) if (isOptimized(each)) return new Uint8Array(save(module));
-        return undefined;
-      },
-      load: (saved, bytes) => load(new Uint8Array(saved).buffer, bytes),
+      save: new Function("module", "return %SerializeWasmModule(module)") as Natives["save"],
+      load: new Function("saved", "bytes", "return %DeserializeWasmModule(saved, bytes)") as Natives["load"],
+      isOptimized: new Function("f", "return %IsTurboFanFunction(f)") as Natives["isOptimized"],
     };
-  } catch {
-    return undefined;
   } finally {
     setFlagsFromString("--no-allow-natives-syntax");
   }
+}
+
+export function engineCode(): Engine {
+  let natives: Natives | undefined;
+  /** Undefined where there is none of it. */
+  const ask = <Answer>(question: (natives: Natives) => Answer): Answer | undefined => {
+    for (let tries = 0; tries < 2; tries++) {
+      try {
+        natives ??= makeNatives();
+        return question(natives);
+      } catch {
+        // Garbage collections take the code of functions that have not run for a while, and V8 reads them anew by what is switched on then.
+        natives = undefined;
+      }
+    }
+    return undefined;
+  };
+  return {
+    save: (module, functions) =>
+      ask(({ save, isOptimized }) => {
+        // It ends the process where there is nothing to save.
+        for (const each of functions) if (isOptimized(each)) return new Uint8Array(save(module));
+        return undefined;
+      }),
+    load: (saved, bytes) => ask(({ load }) => load(new Uint8Array(saved).buffer, bytes)),
+  };
 }
