@@ -18,6 +18,8 @@ import {
 } from "./layout.ts";
 
 export type Compression = "zlib" | "zstd";
+/** What a disk writes wholly or not at all. */
+const SECTOR = 512;
 const COMPRESSIONS: readonly Compression[] = ["zlib", "zstd"];
 
 export interface Header {
@@ -209,9 +211,10 @@ export function encodeHeader(header: Header, name: string): Uint8Array {
   const backing = Buffer.from(header.backing?.name ?? "");
   const needed = (list: typeof extensions) =>
     list.reduce((sum, { data }) => sum + 8 + roundUp(data.length, 8), length + 8) + backing.length;
-  // Names are for those who do not know the features; the smallest clusters have no room for them.
+  // Names are for those who do not know the features. The backing file's name comes behind them, and is to be in the one sector
+  // that a power cut leaves as it was or as it is.
   const names = { type: Extension.FEATURE_NAMES, data: featureTable() };
-  if (header.version === 3 && needed([...extensions, names]) <= clusterSize) extensions.push(names);
+  if (header.version === 3 && needed([...extensions, names]) <= SECTOR) extensions.push(names);
   if (needed(extensions) > clusterSize || backing.length > Limit.BACKING_NAME) {
     throw new StorageError("STORAGE_OPEN", `${name}: the backing file's name is too long for an image's header`);
   }

@@ -13,6 +13,7 @@ import { type CreateQcow2Options, createQcow2 } from "./create.ts";
 import { Incompatible } from "./layout.ts";
 import { openQcow2 } from "./open.ts";
 import type { Qcow2Image } from "./qcow2-image.ts";
+import { setBacking } from "./resize.ts";
 import { createSnapshot, deleteSnapshot } from "./snapshots.ts";
 import { readHeader } from "./stored.ts";
 
@@ -181,3 +182,23 @@ async function expectWhole(
     assert.ok(may[at]!.has(value!), `${when}: sector ${at} is ${value}, not one of ${[...may[at]!]}`);
   }
 }
+
+test("a power cut while an image gets another backing file leaves the one or the other", async () => {
+  const random = new Random(SEED);
+  const names = [{ name: "somewhere/two.qcow2", format: "qcow2" }, { name: "base.raw", format: "raw" }, undefined];
+  for (const from of names) {
+    for (const to of names) {
+      const store = new JournalStore();
+      await createQcow2(store, { sizeBytes: 1 << 20, ...(from && { backing: from }) });
+      const image = await openQcow2(store);
+      const before = store.journal.length;
+      await setBacking(image, to);
+      for (let cut = 0; cut < 50; cut++) {
+        const left = store.cutAfter(before + random.below(store.journal.length - before + 1), random);
+        const { backing } = await readHeader(left);
+        assert.ok([from?.name, to?.name].includes(backing?.name), `it is ${backing?.name}, SEED=${SEED}`);
+        assert.ok([from?.format, to?.format].includes(backing?.format), `it is ${backing?.format}, SEED=${SEED}`);
+      }
+    }
+  }
+});
