@@ -1,10 +1,10 @@
 /** `lodge image resize` and `rebase` beside qemu-img: space in advance, and whom they keep out. */
 
 import assert from "node:assert/strict";
-import { statSync, writeFileSync } from "node:fs";
+import { statSync, symlinkSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { openImage } from "@lodge/storage";
-import { bin, Place, skip } from "../../testing/image-place.ts";
+import { bin, Place, refused, skip } from "../../testing/image-place.ts";
 
 for (const how of ["metadata", "falloc", "full"]) {
   test(`what a disk grows by has its space, and reads as zeros: ${how}`, { skip }, () => {
@@ -107,4 +107,25 @@ test("rebase -U reads a new base that others write, and asks for the other locks
     place.qemu("compare", "-q", "flat", name);
     place.qemu("check", "-q", name);
   }
+});
+
+test("no image is made in place of one that it is to stand on", { skip }, () => {
+  using place = new Place();
+  place.qemu("create", "-q", "-f", "qcow2", "a", "1M");
+  place.io("a", "write -P 7 0 1M");
+  place.qemu("create", "-q", "-f", "qcow2", "-b", "a", "-F", "qcow2", "b");
+  symlinkSync("a", place.path("link"));
+  const itself = /its own backing file/;
+  for (const [said, ...args] of [
+    [itself, "create", "-f", "qcow2", "-b", "a", "-F", "qcow2", "a"],
+    [itself, "create", "-f", "qcow2", "-b", "link", "-F", "qcow2", "a", "1M"],
+    [itself, "create", "-f", "qcow2", "-u", "-b", "./a", "-F", "qcow2", "a", "1M"],
+    [/is in use/, "create", "-f", "qcow2", "-b", "b", "-F", "qcow2", "a", "1M"],
+    [itself, "convert", "-O", "qcow2", "-B", "b", "-F", "qcow2", "a", "b"],
+    [itself, "rebase", "-u", "-b", "b", "-F", "qcow2", "b"],
+    [/refcount_bits|whole number/, "create", "-f", "qcow2", "-o", "refcount_bits=x", "a", "1M"],
+  ] as const) {
+    refused(place, args, said);
+  }
+  place.io("b", "read -P 7 0 1M");
 });

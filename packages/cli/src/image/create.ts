@@ -31,17 +31,22 @@ export function createCommand(): Command {
     .action(async (file: string, size: number | undefined, flags: Flags) => {
       const { backingName, backingFormat, ...options } = parseImageOptions(flags.options ?? []);
       const backing = backingOf("-b", flags.backing ?? backingName, flags.backingFormat ?? backingFormat);
-      const sizeBytes = size ?? options.sizeBytes;
-      if (backing !== undefined && sizeBytes !== undefined && !flags.unsafe) {
-        const { name, format } = backing;
-        await (await openImage(backingPath(file, name), { format, readOnly: true })).close();
+      const looks = backing !== undefined && !flags.unsafe;
+      // Its chain's locks keep the new image from being made in place of one of those that it stands on.
+      const below = looks
+        ? await openImage(backingPath(file, backing.name), { format: backing.format, readOnly: true })
+        : undefined;
+      try {
+        const sizeBytes = size ?? options.sizeBytes ?? below?.sizeBytes;
+        await createImage(file, {
+          ...options,
+          format: flags.format,
+          ...(sizeBytes !== undefined && { sizeBytes }),
+          ...(backing && { backing }),
+        });
+      } finally {
+        await below?.close();
       }
-      await createImage(file, {
-        ...options,
-        format: flags.format,
-        ...(sizeBytes !== undefined && { sizeBytes }),
-        ...(backing && { backing }),
-      });
       if (flags.json) console.log(JSON.stringify({ filename: file, format: flags.format }));
       else if (!flags.quiet) console.log(`made ${file} (${flags.format})`);
     });

@@ -3,7 +3,7 @@
 import type { CreateImageOptions, Image, OpenImageOptions, Preallocation, SnapshotKey } from "@lodge/storage";
 import { CACHE_MODES, type CacheMode, fileCaching, openImage, StorageError } from "@lodge/storage/copying";
 import { type Command, Option } from "commander";
-import { parseDiskSize, parseSize } from "./size.ts";
+import { parseDiskSize, parseSize, wholeNumber } from "./size.ts";
 
 export const PREALLOCATIONS = ["off", "metadata", "falloc", "full"] as const satisfies Preallocation[];
 
@@ -24,7 +24,7 @@ export function parseImageOptions(
     };
     if (name === "size") options.sizeBytes = parseDiskSize(value);
     else if (name === "cluster_size") options.clusterSize = parseSize(value);
-    else if (name === "refcount_bits") options.refcountBits = Number(value);
+    else if (name === "refcount_bits") options.refcountBits = wholeNumber(1, 64)(value);
     else if (name === "lazy_refcounts") options.lazyRefcounts = onOff();
     else if (name === "extended_l2") options.extendedL2 = onOff();
     else if (name === "backing_file") options.backingName = value;

@@ -167,6 +167,23 @@ test("a target that fails ends the job or stops it, and never harms the guest", 
   }
 });
 
+test("the target is flushed before its disk stands still, which then takes little time", async () => {
+  const drive = new Drive(new RawImage(MemoryStore.of(Buffer.alloc(MIB, 7))));
+  const store = new MemoryStore(MIB);
+  const job = await startMirror(drive, new RawImage(store));
+  await readyOf(job);
+  const drained = drive.drained.bind(drive);
+  const flushed: number[] = [];
+  drive.drained = (work) => {
+    flushed.push(store.flushes);
+    return drained(work);
+  };
+  job.complete();
+  assert.equal(await job.ended, "completed");
+  assert.deepEqual([flushed, store.flushes], [[1], 2]);
+  await drive.close();
+});
+
 test("what cannot be is refused, and a job that is cancelled lets go of the drive", async () => {
   const drive = new Drive(new RawImage(new MemoryStore(MIB)));
   await assert.rejects(startMirror(drive, new RawImage(new MemoryStore(2 * MIB))), /are of one size/);

@@ -102,6 +102,8 @@ export class Mirror implements JobWork {
       await this.#findContent(steps);
       await this.#follow(steps);
       await steps.finishing();
+      // While the guest goes on, so that little is left for when its disk stands still.
+      await this.#target.flush();
       before = await this.#drive.drained(async () => {
         await this.#copying.run(undefined);
         await this.#target.flush();

@@ -9,6 +9,7 @@ import { backingPath, openImage } from "../open.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { emptyQcow2, setBacking } from "../qcow2/resize.ts";
 import { type CopyOptions, copyImage } from "./copy.ts";
+import { refuseItself } from "./create.ts";
 import { extentsOf } from "./extents.ts";
 import { RateLimitedImage } from "./rate-limited.ts";
 
@@ -78,6 +79,7 @@ export interface RebaseOptions {
 export async function rebaseImage(path: string, options: RebaseOptions): Promise<void> {
   const { format, backing, unsafe = false, lockBacking = true, progress } = options;
   const { cache = "writeback", backingCache = "writeback" } = options;
+  if (backing !== undefined) await refuseItself(path, backing.name);
   const image = await openImage(path, {
     ...fileCaching(cache),
     ...(format !== undefined && { format }),

@@ -1,6 +1,6 @@
 /** Making a new image file. */
 
-import { lstat, rm } from "node:fs/promises";
+import { lstat, rm, stat } from "node:fs/promises";
 import { StorageError } from "../errors.ts";
 import { HostFile } from "../file/host-file.ts";
 import { backingPath, openImage } from "../open.ts";
@@ -32,6 +32,7 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
     throw new StorageError("STORAGE_OPEN", `${path}: a raw image has no backing file: take qcow2`);
   }
   if (format === "raw" && preallocation === "metadata") throw noMetadata(path);
+  if (backing !== undefined) await refuseItself(path, backing.name);
   const sizeBytes = options.sizeBytes ?? (await backingSize(path, backing));
   const store = await HostFile.open(path, { create: "replace", flushes });
   const isClean = !store.isDevice || preallocation === "full";
@@ -53,6 +54,16 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
   } finally {
     await store.close();
   }
+}
+
+/** An image that were to stand on itself would be lost when it is made, and could not be opened any more. */
+export async function refuseItself(path: string, backing: string): Promise<void> {
+  const [image, below] = await Promise.all(
+    // What is no file of this host, or not there yet, is another.
+    [path, backingPath(path, backing)].map((one) => stat(one).catch(() => undefined)),
+  );
+  if (image === undefined || image.dev !== below?.dev || image.ino !== below.ino) return;
+  throw new StorageError("STORAGE_OPEN", `${path}: it cannot be its own backing file`);
 }
 
 export function noMetadata(path: string): StorageError {
