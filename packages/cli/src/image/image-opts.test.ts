@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { test } from "node:test";
-import { makeCertificates } from "../../../storage/testing/certificates.ts";
-import { qemuNbd } from "../../../storage/testing/peers.ts";
 import { bin, missing, Place, refused, skip } from "../../testing/image-place.ts";
+import { makeCertificates, serve } from "../../testing/nbd-peer.ts";
 
 /** A place with an image of each format and a chain. */
 function filled(): Place {
@@ -101,7 +100,7 @@ test("what is changed by options, qemu-img finds so", { skip }, () => {
 
 test("a server is named by options, with TLS by --object", {
   skip: skip || missing("qemu-nbd", "openssl"),
-}, async () => {
+}, () => {
   using place = filled();
   const pki = place.path("pki");
   makeCertificates(pki);
@@ -122,7 +121,7 @@ test("a server is named by options, with TLS by --object", {
   } as const;
   for (const [how, [serving, asking]] of Object.entries(objects)) {
     const socket = place.path(`${how}.socket`);
-    await using _server = await qemuNbd(socket, "-r", "-f", "raw", "-x", "a b", ...serving, place.path("raw"));
+    using _server = serve(place.path("."), socket, "-r", "-f", "raw", "-x", "a b", ...serving, "raw");
     const server = `server.type=unix,server.path=${socket},export=a b`;
     const secured = how === "none" ? "" : how === "psk" ? ",tls-creds=t" : ",tls-creds=t,tls-hostname=localhost";
     const options = `driver=nbd,${server}${secured}`;
@@ -137,7 +136,7 @@ test("a server is named by options, with TLS by --object", {
     if (how === "none") {
       const qcow2 = place.path("qcow2.socket");
       place.qemu("convert", "-O", "qcow2", "raw", "whole.qcow2");
-      await using _other = await qemuNbd(qcow2, "-r", "-f", "raw", place.path("whole.qcow2"));
+      using _other = serve(place.path("."), qcow2, "-r", "-f", "raw", "whole.qcow2");
       const all = ["check", "--output=json", `nbd+unix:///?socket=${qcow2}`];
       assert.deepEqual(JSON.parse(place.lodge(...all)), JSON.parse(place.qemu(...all)));
       continue;
