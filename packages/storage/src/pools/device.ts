@@ -68,7 +68,8 @@ export class DevicePool implements Pool {
   }
 
   async #tree(): Promise<Device[]> {
-    const output = await runJson(LSBLK, "--json", "--bytes", "--all", "--output", "PATH,TYPE,SIZE,MOUNTPOINTS");
+    // Without the column of names it lists them all beside each other.
+    const output = await runJson(LSBLK, "--json", "--bytes", "--all", "--output", "NAME,PATH,TYPE,SIZE,MOUNTPOINTS");
     return (output as { blockdevices?: Device[] }).blockdevices ?? [];
   }
 }
