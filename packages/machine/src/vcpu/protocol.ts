@@ -85,7 +85,6 @@ export type Message =
   | { readonly type: "translation"; readonly translation: Translation }
   /** The answer to `set-registers` and `watch`. */
   | { readonly type: "done" }
-  | { readonly type: "closed" }
   /** It has taken a {@link Plug} that empties a slot. */
   | { readonly type: "released"; readonly slot: number }
   /** While it runs: it has collected garbage, and freed memory that the C library may keep. */

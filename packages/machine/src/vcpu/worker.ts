@@ -79,12 +79,13 @@ function serve(
           vcpu.close();
           vm.close();
           resources.dispose();
-          post({ type: "closed" });
-          port.close();
           break;
       }
     } catch (error) {
       post({ type: "failed", message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    } finally {
+      // However that went: the machine waits for the thread's end.
+      if (request.do === "close") port.close();
     }
   });
 }
