@@ -12,6 +12,7 @@ import { openQcow2 } from "./open.ts";
 const SEED = runSeed();
 const LIVES = 3;
 const STEPS = 60;
+const MOST_REFUSED = 300;
 
 const SHAPES: Record<string, Partial<CreateQcow2Options>> = {
   "512 B clusters": { clusterSize: 512 },
@@ -28,7 +29,9 @@ class FullStore extends JournalStore {
   refused = 0;
 
   override async write(offset: number, pieces: readonly Uint8Array[]): Promise<void> {
-    if (this.random === undefined || !this.random.chance(0.2)) return await super.write(offset, pieces);
+    // A request of many writes is asked for again from its beginning, and would not come through for ever.
+    const isFull = this.refused < MOST_REFUSED && this.random?.chance(0.1);
+    if (this.random === undefined || !isFull) return await super.write(offset, pieces);
     this.refused += 1;
     const bytes = Buffer.concat(pieces);
     const done = this.random.below(bytes.length / 512 + 1) * 512;
