@@ -26,6 +26,8 @@ export class DebugExit implements Registers {
 const TOLD = 0;
 const LOCK = 1;
 const RING_AT = 8;
+/** How long a vCPU waits for a host that is behind. */
+const PATIENCE_MS = 1000;
 
 /** The debug console at port 0xe9, of Bochs's invention: what is written there goes to the host; a read says that it is there. */
 export class DebugConsole extends ByteRegisters {
@@ -35,6 +37,8 @@ export class DebugConsole extends ByteRegisters {
   readonly #lock: SharedLock;
   readonly #output: ByteRing;
   readonly #wakeHost: () => void;
+  /** The host did not come; until it does, nobody waits again. */
+  #isAlone = false;
 
   static create(): SharedArrayBuffer {
     return new SharedArrayBuffer(RING_AT + ByteRing.bytesFor(DebugConsole.#OUTPUT_BYTES));
@@ -51,7 +55,9 @@ export class DebugConsole extends ByteRegisters {
   /** The host's side: what was written since the last time. */
   take(): Uint8Array {
     Atomics.store(this.#words, TOLD, 0);
-    return this.#output.take();
+    const bytes = this.#output.take();
+    Atomics.notify(this.#words, TOLD);
+    return bytes;
   }
 
   protected readByte(): number {
@@ -60,10 +66,18 @@ export class DebugConsole extends ByteRegisters {
 
   protected writeByte(_offset: number, value: number): void {
     this.#lock.acquire();
-    // There is no way to say that the host is behind: what has no room is lost.
-    this.#output.putByte(value);
+    this.#put(value);
     this.#lock.release();
     if (Atomics.exchange(this.#words, TOLD, 1) === 0) this.#wakeHost();
+  }
+
+  /** A guest cannot be told that the host is behind: it waits. What a host that does not come has no room for is lost. */
+  #put(value: number): void {
+    while (!this.#output.putByte(value)) {
+      if (this.#isAlone) return;
+      this.#isAlone = Atomics.wait(this.#words, TOLD, 1, PATIENCE_MS) === "timed-out";
+    }
+    this.#isAlone = false;
   }
 }
 

@@ -1,7 +1,9 @@
 /** The small devices of a PC, register by register. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { test } from "node:test";
+import { Worker } from "node:worker_threads";
 import {
   Cmos,
   DebugConsole,
@@ -254,6 +256,26 @@ test("the debug console hands on what is written, and wakes the host once", () =
   assert.equal(console.read(0, 1), 0xe9);
   for (const byte of Buffer.from("text")) console.write(0, 1, byte);
   assert.deepEqual([Buffer.from(console.take()).toString(), woken], ["text", 1]);
+});
+
+test("a guest that says more than fits waits for the host, and nothing of it is lost", async () => {
+  const shared = DebugConsole.create();
+  const code = `
+    import { parentPort, workerData } from "node:worker_threads";
+    import { DebugConsole } from ${JSON.stringify(new URL("./index.ts", import.meta.url).href)};
+    const console = new DebugConsole(workerData, () => parentPort.postMessage("woken"));
+    for (let at = 0; at < 300_000; at++) console.write(0, 1, at % 251);
+  `;
+  const url = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+  const writer = new Worker(url, { workerData: shared });
+  const console = new DebugConsole(shared, () => {});
+  const heard: Uint8Array[] = [];
+  writer.on("message", () => heard.push(console.take()));
+  await once(writer, "exit");
+  heard.push(console.take());
+  const all = Buffer.concat(heard);
+  assert.equal(all.length, 300_000);
+  assert.ok(all.every((byte, at) => byte === at % 251));
 });
 
 test("pc-testdev keeps ports and memory, and drives lines", () => {

@@ -6,6 +6,7 @@
 import { Budget } from "../cpu/budget.ts";
 import { Mode, STATE_SIZE, State, Translated } from "../cpu/layout.ts";
 import { CpuState } from "../cpu/state.ts";
+import type { Engine } from "../machine/code-store.ts";
 import { addCodeWalk } from "../mmu/code-walk.ts";
 import { addMemory } from "../mmu/quick-walk.ts";
 import type { Meaning } from "../semantics/context.ts";
@@ -19,7 +20,7 @@ import { c32, c64, call, i32, i64, select } from "../wasm/ops.ts";
 import { addX87Functions, X87_FUNCTION_TYPE, X87_FUNCTIONS } from "../x87/quick/functions.ts";
 import type { SavedHandlers } from "./code-image.ts";
 import { CODE_LIMITS } from "./limits.ts";
-import { type Engine, ModuleCode, packModules, unpackModule } from "./module-code.ts";
+import { ModuleCode, packModules, unpackModule } from "./module-code.ts";
 import type { Outside } from "./outside.ts";
 import { emitHasPlace, Place, placeEntry } from "./places.ts";
 import { addQuickAccesses, writeAbandoned, writeDelivery } from "./quick-paths.ts";

@@ -4,13 +4,7 @@
  * have to run as often by the baseline compiler's first.
  */
 
-/** What the host's engine makes of modules, as bytes of its own. What is asked of it here throws nothing. */
-export interface Engine {
-  /** Undefined where none of the functions was optimized. `module`: a `WebAssembly.Module`; `functions`: some of an instance's. */
-  save(module: object, functions: Iterable<unknown>): Uint8Array | undefined;
-  /** Undefined where it is not of the engine as it is now, or of this processor. */
-  load(saved: Uint8Array<ArrayBuffer>, bytes: Uint8Array<ArrayBuffer>): object | undefined;
-}
+import type { Engine } from "../machine/code-store.ts";
 
 const NOTHING = new Uint8Array();
 

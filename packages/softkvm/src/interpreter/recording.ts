@@ -4,6 +4,7 @@
  * patch the rest, so what is there at the end is not what the next start needs.
  */
 
+import type { Engine } from "../machine/code-store.ts";
 import type { Block, Edges } from "./block.ts";
 import {
   BlockField,
@@ -13,7 +14,7 @@ import {
   type SavedHandlers,
   type SavedRegion,
 } from "./code-image.ts";
-import { type Engine, type ModuleCode, packModules } from "./module-code.ts";
+import { type ModuleCode, packModules } from "./module-code.ts";
 import { BlockHeader, Record } from "./record.ts";
 import { CHAIN_LOOKUP } from "./record-context.ts";
 import type { Member, Region } from "./regions.ts";

@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ExitReason, flatProtectedMode, longMode } from "@lodge/kvm";
 import { CODE_IMAGES } from "../interpreter/limits.ts";
-import type { Engine } from "../interpreter/module-code.ts";
-import type { CodeStore } from "./code-store.ts";
+import type { CodeStore, Engine } from "./code-store.ts";
 import { openSoft } from "./open.ts";
 import type { SoftVcpu } from "./vcpu.ts";
 

@@ -1,9 +1,16 @@
 /** What is known of guests' code beyond their end: a service of the host's, as this package has no files. */
 
 import type { CpuState } from "../cpu/state.ts";
-import type { Engine } from "../interpreter/module-code.ts";
 import type { MemoryMap } from "../mmu/memory-map.ts";
 import { isFused } from "../wasm/fused.ts";
+
+/** What the host's engine makes of modules, as bytes of its own. What is asked of it here throws nothing. */
+export interface Engine {
+  /** Undefined where none of the functions was optimized. `module`: a `WebAssembly.Module`; `functions`: some of an instance's. */
+  save(module: object, functions: Iterable<unknown>): Uint8Array | undefined;
+  /** Undefined where it is not of the engine as it is now, or of this processor. */
+  load(saved: Uint8Array<ArrayBuffer>, bytes: Uint8Array<ArrayBuffer>): object | undefined;
+}
 
 /**
  * Keeps bytes by key. What it gives back is, bit by bit, what was kept under this key by the same version of this package;
