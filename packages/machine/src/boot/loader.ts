@@ -75,20 +75,16 @@ export class Loader {
     const memory = this.room(address, memoryBytes, what);
     const first = -address & (PAGE - 1);
     const end = bytes - ((address + bytes) % PAGE);
-    if (this.#isFresh && this.#mapped === undefined && source.readOverZeros !== undefined) {
-      source.readOverZeros(memory.subarray(0, bytes), offset);
-    } else if (
-      this.#mapped === undefined ||
-      source.map === undefined ||
-      (address - offset) % PAGE !== 0 ||
-      end <= first
-    ) {
-      source.read(memory.subarray(0, bytes), offset);
-    } else {
+    const mapped = this.#mapped;
+    if (mapped !== undefined && source.map !== undefined && (address - offset) % PAGE === 0 && end > first) {
       source.read(memory.subarray(0, first), offset);
       source.map(memory.subarray(first, end), offset + first);
-      this.#mapped(address + first, end - first);
+      mapped(address + first, end - first);
       source.read(memory.subarray(end, bytes), offset + end);
+    } else if (this.#isFresh && source.readOverZeros !== undefined) {
+      source.readOverZeros(memory.subarray(0, bytes), offset);
+    } else {
+      source.read(memory.subarray(0, bytes), offset);
     }
     if (!this.#isFresh) memory.fill(0, bytes);
   }

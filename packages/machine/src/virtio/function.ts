@@ -1,6 +1,7 @@
 /**
  * A virtio device as a PCI function (virtio 1.2, 4.1): identity, capabilities, and the BARs, of the device's registers and of
- * the MSI-X table. A transitional one has a third BAR, for drivers from before virtio 1. The vCPUs' threads have a {@link VirtioFunction}, the I/O thread a {@link VirtioPort}.
+ * the MSI-X table. A transitional one has a third BAR, for drivers from before virtio 1. The vCPUs' threads have a
+ * {@link VirtioFunction}, the I/O thread a {@link VirtioPort}.
  */
 
 import {
@@ -163,15 +164,11 @@ export class VirtioFunction implements PciFunction {
         pin.set(false);
       },
     };
-    const { msix } = this;
-    const legacy = new LegacyRegisters(registers, events, {
-      get messages() {
-        return msix.isEnabled;
-      },
-      wait: (words, word) => void Atomics.wait(words, word, 1, RESET_LIMIT),
-    });
-    const isTransitional = transitionalDevice(registers) !== undefined;
-    this.bars = [isTransitional ? legacy : undefined, msix, regionsOf(new VirtioRegisters(registers, events))];
+    this.bars = [
+      transitionalDevice(registers) === undefined ? undefined : legacyOf(registers, events, this.msix),
+      this.msix,
+      regionsOf(new VirtioRegisters(registers, events)),
+    ];
     this.#window = this.space.capabilitiesAt.at(-1)!;
     this.space.allow(this.#window + WindowField.BAR, Uint8Array.of(0xff));
     this.space.allow(this.#window + WindowField.OFFSET, new Uint8Array(12).fill(0xff));
@@ -210,6 +207,16 @@ export class VirtioFunction implements PciFunction {
     if (registers === undefined || (size !== 1 && size !== 2 && size !== 4) || at % size !== 0) return undefined;
     return { registers, offset: at, size };
   }
+}
+
+/** The BAR of a transitional device. */
+function legacyOf(registers: VirtioRegistersHandle, events: RegisterEvents, msix: MsixTable): Registers {
+  return new LegacyRegisters(registers, events, {
+    get messages() {
+      return msix.isEnabled;
+    },
+    wait: (words, word) => void Atomics.wait(words, word, 1, RESET_LIMIT),
+  });
 }
 
 /** The registers' BAR: which structure an offset is in. */

@@ -44,7 +44,8 @@ function withHoles(bytes: Uint8Array): (Uint8Array | number)[] {
     const end = Math.min(at + HOLE_BYTES, bytes.length);
     const isHole = Buffer.compare(bytes.subarray(at, end), ZEROS.subarray(0, end - at)) === 0;
     if (isHole) {
-      pieces.push(bytes.subarray(start, at), end - at);
+      if (at > start) pieces.push(bytes.subarray(start, at));
+      pieces.push(end - at);
       start = end;
     }
     at = end;

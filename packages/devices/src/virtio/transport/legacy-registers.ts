@@ -85,7 +85,6 @@ export class LegacyRegisters extends DriverSide {
   #field(offset: number): number {
     const { shared } = this;
     const queue = this.selected();
-    const ofQueue = (field: number) => (queue === undefined ? 0 : shared.get(shared.queueWord(queue, field)));
     switch (offset) {
       case Register.DEVICE_FEATURES:
         return Number(this.handle.features & 0xffffffffn) | ANY_LAYOUT;
@@ -104,7 +103,7 @@ export class LegacyRegisters extends DriverSide {
       case Register.CONFIG_VECTOR:
         return shared.get(Word.CONFIG_VECTOR);
       case Register.QUEUE_VECTOR:
-        return ofQueue(QueueWord.VECTOR);
+        return queue === undefined ? 0 : shared.get(shared.queueWord(queue, QueueWord.VECTOR));
       default:
         return 0;
     }
@@ -184,6 +183,6 @@ export class LegacyRegisters extends DriverSide {
   #ring(queue: number): void {
     if (queue >= this.handle.queueSizes.length) return;
     if (this.shared.get(this.shared.queueWord(queue, QueueWord.ENABLED))) this.addStatus(Status.DRIVER_OK);
-    this.notify(queue);
+    this.events.notify(queue);
   }
 }
