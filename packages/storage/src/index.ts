@@ -25,7 +25,6 @@ export { type Measure, type MeasureOptions, measureImage } from "./operations/me
 export { RateLimitedImage } from "./operations/rate-limited.ts";
 export { resizeImage } from "./operations/resize.ts";
 export { SalvagedImage } from "./operations/salvage.ts";
-export { ImageWindow } from "./operations/window.ts";
 export { type CheckResult, checkQcow2, type Repair } from "./qcow2/check/check.ts";
 export { type CreateQcow2Options, createQcow2 } from "./qcow2/create.ts";
 export type { Preallocation } from "./qcow2/preallocate.ts";
@@ -33,3 +32,4 @@ export { Qcow2Image } from "./qcow2/qcow2-image.ts";
 export type { Snapshot, SnapshotKey } from "./qcow2/snapshot-table.ts";
 export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./qcow2/snapshots.ts";
 export { RawImage } from "./raw/raw-image.ts";
+export { ImageWindow } from "./window.ts";

@@ -120,7 +120,7 @@ async function openPart(store: Store, format: string, part: { offset: number; si
     throw wrong(`it has ${store.sizeBytes} bytes, and no part of ${sizeBytes} bytes at ${offset}`);
   }
   if (offset % 512 !== 0 || sizeBytes % 512 !== 0) throw wrong("a part begins and ends at a multiple of 512");
-  const { ImageWindow } = await import("./operations/window.ts");
+  const { ImageWindow } = await import("./window.ts");
   return new ImageWindow(new RawImage(store), offset, sizeBytes);
 }
 

@@ -1,8 +1,8 @@
 /** A part of an image as one of its own. */
 
-import { StorageError } from "../errors.ts";
-import type { Pieces } from "../file/pieces.ts";
-import type { Extent, Image } from "../image.ts";
+import { StorageError } from "./errors.ts";
+import type { Pieces } from "./file/pieces.ts";
+import type { Extent, Image } from "./image.ts";
 
 export class ImageWindow implements Image {
   readonly #image: Image;

@@ -113,8 +113,7 @@ export async function named(text: string, { format, imageOpts, object = [] }: Na
 export async function namedFile(text: string, flags: NamingFlags): Promise<{ path: string; format?: string }> {
   const { path, options } = await named(text, flags);
   const { format, ...others } = options;
-  const other = Object.keys(others)[0];
-  if (other !== undefined) {
+  if (Object.keys(others).length > 0) {
     throw new StorageError("STORAGE_OPEN", `--image-opts ${text}: here it takes driver and file, and nothing else`);
   }
   return { path, ...(format !== undefined && { format }) };
